@@ -1,0 +1,21 @@
+//! The adapters that every host has: memory, system clock, threads.
+
+mod clock;
+mod ids;
+mod memory_audit;
+mod memory_keys;
+mod memory_store;
+mod noop;
+mod thread_runtime;
+#[cfg(feature = "tokio")]
+mod tokio_runtime;
+
+pub use clock::{ManualClock, SystemClock};
+pub use ids::{SeededIds, SystemIds};
+pub use memory_audit::MemoryAudit;
+pub use memory_keys::MemoryKeys;
+pub use memory_store::MemoryStore;
+pub use noop::NoopRecorder;
+pub use thread_runtime::{ThreadRuntime, block_on};
+#[cfg(feature = "tokio")]
+pub use tokio_runtime::TokioRuntime;

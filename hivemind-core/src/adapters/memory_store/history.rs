@@ -1,0 +1,185 @@
+//! Every version of every key since the last compaction. No I/O, no clock, no async.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::store::{
+    Compacted, Conflict, Event, FutureRevision, Key, Prefix, Record, Revision, ScanPage, ScanRequest, Txn,
+    WatchBatch, Write,
+};
+use crate::{Error, ErrorKind, Result};
+
+/// How many records a page has when the caller leaves it open.
+const PAGE: usize = 10_000;
+
+#[derive(Debug, Default)]
+pub(super) struct History {
+    newest: Revision,
+    /// The oldest revision that can be read.
+    oldest: Revision,
+    keys: BTreeMap<Key, Vec<Version>>,
+    /// What each transaction did, one entry a revision, from `oldest + 1` to `newest`.
+    log: VecDeque<Arc<[Event]>>,
+}
+
+/// What a key was from `revision` on; without a value it was gone.
+#[derive(Debug)]
+struct Version {
+    revision: Revision,
+    created: Revision,
+    value: Option<Bytes>,
+}
+
+impl Version {
+    fn record(&self, key: &Key) -> Option<Record> {
+        let value = self.value.clone()?;
+        Some(Record::new(key.clone(), value, self.revision, self.created))
+    }
+}
+
+/// The version that counts at `at`.
+fn as_of(versions: &[Version], at: Revision) -> Option<&Version> {
+    versions.iter().rev().find(|version| version.revision <= at)
+}
+
+impl History {
+    pub(super) fn newest(&self) -> Revision {
+        self.newest
+    }
+
+    /// The revision to read at, if it is there.
+    fn readable(&self, operation: &'static str, at: Option<Revision>) -> Result<Revision> {
+        let at = at.unwrap_or(self.newest);
+        if at > self.newest {
+            return Err(Error::of(ErrorKind::Invalid, operation, FutureRevision::new(at, self.newest)));
+        }
+        if at < self.oldest {
+            return Err(Error::of(ErrorKind::Expired, operation, Compacted::new(at, self.oldest)));
+        }
+        Ok(at)
+    }
+
+    pub(super) fn get(&self, key: &Key, at: Option<Revision>) -> Result<Option<Record>> {
+        let at = self.readable("get", at)?;
+        let version = self.keys.get(key).and_then(|versions| as_of(versions, at));
+        Ok(version.and_then(|version| version.record(key)))
+    }
+
+    pub(super) fn scan(&self, request: &ScanRequest) -> Result<ScanPage> {
+        let at = self.readable("scan", request.at)?;
+        let limit = request.limit.unwrap_or(PAGE).max(1);
+        let (mut start, end) = request.prefix.range();
+        if let Some(after) = &request.after {
+            if let Bound::Excluded(end) = &end
+                && after >= end
+            {
+                return Ok(ScanPage::new(at, Vec::new(), false));
+            }
+            start = match start {
+                Bound::Excluded(first) => Bound::Excluded(first.max(after.clone())),
+                _ => Bound::Excluded(after.clone()),
+            };
+        }
+        let mut found = self
+            .keys
+            .range((start, end))
+            .filter_map(|(key, versions)| as_of(versions, at).and_then(|version| version.record(key)));
+        let records = found.by_ref().take(limit).collect();
+        Ok(ScanPage::new(at, records, found.next().is_some()))
+    }
+
+    /// The revision at which `key` was last put, unless it is gone.
+    fn put_at(&self, key: &Key) -> Option<Revision> {
+        self.live(key).map(|version| version.revision)
+    }
+
+    fn live(&self, key: &Key) -> Option<&Version> {
+        self.keys.get(key)?.last().filter(|version| version.value.is_some())
+    }
+
+    pub(super) fn commit(&mut self, txn: &Txn) -> Result<Revision> {
+        for (key, guard) in txn.guards() {
+            let found = self.put_at(key);
+            if !guard.holds(found) {
+                return Err(Error::of(ErrorKind::Conflict, "commit", Conflict::new(key.clone(), found)));
+            }
+        }
+        let revision = self.newest.next();
+        let mut events = Vec::with_capacity(txn.writes().len());
+        for (key, write) in txn.writes() {
+            let live = self.live(key).map(|version| version.created);
+            let version = match write {
+                Write::Put(value) => {
+                    Version { revision, created: live.unwrap_or(revision), value: Some(value.clone()) }
+                }
+                Write::Delete if live.is_none() => continue,
+                Write::Delete => Version { revision, created: revision, value: None },
+            };
+            events.push(version.record(key).map_or_else(|| Event::Delete(key.clone()), Event::Put));
+            self.keys.entry(key.clone()).or_default().push(version);
+        }
+        if events.is_empty() {
+            return Ok(self.newest);
+        }
+        self.newest = revision;
+        self.log.push_back(events.into());
+        Ok(revision)
+    }
+
+    pub(super) fn compact(&mut self, at: Revision) -> Result<()> {
+        if at > self.newest {
+            return Err(Error::of(ErrorKind::Invalid, "compact", FutureRevision::new(at, self.newest)));
+        }
+        while self.oldest < at {
+            self.oldest = self.oldest.next();
+            let Some(events) = self.log.pop_front() else { break };
+            for event in events.iter() {
+                self.forget(event.key());
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the versions of `key` that no readable revision shows.
+    fn forget(&mut self, key: &Key) {
+        let Some(versions) = self.keys.get_mut(key) else { return };
+        let kept_from = versions.iter().rposition(|version| version.revision <= self.oldest).unwrap_or(0);
+        versions.drain(..kept_from);
+        let gone =
+            versions.first().is_some_and(|first| first.value.is_none() && first.revision <= self.oldest);
+        if gone {
+            versions.remove(0);
+        }
+        if versions.is_empty() {
+            self.keys.remove(key);
+        }
+    }
+
+    /// The first transaction from `next` on that touched `prefix`, or how far there was none.
+    pub(super) fn since(&self, prefix: &Prefix, next: Revision) -> Result<Since> {
+        let next = next.max(Revision::ZERO.next());
+        if next <= self.oldest {
+            return Err(Error::of(ErrorKind::Expired, "watch", Compacted::new(next, self.oldest)));
+        }
+        let first = self.oldest.as_u64() + 1;
+        let skip = usize::try_from(next.as_u64() - first).unwrap_or(usize::MAX);
+        let mut revision = next;
+        for events in self.log.iter().skip(skip) {
+            let below: Vec<_> = events.iter().filter(|event| prefix.covers(event.key())).cloned().collect();
+            if !below.is_empty() {
+                return Ok(Since::Changed(WatchBatch::new(revision, below)));
+            }
+            revision = revision.next();
+        }
+        Ok(Since::NothingUntil(self.newest))
+    }
+}
+
+/// What there is to tell a watch.
+pub(super) enum Since {
+    Changed(WatchBatch),
+    NothingUntil(Revision),
+}

@@ -1,0 +1,117 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::store::{Conflict, Record};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Lamp {
+    watts: u32,
+}
+
+impl Stored for Lamp {
+    const KIND: &'static str = "lamp";
+    const VERSION: u32 = 2;
+
+    fn upgrade(from: u32, mut body: serde_json::Value) -> Option<serde_json::Value> {
+        if from != 1 {
+            return None;
+        }
+        let kilowatts = body.as_object_mut()?.remove("kilowatts")?.as_u64()?;
+        body["watts"] = (kilowatts * 1000).into();
+        Some(body)
+    }
+}
+
+fn lamps() -> Collection<Lamp> {
+    Collection::new(Prefix::new(["lamps"]).unwrap())
+}
+
+fn key(name: &str) -> Key {
+    lamps().key([name]).unwrap()
+}
+
+fn record(name: &str, value: &str, revision: u64) -> Record {
+    let revision = Revision::new(revision);
+    Record::new(key(name), Bytes::copy_from_slice(value.as_bytes()), revision, revision)
+}
+
+#[test]
+fn an_old_record_is_upgraded_and_a_newer_one_refused() {
+    let old = decode::<Lamp>(&key("a"), br#"{"schema":1,"body":{"kilowatts":2}}"#).unwrap();
+    assert_eq!(old, Lamp { watts: 2000 });
+    for (bad, says) in [
+        (r#"{"schema":3,"body":{"watts":1}}"#, "newer version (schema 3, this one reads up to 2)"),
+        (r#"{"schema":0,"body":{"watts":1}}"#, "schema 0 is unknown"),
+        (r#"{"schema":2,"body":{"watts":-1}}"#, "lamp at lamps/a"),
+        ("", "lamp at lamps/a"),
+    ] {
+        let error = decode::<Lamp>(&key("a"), bad.as_bytes()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.message().contains(says), "{error}");
+    }
+}
+
+#[test]
+fn a_value_is_decoded_once() {
+    let view = Snapshot::new(Revision::new(1), [record("a", r#"{"schema":2,"body":{"watts":5}}"#, 1)]);
+    let first = lamps().get(&view, &Txn::new(), &key("a")).unwrap().unwrap();
+    let second = lamps().get(&view, &Txn::new(), &key("a")).unwrap().unwrap();
+    assert!(Arc::ptr_eq(&first.value, &second.value));
+}
+
+#[test]
+fn writes_stage_the_guards_that_make_the_reads_true() {
+    let view = Snapshot::new(Revision::new(7), [record("a", r#"{"schema":2,"body":{"watts":5}}"#, 4)]);
+    let mut txn = Txn::new();
+    let a = lamps().require(&view, &txn, &key("a")).unwrap();
+    lamps().update(&mut txn, &a, &Lamp { watts: 6 }).unwrap();
+    lamps().create(&view, &mut txn, key("b"), &Lamp { watts: 1 }).unwrap();
+    let guards: Vec<_> = txn.guards().map(|(key, guard)| (key.clone(), guard)).collect();
+    assert_eq!(guards, [(key("a"), Guard::Unchanged(Revision::new(4))), (key("b"), Guard::Absent)]);
+
+    let error = lamps().create(&view, &mut txn, key("b"), &Lamp { watts: 2 }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+}
+
+#[test]
+fn decisions_on_two_states_of_a_record_conflict() {
+    let older = Snapshot::new(Revision::new(1), [record("a", r#"{"schema":2,"body":{"watts":5}}"#, 1)]);
+    let newer = Snapshot::new(Revision::new(2), [record("a", r#"{"schema":2,"body":{"watts":6}}"#, 2)]);
+    let mut txn = Txn::new();
+    let old = lamps().require(&older, &txn, &key("a")).unwrap();
+    let new = lamps().require(&newer, &txn, &key("a")).unwrap();
+    lamps().expect(&mut txn, &old).unwrap();
+    assert!(lamps().expect(&mut txn, &new).unwrap_err().detail::<Conflict>().is_some());
+}
+
+proptest! {
+    /// Whatever is staged, reading through the transaction equals reading a map to which it was applied.
+    #[test]
+    fn reads_see_what_is_staged(
+        stored in prop::collection::btree_map("[a-d]{1,2}", 0u32..100, 0..8),
+        steps in prop::collection::vec(("[a-d]{1,2}", prop::option::of(0u32..100)), 0..12),
+    ) {
+        let records = stored.iter().map(|(name, watts)| {
+            record(name, &format!(r#"{{"schema":2,"body":{{"watts":{watts}}}}}"#), 1)
+        });
+        let (view, mut txn, mut model) = (Snapshot::new(Revision::new(1), records), Txn::new(), stored.clone());
+        for (name, watts) in steps {
+            let found = lamps().get(&view, &txn, &key(&name)).unwrap();
+            prop_assert_eq!(found.as_ref().map(|lamp| lamp.watts), model.get(&name).copied());
+            match (watts, found) {
+                (Some(watts), Some(old)) => lamps().update(&mut txn, &old, &Lamp { watts }).unwrap(),
+                (Some(watts), None) => lamps().create(&view, &mut txn, key(&name), &Lamp { watts }).unwrap(),
+                (None, Some(old)) => lamps().delete(&mut txn, &old).unwrap(),
+                (None, None) => {}
+            }
+            match watts {
+                Some(watts) => { model.insert(name, watts); }
+                None => { model.remove(&name); }
+            }
+        }
+        let listed: Vec<_> = lamps().list(&view, &txn, lamps().prefix()).unwrap()
+            .into_iter().map(|lamp| (lamp.key.clone(), lamp.watts)).collect();
+        let expected: Vec<_> = model.iter().map(|(name, watts)| (key(name), *watts)).collect();
+        prop_assert_eq!(listed, expected);
+    }
+}

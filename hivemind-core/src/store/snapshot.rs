@@ -1,0 +1,85 @@
+//! A consistent picture of part of a store, in memory, from which decisions read without I/O.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use super::{Key, Prefix, Record, Revision};
+
+/// The records below some prefixes, all as of one revision.
+///
+/// A [`Mirror`](crate::Mirror) keeps one current; a test builds one by hand from records.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    revision: Revision,
+    entries: BTreeMap<Key, Entry>,
+}
+
+/// A record, and what it was last decoded to, so that a value is decoded once and not at each decision.
+pub(crate) struct Entry {
+    pub(crate) record: Record,
+    pub(crate) decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.record.fmt(f)
+    }
+}
+
+impl Snapshot {
+    /// The state `records` as of `revision`.
+    pub fn new(revision: Revision, records: impl IntoIterator<Item = Record>) -> Self {
+        let mut snapshot = Self { revision, entries: BTreeMap::new() };
+        for record in records {
+            snapshot.put(record);
+        }
+        snapshot
+    }
+
+    /// The revision it shows.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The record of `key`, if it exists.
+    pub fn get(&self, key: &Key) -> Option<&Record> {
+        self.entries.get(key).map(|entry| &entry.record)
+    }
+
+    /// The records below `prefix`, in key order.
+    pub fn scan(&self, prefix: &Prefix) -> impl DoubleEndedIterator<Item = &Record> {
+        self.entries.range(prefix.range()).map(|(_, entry)| &entry.record)
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no record at all.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn entry(&self, key: &Key) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    pub(crate) fn entries(&self, prefix: &Prefix) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.entries.range(prefix.range())
+    }
+
+    pub(crate) fn put(&mut self, record: Record) {
+        self.entries.insert(record.key.clone(), Entry { record, decoded: OnceLock::new() });
+    }
+
+    pub(crate) fn remove(&mut self, key: &Key) {
+        self.entries.remove(key);
+    }
+
+    pub(crate) fn advance(&mut self, revision: Revision) {
+        self.revision = self.revision.max(revision);
+    }
+}
