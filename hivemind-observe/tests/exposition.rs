@@ -1,0 +1,145 @@
+//! What Prometheus reads.
+
+use std::collections::BTreeMap;
+
+use hivemind_core::{Metric, Recorder, TenantId};
+use hivemind_observe::{Registry, RegistryOptions};
+use proptest::prelude::*;
+
+const WORK: Metric = Metric::new("work_total", "Work \\ that was\ndone.");
+const LOAD: Metric = Metric::new("load", "Load.");
+const WAIT: Metric = Metric::new("wait_seconds", "Waiting.");
+
+fn acme() -> TenantId {
+    "acme".parse().unwrap()
+}
+
+#[test]
+fn every_type_is_exposed_in_order() {
+    let registry = Registry::with_options(RegistryOptions::default().with_buckets([1.0, 0.5, f64::INFINITY]));
+    registry.gauge(&LOAD, None, &[]).set(f64::NAN);
+    registry.gauge(&LOAD, None, &[("cpu", "0")]).set(f64::NEG_INFINITY);
+    registry.counter(&WORK, Some(&acme()), &[]).add(3);
+    let wait = registry.histogram(&WAIT, None, &[]);
+    for seconds in [0.5, 0.75, 2.0, f64::NAN] {
+        wait.observe(seconds);
+    }
+    assert_eq!(
+        registry.expose(),
+        r#"# HELP load Load.
+# TYPE load gauge
+load NaN
+load{cpu="0"} -Inf
+# HELP wait_seconds Waiting.
+# TYPE wait_seconds histogram
+wait_seconds_bucket{le="0.5"} 1
+wait_seconds_bucket{le="1"} 2
+wait_seconds_bucket{le="+Inf"} 3
+wait_seconds_sum 3.25
+wait_seconds_count 3
+# HELP work_total Work \\ that was\ndone.
+# TYPE work_total counter
+work_total{tenant="acme"} 3
+"#
+    );
+}
+
+#[test]
+fn the_same_series_is_the_same_cell() {
+    let registry = Registry::new();
+    registry.counter(&WORK, None, &[("a", "1"), ("b", "2")]).add(1);
+    registry.clone().counter(&WORK, None, &[("b", "2"), ("a", "1")]).add(1);
+    assert_eq!(registry.samples().iter().map(|sample| sample.value).collect::<Vec<_>>(), [2.0]);
+}
+
+#[test]
+fn what_cannot_be_recorded_is_counted() {
+    let registry = Registry::new();
+    registry.counter(&WORK, None, &[]).add(1);
+    registry.gauge(&WORK, None, &[("another", "type")]).set(1.0);
+    registry.counter(&Metric::new("bad-name", ""), None, &[]).add(1);
+    registry.counter(&WORK, None, &[("tenant", "forged")]).add(1);
+    registry.counter(&WORK, None, &[("a", "1"), ("a", "2")]).add(1);
+    registry.counter(&WORK, None, &[("__name__", "x")]).add(1);
+    let text = registry.expose();
+    assert!(text.contains("hivemind_observe_dropped_total 5\n"), "{text}");
+    assert!(text.contains("\nwork_total 1\n") && !text.contains("forged"), "{text}");
+}
+
+#[test]
+fn one_tenant_cannot_fill_the_registry() {
+    let registry = Registry::with_options(RegistryOptions::default().with_series_per_tenant(2));
+    for path in ["a", "b", "c", "d", "a"] {
+        registry.counter(&WORK, Some(&acme()), &[("path", path)]).add(1);
+    }
+    registry.counter(&WORK, None, &[("path", "c")]).add(1);
+    let lines: Vec<_> =
+        registry.expose().lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+    assert_eq!(
+        lines,
+        [
+            r#"work_total{overflow="true",tenant="acme"} 2"#,
+            r#"work_total{path="a",tenant="acme"} 2"#,
+            r#"work_total{path="b",tenant="acme"} 1"#,
+            r#"work_total{path="c"} 1"#,
+        ]
+    );
+}
+
+/// A reader of label sets, written from the format's description.
+fn read_labels(line: &str) -> BTreeMap<String, String> {
+    let (_, rest) = line.split_once('{').unwrap();
+    let mut chars = rest.chars();
+    let mut labels = BTreeMap::new();
+    loop {
+        let name: String = chars.by_ref().take_while(|c| *c != '=').collect();
+        assert_eq!(chars.next(), Some('"'));
+        let mut value = String::new();
+        loop {
+            match chars.next().unwrap() {
+                '"' => break,
+                '\\' => value.push(match chars.next().unwrap() {
+                    'n' => '\n',
+                    escaped => escaped,
+                }),
+                c => value.push(c),
+            }
+        }
+        labels.insert(name, value);
+        match chars.next() {
+            Some(',') => {}
+            other => {
+                assert_eq!(other, Some('}'));
+                return labels;
+            }
+        }
+    }
+}
+
+proptest! {
+    /// No label value can forge a label, a line or a metric.
+    #[test]
+    fn any_label_value_reads_back(value in ".*", other in "[\"\\\\\n{},=a]{0,12}") {
+        let registry = Registry::new();
+        registry.counter(&LOAD, None, &[("a", &value), ("b", &other)]).add(1);
+        let text = registry.expose();
+        let lines: Vec<_> = text.split('\n').filter(|line| !line.is_empty() && !line.starts_with("# ")).collect();
+        prop_assert_eq!(lines.len(), 1);
+        let labels = read_labels(lines[0]);
+        prop_assert_eq!(labels, BTreeMap::from([("a".into(), value), ("b".into(), other)]));
+    }
+
+    /// The buckets are cumulative and the last one is the count, whatever is observed.
+    #[test]
+    fn buckets_count_like_a_naive_model(values in prop::collection::vec(-1.0f64..12.0, 0..50)) {
+        let registry = Registry::new();
+        let cell = registry.histogram(&WAIT, None, &[]);
+        values.iter().for_each(|value| cell.observe(*value));
+        for line in registry.expose().lines().filter(|line| line.contains("_bucket")) {
+            let bound = &read_labels(line)["le"];
+            let bound: f64 = if bound == "+Inf" { f64::INFINITY } else { bound.parse().unwrap() };
+            let count: usize = line.rsplit(' ').next().unwrap().parse().unwrap();
+            prop_assert_eq!(count, values.iter().filter(|value| **value <= bound).count());
+        }
+    }
+}
