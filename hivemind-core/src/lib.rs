@@ -56,12 +56,12 @@ mod context;
 mod election;
 mod error;
 mod id;
-//STUB pub mod labels;
+pub mod labels;
 mod mirror;
 mod ports;
 mod progress;
 mod requests;
-#[path = "resources_stub.rs"]
+
 pub mod resources;
 pub mod store;
 #[cfg(feature = "testkit")]
