@@ -246,6 +246,7 @@ pub struct InvalidGeneration(String);
 ///
 /// Prints as `name.generation`, the form used in keys.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 #[allow(clippy::exhaustive_structs, reason = "a name and a generation are the whole identity")]
 pub struct TenantRef {
     /// The name.
@@ -282,6 +283,19 @@ impl FromStr for TenantRef {
             id: id.parse().map_err(|_| wrong())?,
             generation: generation.parse().map_err(|_| wrong())?,
         })
+    }
+}
+
+impl TryFrom<String> for TenantRef {
+    type Error = InvalidTenantRef;
+    fn try_from(text: String) -> Result<Self, InvalidTenantRef> {
+        text.parse()
+    }
+}
+
+impl From<TenantRef> for String {
+    fn from(tenant: TenantRef) -> Self {
+        tenant.to_string()
     }
 }
 

@@ -1,1 +1,27 @@
-//! x
+//! Tools for tests: a seeded simulator, a store that fails on purpose, one body under every runtime.
+//!
+//! | tool | for |
+//! |---|---|
+//! | [`Sim`] | runs tasks in virtual time; the seed decides who goes next, so that a failure can be replayed |
+//! | [`FaultyStore`] | conflicts, lost replies, latency, broken watches and crashes in front of any store |
+//! | [`until_crash`] | one life of a process: runs until the store's crash and is gone then |
+//! | [`everywhere`] | the same test under tokio, smol and a bare `block_on` |
+//!
+//! Declared outside semantic versioning: a test kit grows with what must be tested.
+
+mod crash;
+mod everywhere;
+mod faulty_store;
+mod faulty_watch;
+mod plan;
+mod rng;
+mod sim;
+mod sim_task;
+
+pub use crash::{Crashed, until_crash};
+pub use everywhere::{SmolRuntime, everywhere, everywhere_with};
+pub use faulty_store::FaultyStore;
+pub use plan::{FaultCounts, FaultPlan};
+pub use rng::SimRng;
+pub use sim::{Sim, Stuck};
+pub use sim_task::SimTask;

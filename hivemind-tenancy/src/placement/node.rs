@@ -1,0 +1,138 @@
+//! Nodes, and what runs on them. No I/O, no clock, no async.
+
+use std::collections::BTreeMap;
+
+use hivemind_core::labels::Labels;
+use hivemind_core::resources::Resources;
+use hivemind_core::{Collection, Error, ErrorKind, NodeId, Result, Stored, TenantRef, WorkloadId};
+use serde::{Deserialize, Serialize};
+
+/// Whether a node takes workloads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum NodeState {
+    /// Takes new workloads.
+    #[default]
+    Ready,
+    /// Keeps what it runs and takes nothing new.
+    Cordoned,
+    /// Is lost: what ran there must run elsewhere.
+    Failed,
+}
+
+/// A machine of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Node {
+    /// The name.
+    pub id: NodeId,
+    /// What workloads may use of it; what is not named is not there.
+    pub capacity: Resources,
+    /// Its labels.
+    pub labels: Labels,
+    /// Whether it takes workloads.
+    pub state: NodeState,
+}
+
+impl Stored for Node {
+    const KIND: &'static str = "node";
+}
+
+impl Node {
+    /// A ready node.
+    pub fn new(id: NodeId, capacity: Resources) -> Self {
+        Self { id, capacity, labels: Labels::new(), state: NodeState::Ready }
+    }
+
+    /// With labels.
+    #[must_use]
+    pub fn with_labels(mut self, labels: Labels) -> Self {
+        self.labels = labels;
+        self
+    }
+}
+
+/// A workload on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlacedWorkload {
+    /// What it uses.
+    pub resources: Resources,
+    /// The key by which its replicas are spread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread_key: Option<String>,
+}
+
+/// Everything that runs on a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NodeAllocations {
+    /// The sum of what runs here.
+    pub used: Resources,
+    /// The isolated tenant that has the node to itself, while it runs something here.
+    pub dedicated_to: Option<TenantRef>,
+    /// What runs here, by tenant.
+    pub workloads: BTreeMap<TenantRef, BTreeMap<WorkloadId, PlacedWorkload>>,
+}
+
+impl Stored for NodeAllocations {
+    const KIND: &'static str = "node allocations";
+}
+
+impl NodeAllocations {
+    /// With `workload` of `tenant` too.
+    pub(crate) fn add(
+        &mut self,
+        tenant: &TenantRef,
+        workload: &WorkloadId,
+        placed: PlacedWorkload,
+        isolated: bool,
+    ) -> Result<()> {
+        let theirs = self.workloads.entry(tenant.clone()).or_default();
+        if theirs.contains_key(workload) {
+            let message = format!("workload {workload} of tenant {} runs here already", tenant.id);
+            return Err(Error::new(ErrorKind::AlreadyExists, "place", message));
+        }
+        self.used = self
+            .used
+            .checked_add(&placed.resources)
+            .map_err(|e| Error::of(ErrorKind::Invalid, "place", e))?;
+        theirs.insert(workload.clone(), placed);
+        if isolated {
+            self.dedicated_to = Some(tenant.clone());
+        }
+        Ok(())
+    }
+
+    /// Without `workload` of `tenant`; what it was.
+    pub(crate) fn remove(&mut self, tenant: &TenantRef, workload: &WorkloadId) -> Result<PlacedWorkload> {
+        let missing = || Error::not_found("unplace", format!("tenant {} runs no {workload} here", tenant.id));
+        let theirs = self.workloads.get_mut(tenant).ok_or_else(missing)?;
+        let placed = theirs.remove(workload).ok_or_else(missing)?;
+        if theirs.is_empty() {
+            self.workloads.remove(tenant);
+            if self.dedicated_to.as_ref() == Some(tenant) {
+                self.dedicated_to = None;
+            }
+        }
+        let broken = |e| Error::of(ErrorKind::Corrupt, "unplace", e);
+        self.used = self.used.checked_sub(&placed.resources).map_err(broken)?;
+        Ok(placed)
+    }
+
+    /// How many of the tenant's workloads here have this spread key.
+    pub(crate) fn replicas(&self, tenant: &TenantRef, spread_key: &str) -> u32 {
+        let theirs = self.workloads.get(tenant).into_iter().flat_map(BTreeMap::values);
+        let same = theirs.filter(|placed| placed.spread_key.as_deref() == Some(spread_key)).count();
+        u32::try_from(same).unwrap_or(u32::MAX)
+    }
+}
+
+pub(crate) fn nodes() -> Result<Collection<Node>> {
+    crate::collection("nodes")
+}
+
+pub(crate) fn allocations() -> Result<Collection<NodeAllocations>> {
+    crate::collection("allocations")
+}

@@ -1,0 +1,183 @@
+//! Roles and bindings. No I/O, no clock, no async.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use hivemind_core::{
+    AccessRequest, GroupName, Principal, ResourceKind, RoleName, Stored, TenantContext, TenantRef, Verb,
+};
+use serde::{Deserialize, Serialize};
+
+/// Whether a rule allows or denies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(clippy::exhaustive_enums, reason = "a rule allows or denies")]
+pub enum Effect {
+    /// What matches may be done, unless another rule denies it.
+    Allow,
+    /// What matches may not be done, whatever allows it.
+    Deny,
+}
+
+/// What a role allows or denies. An empty set means all there are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Rule {
+    /// Allows or denies.
+    pub effect: Effect,
+    /// Which verbs; empty for all.
+    #[serde(default)]
+    pub verbs: BTreeSet<Verb>,
+    /// Which kinds of things; empty for all.
+    #[serde(default)]
+    pub kinds: BTreeSet<ResourceKind>,
+    /// Which things by name; empty for all, and for those without a name yet.
+    #[serde(default)]
+    pub names: BTreeSet<String>,
+}
+
+impl Rule {
+    /// Allows everything; narrow it down.
+    pub fn allow() -> Self {
+        Self { effect: Effect::Allow, verbs: BTreeSet::new(), kinds: BTreeSet::new(), names: BTreeSet::new() }
+    }
+
+    /// Denies everything; narrow it down.
+    pub fn deny() -> Self {
+        Self { effect: Effect::Deny, ..Self::allow() }
+    }
+
+    /// Only these verbs.
+    #[must_use]
+    pub fn verbs(mut self, verbs: impl IntoIterator<Item = Verb>) -> Self {
+        self.verbs.extend(verbs);
+        self
+    }
+
+    /// Only this kind, and others named so.
+    #[must_use]
+    pub fn kind(mut self, kind: ResourceKind) -> Self {
+        self.kinds.insert(kind);
+        self
+    }
+
+    /// Only the thing of this name, and others named so.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.names.insert(name.into());
+        self
+    }
+
+    /// Whether it speaks of the kind, and the name, of `request`.
+    pub(super) fn is_about(&self, request: &AccessRequest) -> bool {
+        (self.kinds.is_empty() || self.kinds.contains(&request.kind))
+            && (self.names.is_empty() || request.name.as_ref().is_some_and(|name| self.names.contains(name)))
+    }
+
+    /// Whether it decides `request`.
+    pub(super) fn matches(&self, request: &AccessRequest) -> bool {
+        (self.verbs.is_empty() || self.verbs.contains(&request.verb)) && self.is_about(request)
+    }
+}
+
+/// Rules under a name. Global: which tenant they act in is up to the binding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Role {
+    /// The name.
+    pub name: RoleName,
+    /// What it allows and denies.
+    pub rules: Vec<Rule>,
+}
+
+impl Stored for Role {
+    const KIND: &'static str = "role";
+}
+
+impl Role {
+    /// A role of these rules.
+    pub fn new(name: RoleName, rules: impl IntoIterator<Item = Rule>) -> Self {
+        Self { name, rules: rules.into_iter().collect() }
+    }
+}
+
+/// To whom a role is given.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Subject {
+    /// One principal. A service account is named with its tenant and that tenant's generation.
+    Principal(Principal),
+    /// Everybody in a group.
+    Group(GroupName),
+}
+
+impl Subject {
+    /// Whether `ctx` is this subject.
+    pub(super) fn is(&self, ctx: &TenantContext) -> bool {
+        match self {
+            Self::Principal(principal) => principal == ctx.principal(),
+            Self::Group(group) => ctx.groups().contains(group),
+        }
+    }
+}
+
+/// Where a role is given.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(clippy::exhaustive_enums, reason = "everywhere or in one tenant")]
+pub enum Scope {
+    /// In every tenant.
+    Global,
+    /// In one tenant of one generation.
+    Tenant(TenantRef),
+}
+
+impl Scope {
+    /// Its segment in keys; no tenant's name ends in `*`.
+    pub(crate) fn segment(&self) -> String {
+        match self {
+            Self::Global => "*".to_owned(),
+            Self::Tenant(tenant) => tenant.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Global => f.write_str("every tenant"),
+            Self::Tenant(tenant) => write!(f, "tenant {}", tenant.id),
+        }
+    }
+}
+
+/// Gives a role to subjects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RoleBinding {
+    /// The name, unique in its scope.
+    pub name: RoleName,
+    /// The role that is given.
+    pub role: RoleName,
+    /// Where.
+    pub scope: Scope,
+    /// To whom.
+    pub subjects: BTreeSet<Subject>,
+}
+
+impl Stored for RoleBinding {
+    const KIND: &'static str = "role binding";
+}
+
+impl RoleBinding {
+    /// Gives `role` to `subjects` in `scope`.
+    pub fn new(
+        name: RoleName,
+        role: RoleName,
+        scope: Scope,
+        subjects: impl IntoIterator<Item = Subject>,
+    ) -> Self {
+        Self { name, role, scope, subjects: subjects.into_iter().collect() }
+    }
+}

@@ -1,0 +1,178 @@
+//! Who may do what, and why.
+
+mod common;
+
+use common::{World, admin, ctx, user};
+use hivemind_core::{
+    AccessRequest, Authorizer, ErrorKind, Principal, TenantContext, TenantRef, Verb, block_on,
+};
+use hivemind_tenancy::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject, TenantSpec};
+use proptest::prelude::*;
+
+fn ask(verb: Verb, kind: &str) -> AccessRequest {
+    AccessRequest::new(verb, kind.parse().unwrap())
+}
+
+fn grant(world: &World, name: &str, rules: Vec<Rule>, scope: Scope, subject: Subject) {
+    let request = format!("grant-{name}");
+    let role = Role::new(name.parse().unwrap(), rules);
+    block_on(world.tenants.put_role(&admin(&request), role)).unwrap();
+    let name: hivemind_core::RoleName = name.parse().unwrap();
+    block_on(world.tenants.bind(&admin(&request), RoleBinding::new(name.clone(), name, scope, [subject])))
+        .unwrap();
+}
+
+fn ada() -> Subject {
+    Subject::Principal(user("ada"))
+}
+
+fn allowed(world: &World, ctx: &TenantContext, request: &AccessRequest) -> bool {
+    RoleAuthorizer.authorize(&world.view(), ctx, request).allowed
+}
+
+#[test]
+fn nothing_is_allowed_by_default_and_the_reason_says_so() {
+    let world = World::new();
+    let acme = world.tenant(TenantSpec::new("acme".parse().unwrap())).tenant;
+    let (ctx, create) = (ctx(&acme, "r"), ask(Verb::Create, "apps"));
+    let error =
+        RoleAuthorizer.authorize(&world.view(), &ctx, &create).into_result(&ctx, &create).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert_eq!(
+        error.message(),
+        "user ada may not create apps in tenant acme: no role is bound to user ada in this tenant"
+    );
+    let reader = vec![Rule::allow().verbs([Verb::Get, Verb::List]).kind("apps".parse().unwrap())];
+    grant(&world, "reader", reader, Scope::Tenant(acme), ada());
+    let told = RoleAuthorizer.authorize(&world.view(), &ctx, &create).because;
+    assert_eq!(told, ["role reader by binding reader for tenant acme allows get, list on apps, not create"]);
+}
+
+#[test]
+fn deny_wins_and_names_narrow() {
+    let world = World::new();
+    let acme = world.tenant(TenantSpec::new("acme".parse().unwrap())).tenant;
+    grant(&world, "admin", vec![Rule::allow()], Scope::Tenant(acme.clone()), ada());
+    let no_deletes = vec![Rule::deny().verbs([Verb::Delete]).named("billing")];
+    grant(&world, "guard", no_deletes, Scope::Global, Subject::Group("staff".parse().unwrap()));
+    let staff = ctx(&acme, "r").with_group("staff".parse().unwrap());
+    assert!(allowed(&world, &staff, &ask(Verb::Delete, "apps")));
+    assert!(allowed(&world, &ctx(&acme, "r"), &ask(Verb::Delete, "apps").named("billing")));
+    let decision =
+        RoleAuthorizer.authorize(&world.view(), &staff, &ask(Verb::Delete, "apps").named("billing"));
+    assert_eq!(decision.because, ["role guard by binding guard for every tenant denies it"]);
+}
+
+#[test]
+fn a_grant_dies_with_its_generation_and_its_tenant() {
+    let world = World::new();
+    let old = world.tenant(TenantSpec::new("acme".parse().unwrap())).tenant;
+    grant(&world, "admin", vec![Rule::allow()], Scope::Tenant(old.clone()), ada());
+    assert!(allowed(&world, &ctx(&old, "r"), &ask(Verb::Get, "apps")));
+    block_on(world.tenants.delete(&admin("d"), &old.id)).unwrap();
+    assert!(!allowed(&world, &ctx(&old, "r"), &ask(Verb::Get, "apps")));
+    let anew =
+        block_on(world.tenants.create(&admin("a"), TenantSpec::new("acme".parse().unwrap()))).unwrap().tenant;
+    assert!(!allowed(&world, &ctx(&anew, "r"), &ask(Verb::Get, "apps")));
+}
+
+#[test]
+fn a_service_account_of_the_same_name_elsewhere_is_a_stranger() {
+    let world = World::new();
+    let account = |tenant: &TenantRef| Principal::ServiceAccount {
+        tenant: tenant.clone(),
+        name: "ci".parse().unwrap(),
+    };
+    let acme = world.tenant(TenantSpec::new("acme".parse().unwrap())).tenant;
+    let globex = world.tenant(TenantSpec::new("globex".parse().unwrap())).tenant;
+    grant(&world, "ci", vec![Rule::allow()], Scope::Tenant(acme.clone()), Subject::Principal(account(&acme)));
+    let as_account = |owner| TenantContext::new(acme.clone(), account(owner), "r".parse().unwrap());
+    assert!(allowed(&world, &as_account(&acme), &ask(Verb::Get, "apps")));
+    assert!(!allowed(&world, &as_account(&globex), &ask(Verb::Get, "apps")));
+}
+
+#[test]
+fn a_tenant_binds_in_itself_only_and_an_unknown_role_grants_nothing() {
+    let world = World::new();
+    let acme = world.tenant(TenantSpec::new("acme".parse().unwrap())).tenant;
+    let globex = world.tenant(TenantSpec::new("globex".parse().unwrap())).tenant;
+    let bind = |scope| RoleBinding::new("b".parse().unwrap(), "ghost".parse().unwrap(), scope, [ada()]);
+    let own = ctx(&acme, "r");
+    for scope in [Scope::Global, Scope::Tenant(globex)] {
+        let refused = world.commit(|view, txn| world.tenants.stage_bind(view, txn, &own, &bind(scope)));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Denied);
+    }
+    world.commit(|view, txn| world.tenants.stage_bind(view, txn, &own, &bind(Scope::Tenant(acme)))).unwrap();
+    let told = RoleAuthorizer.authorize(&world.view(), &own, &ask(Verb::Get, "apps")).because;
+    assert_eq!(told, ["binding b for tenant acme names role ghost, which does not exist"]);
+    let role = Role::new("ghost".parse().unwrap(), [Rule::allow()]);
+    let refused = world.commit(|view, txn| world.tenants.stage_put_role(view, txn, &own, &role));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Denied);
+}
+
+const VERBS: [Verb; 3] = [Verb::Get, Verb::Create, Verb::Delete];
+const KINDS: [&str; 2] = ["apps", "volumes"];
+const NAMES: [&str; 2] = ["a", "b"];
+
+fn rule() -> impl Strategy<Value = Rule> {
+    use prop::sample::subsequence;
+    (
+        any::<bool>(),
+        subsequence(VERBS.to_vec(), 0..3),
+        subsequence(KINDS.to_vec(), 0..2),
+        subsequence(NAMES.to_vec(), 0..2),
+    )
+        .prop_map(|(deny, verbs, kinds, names)| {
+            let rule = if deny { Rule::deny() } else { Rule::allow() }.verbs(verbs);
+            let rule = kinds.into_iter().fold(rule, |rule, kind| rule.kind(kind.parse().unwrap()));
+            names.into_iter().fold(rule, Rule::named)
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The reference: look at every rule of every bound role, deny first.
+    #[test]
+    fn decides_like_a_naive_evaluator(
+        bound in prop::collection::vec((prop::collection::vec(rule(), 0..4), 0u8..3, any::<bool>()), 0..4),
+    ) {
+        let world = World::new();
+        let acme = world.tenant(TenantSpec::new("acme".parse().unwrap())).tenant;
+        let globex = world.tenant(TenantSpec::new("globex".parse().unwrap())).tenant;
+        for (number, (rules, scope, group)) in bound.iter().enumerate() {
+            let scope = match scope {
+                0 => Scope::Global,
+                1 => Scope::Tenant(acme.clone()),
+                _ => Scope::Tenant(globex.clone()),
+            };
+            let subject = if *group { Subject::Group("staff".parse().unwrap()) } else { ada() };
+            grant(&world, &format!("r{number}"), rules.clone(), scope, subject);
+        }
+        for staff in [false, true] {
+            let mut ctx = ctx(&acme, "r");
+            if staff {
+                ctx = ctx.with_group("staff".parse().unwrap());
+            }
+            let counts: Vec<&Rule> = bound.iter()
+                .filter(|(_, scope, group)| *scope < 2 && (!group || staff))
+                .flat_map(|(rules, ..)| rules).collect();
+            for verb in VERBS {
+                for kind in KINDS {
+                    for name in [None, Some("a"), Some("b")] {
+                        let mut request = ask(verb, kind);
+                        request.name = name.map(str::to_owned);
+                        let hit = |effect| counts.iter().any(|rule| {
+                            rule.effect == effect
+                                && (rule.verbs.is_empty() || rule.verbs.contains(&verb))
+                                && (rule.kinds.is_empty() || rule.kinds.iter().any(|k| k.as_str() == kind))
+                                && (rule.names.is_empty() || name.is_some_and(|name| rule.names.contains(name)))
+                        });
+                        let expected = hit(Effect::Allow) && !hit(Effect::Deny);
+                        prop_assert_eq!(allowed(&world, &ctx, &request), expected);
+                    }
+                }
+            }
+        }
+    }
+}

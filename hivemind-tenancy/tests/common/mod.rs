@@ -1,0 +1,54 @@
+//! What the tests share: a store, a manager, and tenants in it.
+#![allow(dead_code, unreachable_pub, reason = "each test uses some of it")]
+
+use std::sync::Arc;
+
+use hivemind_core::store::{Prefix, Snapshot, Txn};
+use hivemind_core::{
+    ManualClock, MemoryStore, Principal, Result, SeededIds, StateStore, StateStoreExt, TenantContext,
+    TenantRef, block_on,
+};
+use hivemind_tenancy::{Tenant, TenantManager, TenantSpec, system_tenant};
+
+pub struct World {
+    pub store: MemoryStore,
+    pub clock: Arc<ManualClock>,
+    pub tenants: TenantManager,
+}
+
+pub fn user(name: &str) -> Principal {
+    Principal::User(name.parse().unwrap())
+}
+
+pub fn ctx(tenant: &TenantRef, request: &str) -> TenantContext {
+    TenantContext::new(tenant.clone(), user("ada"), request.parse().unwrap())
+}
+
+pub fn admin(request: &str) -> TenantContext {
+    ctx(&system_tenant(), request)
+}
+
+impl World {
+    pub fn new() -> Self {
+        let (store, clock) = (MemoryStore::new(), Arc::new(ManualClock::default()));
+        let tenants = TenantManager::new(Arc::new(store.clone()), clock.clone(), Arc::new(SeededIds::new(1)));
+        Self { store, clock, tenants }
+    }
+
+    pub fn tenant(&self, spec: TenantSpec) -> Tenant {
+        let request = format!("create-{}", spec.id);
+        block_on(self.tenants.create(&admin(&request), spec)).unwrap()
+    }
+
+    pub fn view(&self) -> Snapshot {
+        block_on(self.store.snapshot(&[Prefix::ROOT])).unwrap()
+    }
+
+    /// Decides on the newest state and commits.
+    pub fn commit<T>(&self, decide: impl FnOnce(&Snapshot, &mut Txn) -> Result<T>) -> Result<T> {
+        let (view, mut txn) = (self.view(), Txn::new());
+        let decided = decide(&view, &mut txn)?;
+        block_on(self.store.commit(&txn))?;
+        Ok(decided)
+    }
+}
