@@ -1,4 +1,5 @@
 //! When an alert fires, goes on and resolves.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ mod tenants;
 use std::sync::Arc;
 
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{Answered, Clock, IdSource, Once, Result, StateStore, TenantContext, transact};
+use hivemind_core::{Clock, IdSource, Once, Result, StateStore, TenantContext, transact};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -36,11 +36,11 @@ impl TenantManager {
         ctx: &TenantContext,
         operation: &str,
         decide: impl FnMut(&Snapshot, &mut Txn) -> Result<T> + Send,
-    ) -> Result<Answered<T>>
+    ) -> Result<T>
     where
         T: Serialize + DeserializeOwned + Send,
     {
         let once = Once::new(ctx.request(), operation, self.clock.now())?;
-        transact(&*self.store, &once, &[crate::prefix()?], decide).await
+        Ok(transact(&*self.store, &once, &[crate::prefix()?], decide).await?.value)
     }
 }

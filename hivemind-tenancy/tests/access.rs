@@ -1,4 +1,5 @@
 //! Who may do what, and why.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
 mod common;
 

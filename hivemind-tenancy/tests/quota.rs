@@ -1,4 +1,5 @@
 //! What is charged never exceeds the limit, and is given back exactly once.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
 mod common;
 

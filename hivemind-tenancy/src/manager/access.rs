@@ -72,7 +72,7 @@ impl TenantManager {
     /// As [`stage_put_role`](Self::stage_put_role), and those of the store.
     pub async fn put_role(&self, ctx: &TenantContext, role: Role) -> Result<()> {
         let decide = |view: &Snapshot, txn: &mut Txn| self.stage_put_role(view, txn, ctx, &role);
-        Ok(self.commit(ctx, &format!("put-role-{}", role.name), decide).await?.value)
+        self.commit(ctx, &format!("put-role-{}", role.name), decide).await
     }
 
     /// Binds a role.
@@ -82,7 +82,7 @@ impl TenantManager {
     pub async fn bind(&self, ctx: &TenantContext, binding: RoleBinding) -> Result<()> {
         let decide = |view: &Snapshot, txn: &mut Txn| self.stage_bind(view, txn, ctx, &binding);
         let operation = format!("bind-{}-{}", binding.scope.segment(), binding.name);
-        Ok(self.commit(ctx, &operation, decide).await?.value)
+        self.commit(ctx, &operation, decide).await
     }
 }
 

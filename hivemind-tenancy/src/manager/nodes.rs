@@ -152,7 +152,7 @@ impl TenantManager {
     /// As [`stage_add_node`](Self::stage_add_node), and those of the store.
     pub async fn add_node(&self, ctx: &TenantContext, node: Node) -> Result<()> {
         let decide = |view: &Snapshot, txn: &mut Txn| self.stage_add_node(view, txn, ctx, &node);
-        Ok(self.commit(ctx, &format!("add-node-{}", node.id), decide).await?.value)
+        self.commit(ctx, &format!("add-node-{}", node.id), decide).await
     }
 
     /// Sets the state of a node.
@@ -161,6 +161,6 @@ impl TenantManager {
     /// As [`stage_set_node_state`](Self::stage_set_node_state), and those of the store.
     pub async fn set_node_state(&self, ctx: &TenantContext, id: &NodeId, state: NodeState) -> Result<()> {
         let decide = |view: &Snapshot, txn: &mut Txn| self.stage_set_node_state(view, txn, ctx, id, state);
-        Ok(self.commit(ctx, &format!("set-node-state-{id}"), decide).await?.value)
+        self.commit(ctx, &format!("set-node-state-{id}"), decide).await
     }
 }

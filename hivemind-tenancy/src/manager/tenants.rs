@@ -158,7 +158,7 @@ impl TenantManager {
         let operation = format!("create-tenant-{}", spec.id);
         let decide =
             |view: &Snapshot, txn: &mut Txn| self.stage_create(view, txn, ctx, &spec, generation, now);
-        Ok(self.commit(ctx, &operation, decide).await?.value)
+        self.commit(ctx, &operation, decide).await
     }
 
     /// Changes a tenant.
@@ -168,7 +168,7 @@ impl TenantManager {
     pub async fn update(&self, ctx: &TenantContext, id: &TenantId, update: TenantUpdate) -> Result<Tenant> {
         let now = self.clock.now();
         let decide = |view: &Snapshot, txn: &mut Txn| self.stage_update(view, txn, ctx, id, &update, now);
-        Ok(self.commit(ctx, &format!("update-tenant-{id}"), decide).await?.value)
+        self.commit(ctx, &format!("update-tenant-{id}"), decide).await
     }
 
     /// Deletes a tenant.
@@ -177,7 +177,7 @@ impl TenantManager {
     /// As [`stage_delete`](Self::stage_delete), and those of the store.
     pub async fn delete(&self, ctx: &TenantContext, id: &TenantId) -> Result<()> {
         let decide = |view: &Snapshot, txn: &mut Txn| self.stage_delete(view, txn, ctx, id);
-        Ok(self.commit(ctx, &format!("delete-tenant-{id}"), decide).await?.value)
+        self.commit(ctx, &format!("delete-tenant-{id}"), decide).await
     }
 
     /// The tenant `id`, by the newest state.

@@ -1,5 +1,10 @@
 //! What the tests share: a store, a manager, and tenants in it.
-#![allow(dead_code, unreachable_pub, reason = "each test uses some of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test uses some of it, and may panic"
+)]
 
 use std::sync::Arc;
 
