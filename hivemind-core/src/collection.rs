@@ -82,7 +82,7 @@ pub fn decode<T: Stored>(key: &Key, bytes: &[u8]) -> Result<T> {
 #[non_exhaustive]
 pub struct Stamped<T> {
     /// Where it is.
-    pub key: Key,
+    pub stored_at: Key,
     /// What it is.
     pub value: Arc<T>,
     /// The transaction that last put it; `None` if the transaction being staged does.
@@ -91,7 +91,7 @@ pub struct Stamped<T> {
 
 impl<T> Clone for Stamped<T> {
     fn clone(&self) -> Self {
-        Self { key: self.key.clone(), value: Arc::clone(&self.value), revision: self.revision }
+        Self { stored_at: self.stored_at.clone(), value: Arc::clone(&self.value), revision: self.revision }
     }
 }
 
@@ -241,7 +241,7 @@ impl<T: Stored> Collection<T> {
     /// [`ErrorKind::Conflict`] if the transaction has staged a decision on another state of it.
     pub fn update(&self, txn: &mut Txn, old: &Stamped<T>, new: &T) -> Result<()> {
         self.expect(txn, old)?;
-        txn.put(old.key.clone(), encode(new)?);
+        txn.put(old.stored_at.clone(), encode(new)?);
         Ok(())
     }
 
@@ -251,7 +251,7 @@ impl<T: Stored> Collection<T> {
     /// As for [`update`](Self::update).
     pub fn delete(&self, txn: &mut Txn, old: &Stamped<T>) -> Result<()> {
         self.expect(txn, old)?;
-        txn.delete(old.key.clone());
+        txn.delete(old.stored_at.clone());
         Ok(())
     }
 
@@ -261,14 +261,14 @@ impl<T: Stored> Collection<T> {
     /// As for [`update`](Self::update).
     pub fn expect(&self, txn: &mut Txn, old: &Stamped<T>) -> Result<()> {
         match old.revision {
-            Some(revision) => txn.guard(&old.key, Guard::Unchanged(revision)),
+            Some(revision) => txn.guard(&old.stored_at, Guard::Unchanged(revision)),
             None => Ok(()),
         }
     }
 }
 
 fn staged<T: Stored>(key: &Key, bytes: &Bytes) -> Result<Stamped<T>> {
-    Ok(Stamped { key: key.clone(), value: Arc::new(decode(key, bytes)?), revision: None })
+    Ok(Stamped { stored_at: key.clone(), value: Arc::new(decode(key, bytes)?), revision: None })
 }
 
 fn put_by<T: Stored>(key: &Key, write: &Write) -> Result<Option<Stamped<T>>> {
@@ -290,7 +290,7 @@ fn decoded<T: Stored>(entry: &Entry) -> Result<Stamped<T>> {
             value
         }
     };
-    Ok(Stamped { key: record.key.clone(), value, revision: Some(record.mod_revision) })
+    Ok(Stamped { stored_at: record.key.clone(), value, revision: Some(record.mod_revision) })
 }
 
 fn remember<T: Send + Sync + 'static>(slot: &OnceLock<Arc<dyn std::any::Any + Send + Sync>>, value: &Arc<T>) {

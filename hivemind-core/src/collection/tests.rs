@@ -110,7 +110,7 @@ proptest! {
             }
         }
         let listed: Vec<_> = lamps().list(&view, &txn, lamps().prefix()).unwrap()
-            .into_iter().map(|lamp| (lamp.key.clone(), lamp.watts)).collect();
+            .into_iter().map(|lamp| (lamp.stored_at.clone(), lamp.watts)).collect();
         let expected: Vec<_> = model.iter().map(|(name, watts)| (key(name), *watts)).collect();
         prop_assert_eq!(listed, expected);
     }

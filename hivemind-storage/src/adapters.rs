@@ -1,0 +1,5 @@
+//! Storage systems behind the port.
+
+mod memory;
+
+pub use memory::MemoryProvider;
