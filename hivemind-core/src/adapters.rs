@@ -11,6 +11,8 @@ mod thread_runtime;
 mod tokio_runtime;
 
 pub use clock::{ManualClock, SystemClock};
+#[cfg(feature = "testkit")]
+pub(crate) use ids::split_mix;
 pub use ids::{SeededIds, SystemIds};
 pub use memory_audit::MemoryAudit;
 pub use memory_keys::MemoryKeys;

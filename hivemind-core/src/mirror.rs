@@ -73,7 +73,11 @@ impl Mirror {
     pub async fn reached(&self, revision: Revision) {
         std::future::poll_fn(|context| {
             // Registers first and looks second, so that no advance falls between the two.
-            self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(context.waker().clone());
+            let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if !waiting.iter().any(|known| known.will_wake(context.waker())) {
+                waiting.push(context.waker().clone());
+            }
+            drop(waiting);
             if self.view().revision() >= revision { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;

@@ -101,15 +101,19 @@ impl Once {
         txn.put(self.key.clone(), crate::collection::encode(&Answer { at: self.at, body })?);
         let mut outcome = store.commit(&txn).await;
         let mut attempts = 1;
+        let mut doubtful = false;
         while matches!(&outcome, Err(e) if e.effect() == Effect::Unknown) && attempts < ATTEMPTS {
+            doubtful = true;
             outcome = store.commit(&txn).await;
             attempts += 1;
         }
+        // Once in doubt, a later failure that did nothing itself does not tell what the first attempt did.
+        let honest = |e: Error| if doubtful { e.with_effect(Effect::Unknown) } else { e };
         match outcome {
             Ok(revision) => Ok(Answered { value, revision, replayed: false }),
             Err(conflict) if conflict.detail::<Conflict>().is_some() => {
                 // Our own lost commit, or an earlier sender of the same request, would have left the record.
-                match store.get(&self.key, None).await? {
+                match store.get(&self.key, None).await.map_err(honest)? {
                     None => Err(conflict),
                     Some(record) => {
                         let answer = decode::<Answer>(&self.key, &record.value)?;
@@ -118,7 +122,7 @@ impl Once {
                     }
                 }
             }
-            Err(other) => Err(other),
+            Err(other) => Err(honest(other)),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The faulty store: each kind of fault happens, is counted, and says the truth about its effect.
-
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,11 +48,10 @@ fn a_spurious_conflict_names_a_guarded_key_and_changes_nothing() {
     txn.put(key("a"), "not guarded");
     let error = block_on(store.commit(&txn)).unwrap_err();
     let conflict = error.detail::<Conflict>().unwrap();
-    assert_eq!((error.kind(), error.effect(), &conflict.key), (
-        ErrorKind::Conflict,
-        Effect::NotStarted,
-        &key("b")
-    ));
+    assert_eq!(
+        (error.kind(), error.effect(), &conflict.key),
+        (ErrorKind::Conflict, Effect::NotStarted, &key("b"))
+    );
     assert!(!Guard::Absent.holds(conflict.found), "the state it tells must explain the conflict");
     assert_eq!((newest(&inner), store.counts().conflicts), (0, 1));
 
@@ -181,9 +180,8 @@ fn a_crash_ends_the_whole_process_also_a_task_that_sleeps() {
     let sim = Sim::new(1);
     let (_, store) = faulty(FaultPlan::new(1).with_crash_at(1));
     let (theirs, runtime) = (store.clone(), sim.runtime());
-    let sleeper = sim.spawn(async move {
-        until_crash(&theirs, runtime.sleep(Duration::from_secs(3600))).await.is_err()
-    });
+    let sleeper = sim
+        .spawn(async move { until_crash(&theirs, runtime.sleep(Duration::from_secs(3600))).await.is_err() });
     let began = sim.clock().now();
     let outcome = sim.run(async {
         assert!(until_crash(&store, store.commit(&put("a"))).await.is_err());

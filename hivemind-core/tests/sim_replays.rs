@@ -1,5 +1,5 @@
 //! The simulator: replay by seed, virtual time, and an end to every run.
-
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

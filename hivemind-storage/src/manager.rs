@@ -1,6 +1,6 @@
 //! Claims and volumes: stages intents into the host's transaction. No I/O.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hivemind_core::resources::Resources;
@@ -122,8 +122,8 @@ impl StorageManager {
             // The request made the intent: repeated, it has the same token; a later claim of that name has another.
             token: OpToken::new(format!("{key}@{}", ctx.request())),
             key,
-            desired: None,
-            attached: None,
+            desired: BTreeSet::new(),
+            attached: BTreeMap::new(),
             maybe_attached: BTreeSet::new(),
         };
         if let Some(quota) = &self.quota {
@@ -134,11 +134,11 @@ impl StorageManager {
         claims()?.create(view, txn, at, &Claim::new(spec.clone(), name))
     }
 
-    /// Stages that `node` is to have the claim's volume. The same node again is a no-op.
+    /// Stages that `node` is to have the claim's volume, too. The same node again is a no-op.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if another node is to have it, or has it still: detach it first, or, if that node is
-    /// lost, [move](Self::stage_move) it with proof.
+    /// [`ErrorKind::Conflict`] if the volume is for one node and another is to have it, or has it still: detach it
+    /// first, or, if that node is lost, [move](Self::stage_move) it with proof.
     pub fn stage_attach(
         &self,
         view: &Snapshot,
@@ -148,15 +148,15 @@ impl StorageManager {
         node: &NodeId,
     ) -> Result<()> {
         let old = self.volume(view, txn, ctx, claim)?;
-        let elsewhere = [old.desired.as_ref(), old.attached.as_ref().map(|at| at.node())];
-        if let Some(other) = elsewhere.into_iter().flatten().find(|other| *other != node) {
+        let mut holders = old.desired.iter().chain(old.attached.keys());
+        if let Some(other) = holders.find(|other| *other != node && !old.options.access_mode.is_shared()) {
             let message = format!("volume {} is on node {other}: detach it first", old.key.volume);
             return Err(Error::new(ErrorKind::Conflict, "attach", message));
         }
-        self.desire(txn, &old, Some(node))
+        self.change(txn, &old, |new| new.desire(node.clone()))
     }
 
-    /// Stages that no node is to have the claim's volume.
+    /// Stages that `node` is not to have the claim's volume; if it is not to have it anyway, that is a no-op.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such claim.
@@ -166,37 +166,48 @@ impl StorageManager {
         txn: &mut Txn,
         ctx: &TenantContext,
         claim: &ClaimId,
+        node: &NodeId,
     ) -> Result<()> {
         let old = self.volume(view, txn, ctx, claim)?;
-        self.desire(txn, &old, None)
+        self.change(txn, &old, |new| new.undesire(node))
     }
 
-    /// Stages that the claim's volume goes from the node that has it, which is lost, to `node`.
+    /// Stages that the claim's volume goes from `lost`, a node that does not answer, to `node`.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no such claim.
+    /// [`ErrorKind::NotFound`] if there is no such claim, [`ErrorKind::Conflict`] if the volume is for one node and a
+    /// third one is to have it.
+    #[allow(clippy::too_many_arguments, reason = "each of them can be got wrong, so each is named")]
     pub fn stage_move(
         &self,
         view: &Snapshot,
         txn: &mut Txn,
         ctx: &TenantContext,
         claim: &ClaimId,
+        lost: &NodeId,
         node: &NodeId,
         proof: &Fenced,
     ) -> Result<()> {
         // The proof is demanded by type; what it says belongs into the host's audit log.
         let _ = proof;
         let old = self.volume(view, txn, ctx, claim)?;
-        self.desire(txn, &old, Some(node))
+        let mut others = old.desired.iter().filter(|other| *other != lost && *other != node);
+        if let Some(other) = others.next().filter(|_| !old.options.access_mode.is_shared()) {
+            let message = format!("volume {} is on node {other}, not on {lost}", old.key.volume);
+            return Err(Error::new(ErrorKind::Conflict, "move", message));
+        }
+        self.change(txn, &old, |new| {
+            if lost != node {
+                new.undesire(lost);
+            }
+            new.desire(node.clone());
+        })
     }
 
-    fn desire(&self, txn: &mut Txn, old: &Stamped<Volume>, node: Option<&NodeId>) -> Result<()> {
-        if old.desired.as_ref() == node {
-            return volumes()?.expect(txn, old);
-        }
+    fn change(&self, txn: &mut Txn, old: &Stamped<Volume>, change: impl FnOnce(&mut Volume)) -> Result<()> {
         let mut new = (*old.value).clone();
-        new.desire(node.cloned());
-        volumes()?.update(txn, old, &new)
+        change(&mut new);
+        if new == *old.value { volumes()?.expect(txn, old) } else { volumes()?.update(txn, old, &new) }
     }
 
     /// Stages the end of a claim: its volume is detached, and deleted or kept by its reclaim policy.
@@ -214,7 +225,9 @@ impl StorageManager {
         let old = self.volume(view, txn, ctx, claim)?;
         let mut new = (*old.value).clone();
         new.claim = None;
-        new.desire(None);
+        for node in &old.desired {
+            new.undesire(node);
+        }
         if old.reclaim == ReclaimPolicy::Delete {
             new.phase = VolumePhase::Deleting;
         }

@@ -1,6 +1,6 @@
 //! What volumes, claims and snapshots are. No I/O, no clock, no async.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
@@ -367,10 +367,10 @@ pub struct Volume {
     pub phase: VolumePhase,
     /// The token of its creation: the same after every crash.
     pub token: OpToken,
-    /// The node that is to have it.
-    pub desired: Option<NodeId>,
+    /// The nodes that are to have it: one at most, unless its access mode is shared.
+    pub desired: BTreeSet<NodeId>,
     /// Where it is known to be.
-    pub attached: Option<Attachment>,
+    pub attached: BTreeMap<NodeId, Attachment>,
     /// Nodes that were to have it and no longer are, of which nobody wrote down whether they got it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub maybe_attached: BTreeSet<NodeId>,
@@ -381,15 +381,15 @@ impl Stored for Volume {
 }
 
 impl Volume {
-    /// From now on `node` is to have it. A node that was to have it before may have got it meanwhile.
-    pub(crate) fn desire(&mut self, node: Option<NodeId>) {
-        let known = self.attached.as_ref().map(Attachment::node);
-        if let Some(before) = self.desired.take()
-            && Some(&before) != node.as_ref()
-            && Some(&before) != known
-        {
-            self.maybe_attached.insert(before);
+    /// From now on `node` is to have it, too.
+    pub(crate) fn desire(&mut self, node: NodeId) {
+        self.desired.insert(node);
+    }
+
+    /// From now on `node` is not to have it. It may have got it meanwhile without anybody writing that down.
+    pub(crate) fn undesire(&mut self, node: &NodeId) {
+        if self.desired.remove(node) && !self.attached.contains_key(node) {
+            self.maybe_attached.insert(node.clone());
         }
-        self.desired = node;
     }
 }

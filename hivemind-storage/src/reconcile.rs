@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use hivemind_core::store::Txn;
 use hivemind_core::{
-    Effect, OpToken, Progress, ProviderName, Result, Retry, Runtime, Stamped, StateStore, StateStoreExt,
+    Effect, NodeId, OpToken, Progress, ProviderName, Result, Retry, Runtime, Stamped, StateStore,
+    StateStoreExt,
 };
 
 use crate::manager::volumes;
@@ -169,17 +170,19 @@ impl VolumeController {
             VolumePhase::Creating => self.create(provider, volume).await.map(Some),
             VolumePhase::Failed(_) => Ok(None),
             _ if !volume.maybe_attached.is_empty() => self.clear(provider, volume).await.map(Some),
-            VolumePhase::Deleting => match &volume.attached {
-                Some(_) => self.detach(provider, volume).await.map(Some),
-                None => self.delete(provider, volume).await.map(Some),
-            },
-            VolumePhase::Ready => match (&volume.desired, &volume.attached) {
-                (Some(node), Some(at)) if at.node() == node => Ok(None),
-                (None, None) => Ok(None),
-                // Detach always comes before attach: never two nodes, not even for a moment.
-                (_, Some(_)) => self.detach(provider, volume).await.map(Some),
-                (Some(_), None) => self.attach(provider, volume).await.map(Some),
-            },
+            phase => {
+                // Detach always comes before attach: never a node too many, not even for a moment.
+                if let Some(node) = volume.attached.keys().find(|node| !volume.desired.contains(*node)) {
+                    return self.detach(provider, volume, node).await.map(Some);
+                }
+                if *phase == VolumePhase::Deleting {
+                    return self.delete(provider, volume).await.map(Some);
+                }
+                match volume.desired.iter().find(|node| !volume.attached.contains_key(*node)) {
+                    Some(node) => self.attach(provider, volume, node).await.map(Some),
+                    None => Ok(None),
+                }
+            }
         }
     }
 
@@ -204,23 +207,31 @@ impl VolumeController {
         }
     }
 
-    async fn attach(&self, provider: &dyn StorageProvider, volume: &Stamped<Volume>) -> Result<Step> {
-        let Some(node) = &volume.desired else { return Ok(Step::Pending) };
+    async fn attach(
+        &self,
+        provider: &dyn StorageProvider,
+        volume: &Stamped<Volume>,
+        node: &NodeId,
+    ) -> Result<Step> {
         match provider.attach_volume(&token(volume, "attach"), &volume.key, node).await? {
             Progress::Pending(_) => Ok(Step::Pending),
             Progress::Ready(at) => {
-                self.record(volume, |new| new.attached = Some(at)).await?;
+                self.record(volume, |new| new.attached.insert(node.clone(), at)).await?;
                 Ok(Step::Attached)
             }
         }
     }
 
-    async fn detach(&self, provider: &dyn StorageProvider, volume: &Stamped<Volume>) -> Result<Step> {
-        let Some(at) = &volume.attached else { return Ok(Step::Pending) };
-        match provider.detach_volume(&token(volume, "detach"), &volume.key, at.node()).await? {
+    async fn detach(
+        &self,
+        provider: &dyn StorageProvider,
+        volume: &Stamped<Volume>,
+        node: &NodeId,
+    ) -> Result<Step> {
+        match provider.detach_volume(&token(volume, "detach"), &volume.key, node).await? {
             Progress::Pending(_) => Ok(Step::Pending),
             Progress::Ready(()) => {
-                self.record(volume, |new| new.attached = None).await?;
+                self.record(volume, |new| new.attached.remove(node)).await?;
                 Ok(Step::Detached)
             }
         }
@@ -249,7 +260,7 @@ impl VolumeController {
     }
 
     /// Writes down what has become so, if the intent is still the one that was acted on.
-    async fn record(&self, old: &Stamped<Volume>, change: impl FnOnce(&mut Volume)) -> Result<()> {
+    async fn record<R>(&self, old: &Stamped<Volume>, change: impl FnOnce(&mut Volume) -> R) -> Result<()> {
         let mut new = (*old.value).clone();
         change(&mut new);
         let mut txn = Txn::new();

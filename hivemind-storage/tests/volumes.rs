@@ -11,8 +11,8 @@ use hivemind_core::{
     TenantContext, TenantRef, block_on,
 };
 use hivemind_storage::{
-    ClaimSpec, Fenced, MemoryProvider, Orphans, ProviderRegistry, ReclaimPolicy, StorageManager,
-    StorageProvider, VolumeController, VolumePhase,
+    AccessMode, ClaimSpec, Fenced, MemoryProvider, Orphans, ProviderRegistry, ReclaimPolicy, StorageManager,
+    StorageProvider, VolumeController, VolumeOptions, VolumePhase,
 };
 use proptest::prelude::*;
 
@@ -94,7 +94,9 @@ fn a_claim_becomes_a_volume_where_it_is_wanted_and_goes_again() {
     assert_eq!(elsewhere.unwrap_err().kind(), ErrorKind::Conflict);
     let proof = Fenced::PowerOff;
     world
-        .commit(|view, txn| world.storage.stage_move(view, txn, &acme, &data.id, &node("n2"), &proof))
+        .commit(|view, txn| {
+            world.storage.stage_move(view, txn, &acme, &data.id, &node("n1"), &node("n2"), &proof)
+        })
         .unwrap();
     world.settle();
     assert_eq!(world.nodes_of(&acme, "data"), ["n2"]);
@@ -118,8 +120,8 @@ fn a_foreign_volume_does_not_exist() {
         let outcomes = [
             s.volume(&view, &txn, &stranger, &data.id).map(|_| ()),
             s.stage_attach(&view, &mut txn, &stranger, &data.id, &node("n1")),
-            s.stage_detach(&view, &mut txn, &stranger, &data.id),
-            s.stage_move(&view, &mut txn, &stranger, &data.id, &node("n1"), &Fenced::ByStorage),
+            s.stage_detach(&view, &mut txn, &stranger, &data.id, &node("n1")),
+            s.stage_move(&view, &mut txn, &stranger, &data.id, &node("n1"), &node("n2"), &Fenced::ByStorage),
             s.stage_release(&view, &mut txn, &stranger, &data.id),
         ];
         for outcome in outcomes {
@@ -155,6 +157,31 @@ fn what_a_provider_refuses_is_told_and_does_not_hold_up_others() {
 }
 
 #[test]
+fn a_shared_volume_is_on_every_node_that_wants_it() {
+    let (world, acme) = (World::new(memory()), ctx("acme", 1));
+    let options = VolumeOptions::default().with_access_mode(AccessMode::ReadWriteMany);
+    let data = spec("data").with_options(options);
+    world.commit(|view, txn| world.storage.stage_claim(view, txn, &acme, &data)).unwrap();
+    for name in ["n1", "n2", "n3"] {
+        world
+            .commit(|view, txn| world.storage.stage_attach(view, txn, &acme, &data.id, &node(name)))
+            .unwrap();
+    }
+    world.settle();
+    assert_eq!(world.nodes_of(&acme, "data"), ["n1", "n2", "n3"]);
+    let (lost, proof) = (node("n1"), Fenced::PowerOff);
+    world
+        .commit(|view, txn| world.storage.stage_move(view, txn, &acme, &data.id, &lost, &node("n4"), &proof))
+        .unwrap();
+    world.commit(|view, txn| world.storage.stage_detach(view, txn, &acme, &data.id, &node("n2"))).unwrap();
+    world.settle();
+    assert_eq!(world.nodes_of(&acme, "data"), ["n3", "n4"]);
+    world.commit(|view, txn| world.storage.stage_release(view, txn, &acme, &data.id)).unwrap();
+    world.settle();
+    assert_eq!(block_on(world.provider.provider_metrics()).unwrap().volumes, 0);
+}
+
+#[test]
 fn an_attachment_nobody_wrote_down_is_taken_back() {
     let (world, acme, data) = (World::new(memory()), ctx("acme", 1), spec("data"));
     world.commit(|view, txn| world.storage.stage_claim(view, txn, &acme, &data)).unwrap();
@@ -163,7 +190,7 @@ fn an_attachment_nobody_wrote_down_is_taken_back() {
     // The controller attached it and died before it could write that down.
     let key = world.storage.volume(&world.view(), &Txn::new(), &acme, &data.id).unwrap().key.clone();
     block_on(world.provider.attach_volume(&hivemind_core::OpToken::new("t"), &key, &node("n1"))).unwrap();
-    world.commit(|view, txn| world.storage.stage_detach(view, txn, &acme, &data.id)).unwrap();
+    world.commit(|view, txn| world.storage.stage_detach(view, txn, &acme, &data.id, &node("n1"))).unwrap();
     world.commit(|view, txn| world.storage.stage_attach(view, txn, &acme, &data.id, &node("n2"))).unwrap();
     world.settle();
     assert_eq!(world.nodes_of(&acme, "data"), ["n2"]);
@@ -247,14 +274,18 @@ proptest! {
                 }
                 Step::Move { claim, node } => {
                     let (at, proof) = (node_of(node), Fenced::ByStorage);
+                    let lost = live.get(&claim).copied().flatten().map_or_else(|| node_of(9), node_of);
                     let moved = |view: &Snapshot, txn: &mut Txn| {
-                        world.storage.stage_move(view, txn, &acme, &name(claim), &at, &proof)
+                        world.storage.stage_move(view, txn, &acme, &name(claim), &lost, &at, &proof)
                     };
                     prop_assert_eq!(world.commit(moved).is_ok(), live.contains_key(&claim));
                     live.entry(claim).and_modify(|wanted| *wanted = Some(node));
                 }
                 Step::Detach { claim } => {
-                    let done = world.commit(|view, txn| world.storage.stage_detach(view, txn, &acme, &name(claim)));
+                    let from = live.get(&claim).copied().flatten().map_or_else(|| node_of(9), node_of);
+                    let done = world.commit(|view, txn| {
+                        world.storage.stage_detach(view, txn, &acme, &name(claim), &from)
+                    });
                     prop_assert_eq!(done.is_ok(), live.contains_key(&claim));
                     live.entry(claim).and_modify(|wanted| *wanted = None);
                 }

@@ -194,10 +194,7 @@ impl Sim {
     }
 
     /// Starts a task that goes on while [`run`](Self::run) does; await the handle for its output.
-    pub fn spawn<T: Send + 'static>(
-        &self,
-        future: impl Future<Output = T> + Send + 'static,
-    ) -> SimTask<T> {
+    pub fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> SimTask<T> {
         let (work, handle) = task(future);
         self.core.spawn(Box::pin(work));
         handle
@@ -328,11 +325,8 @@ impl Future for Sleep {
         };
         self.timer = Some(timer);
         // The end of time never comes.
-        let replaced = if timer.0 < Timestamp::MAX {
-            state.timers.insert(timer, context.waker().clone())
-        } else {
-            None
-        };
+        let replaced =
+            if timer.0 < Timestamp::MAX { state.timers.insert(timer, context.waker().clone()) } else { None };
         drop(state);
         drop(replaced);
         Poll::Pending
