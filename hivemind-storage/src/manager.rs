@@ -137,8 +137,8 @@ impl StorageManager {
     /// Stages that `node` is to have the claim's volume, too. The same node again is a no-op.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if the volume is for one node and another is to have it, or has it still: detach it
-    /// first, or, if that node is lost, [move](Self::stage_move) it with proof.
+    /// [`ErrorKind::Conflict`] if the volume is for one node and another is to have it: detach it first, or, if that
+    /// node is lost, [move](Self::stage_move) it with proof.
     pub fn stage_attach(
         &self,
         view: &Snapshot,
@@ -148,8 +148,9 @@ impl StorageManager {
         node: &NodeId,
     ) -> Result<()> {
         let old = self.volume(view, txn, ctx, claim)?;
-        let mut holders = old.desired.iter().chain(old.attached.keys());
-        if let Some(other) = holders.find(|other| *other != node && !old.options.access_mode.is_shared()) {
+        if let Some(other) =
+            old.desired.iter().find(|other| *other != node && !old.options.access_mode.is_shared())
+        {
             let message = format!("volume {} is on node {other}: detach it first", old.key.volume);
             return Err(Error::new(ErrorKind::Conflict, "attach", message));
         }

@@ -369,9 +369,9 @@ pub struct Volume {
     pub token: OpToken,
     /// The nodes that are to have it: one at most, unless its access mode is shared.
     pub desired: BTreeSet<NodeId>,
-    /// Where it is known to be.
+    /// Where it is known to be, of the nodes that are to have it.
     pub attached: BTreeMap<NodeId, Attachment>,
-    /// Nodes that were to have it and no longer are, of which nobody wrote down whether they got it.
+    /// Nodes that were to have it, until it is known that they do not.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub maybe_attached: BTreeSet<NodeId>,
 }
@@ -386,9 +386,11 @@ impl Volume {
         self.desired.insert(node);
     }
 
-    /// From now on `node` is not to have it. It may have got it meanwhile without anybody writing that down.
+    /// From now on `node` is not to have it. Whether it has it is unknown until it has been taken away: it may have
+    /// got it without anybody writing that down, and a wish to have it back may come before it is gone.
     pub(crate) fn undesire(&mut self, node: &NodeId) {
-        if self.desired.remove(node) && !self.attached.contains_key(node) {
+        if self.desired.remove(node) {
+            self.attached.remove(node);
             self.maybe_attached.insert(node.clone());
         }
     }

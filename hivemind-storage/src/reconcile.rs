@@ -169,12 +169,9 @@ impl VolumeController {
         match &volume.phase {
             VolumePhase::Creating => self.create(provider, volume).await.map(Some),
             VolumePhase::Failed(_) => Ok(None),
-            _ if !volume.maybe_attached.is_empty() => self.clear(provider, volume).await.map(Some),
+            // Detach always comes before attach: never a node too many, not even for a moment.
+            _ if !volume.maybe_attached.is_empty() => self.detach(provider, volume).await.map(Some),
             phase => {
-                // Detach always comes before attach: never a node too many, not even for a moment.
-                if let Some(node) = volume.attached.keys().find(|node| !volume.desired.contains(*node)) {
-                    return self.detach(provider, volume, node).await.map(Some);
-                }
                 if *phase == VolumePhase::Deleting {
                     return self.delete(provider, volume).await.map(Some);
                 }
@@ -222,25 +219,10 @@ impl VolumeController {
         }
     }
 
-    async fn detach(
-        &self,
-        provider: &dyn StorageProvider,
-        volume: &Stamped<Volume>,
-        node: &NodeId,
-    ) -> Result<Step> {
-        match provider.detach_volume(&token(volume, "detach"), &volume.key, node).await? {
-            Progress::Pending(_) => Ok(Step::Pending),
-            Progress::Ready(()) => {
-                self.record(volume, |new| new.attached.remove(node)).await?;
-                Ok(Step::Detached)
-            }
-        }
-    }
-
-    /// Takes the volume away from nodes that may have it although no record says so.
-    async fn clear(&self, provider: &dyn StorageProvider, volume: &Stamped<Volume>) -> Result<Step> {
+    /// Takes the volume away from a node that may have it and is not to.
+    async fn detach(&self, provider: &dyn StorageProvider, volume: &Stamped<Volume>) -> Result<Step> {
         let Some(node) = volume.maybe_attached.first() else { return Ok(Step::Pending) };
-        if provider.detach_volume(&token(volume, "clear"), &volume.key, node).await?.ready().is_none() {
+        if provider.detach_volume(&token(volume, "detach"), &volume.key, node).await?.ready().is_none() {
             return Ok(Step::Pending);
         }
         self.record(volume, |new| new.maybe_attached.retain(|other| other != node)).await?;
