@@ -11,6 +11,9 @@ use hivemind_core::{BoxFuture, Progress, Result};
 pub use self::cases::CASES;
 use crate::{Capability, StorageProvider};
 
+/// What a case does on a fresh provider; `Err` says what went wrong.
+pub type CaseFn = fn(Arc<dyn StorageProvider>) -> BoxFuture<'static, std::result::Result<(), String>>;
+
 /// One named case: what it needs, and what it does on a fresh provider.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
@@ -20,7 +23,7 @@ pub struct Case {
     /// The capability without which the case does not apply.
     pub needs: Option<Capability>,
     /// The case itself; `Err` says what went wrong.
-    pub run: fn(Arc<dyn StorageProvider>) -> BoxFuture<'static, std::result::Result<(), String>>,
+    pub run: CaseFn,
 }
 
 /// Which cases passed.

@@ -100,7 +100,7 @@ impl BackupManager {
         let (decoder, hash) = (Decoder::new(seal), blake3::Hasher::new());
         let reading = Reading { body, decoder, metadata, hash, stored_bytes: 0, ended: false };
         let flow = stream::try_unfold(reading, |mut reading| async move {
-            let Some(changes) = reading.next().await? else { return Ok(None) };
+            let Some(changes) = reading.next().await? else { return Ok::<_, Error>(None) };
             Ok(Some((stream::iter(changes.into_iter().map(Ok)), reading)))
         });
         Ok(flow.try_flatten().boxed())

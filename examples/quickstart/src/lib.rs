@@ -1,0 +1,10 @@
+//! The quickstart: deploys Compose files on a simulated cluster, through all six crates of Hivemind.
+//!
+//! [`cluster`] is what a host writes: it plugs the crates together and commits one transaction per request.
+//! [`story`] is what the binary shows. The same story runs in `tests/simulation.rs` under a thousand seeds of injected
+//! faults.
+
+pub mod cluster;
+pub mod compose;
+pub mod narrate;
+pub mod story;

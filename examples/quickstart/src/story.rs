@@ -1,0 +1,317 @@
+//! What the quickstart shows: tenants, deployments, refusals, names, a lost node, a disaster and the way back.
+//!
+//! Every step can be repeated: after a crash the story is told again from the start, on the same store, and does only
+//! what is still to be done.
+
+mod disaster;
+mod plan;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hivemind_backup::BackupStorage;
+use hivemind_core::resources::{MilliCpu, Resources};
+use hivemind_core::{
+    AppId, Error, ErrorKind, IdSource, KeyId, KeyProvider, NodeId, Result, StateStore, TenantRef,
+};
+use hivemind_net::RecordType;
+use hivemind_observe::Registry;
+use hivemind_tenancy::NodeState;
+use serde::Serialize;
+
+pub use self::plan::{Plan, Planned};
+use crate::cluster::{Cluster, Deployed, Ports, Totals};
+use crate::narrate::Narrator;
+
+/// Everything outside the control plane: what a crash leaves as it is.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// What the cluster stands on.
+    pub ports: Ports,
+    /// The empty store that takes the place of the lost one.
+    pub spare: Arc<dyn StateStore>,
+    /// Where backups are kept.
+    pub backups: Arc<dyn BackupStorage>,
+    /// What wraps the keys of backups.
+    pub keys: Arc<dyn KeyProvider>,
+    /// The key that wraps them.
+    pub key: KeyId,
+    /// Randomness for nonces, which must never repeat.
+    pub nonces: Arc<dyn IdSource>,
+}
+
+/// How the story ended, as `--json` prints it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// Tenants.
+    pub tenants: u64,
+    /// Apps that were deployed.
+    pub apps: u64,
+    /// Apps that were refused, for want of room or because they cannot work here.
+    pub refused: u64,
+    /// Containers.
+    pub workloads: u64,
+    /// Volumes.
+    pub volumes: u64,
+    /// IPv4 addresses.
+    pub addresses_v4: u64,
+    /// IPv6 addresses.
+    pub addresses_v6: u64,
+    /// Requests that were denied, as they should be.
+    pub denied: u64,
+    /// Workloads that moved off the lost node.
+    pub moved: u64,
+    /// Alerts that fired.
+    pub alerts_fired: u64,
+    /// Alerts that resolved.
+    pub alerts_resolved: u64,
+    /// Size of both backups, as stored.
+    pub backup_bytes: u64,
+    /// Whether the restored state equals the lost one, byte for byte.
+    pub restored_equal: bool,
+    /// How long it took; filled in by whoever has a clock for it.
+    pub elapsed_ms: u64,
+    /// Deployments per second; filled in by whoever has a clock for it.
+    pub deployments_per_second: u64,
+}
+
+/// A broken expectation.
+pub(crate) fn expect(holds: bool, what: impl Into<String>) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::new(ErrorKind::Internal, "expectation", what)) }
+}
+
+struct Teller<'a> {
+    world: &'a World,
+    plan: &'a Plan,
+    out: &'a mut dyn Narrator,
+    cluster: Cluster,
+    tenants: Vec<(TenantRef, String)>,
+    outcome: Outcome,
+}
+
+/// Tells the story on `world`, measuring into `registry`.
+///
+/// # Errors
+/// The first expectation that does not hold, or a failure that does not go away.
+pub async fn tell(
+    world: &World,
+    plan: &Plan,
+    registry: &Registry,
+    out: &mut dyn Narrator,
+) -> Result<Outcome> {
+    let cluster = Cluster::start(world.ports.clone(), registry.clone()).await?;
+    let mut teller = Teller { world, plan, out, cluster, tenants: Vec::new(), outcome: Outcome::default() };
+    teller.create().await?;
+    let first = teller.deploy().await?;
+    teller.refuse(&first).await?;
+    teller.resolve(&first).await?;
+    teller.cluster.settle().await?;
+    teller.audit().await?;
+    let full = teller.back_up_full().await?;
+    teller.lose_a_node().await?;
+    teller.restore(full).await?;
+    Ok(teller.outcome)
+}
+
+impl Teller<'_> {
+    fn names(&self) -> Vec<TenantRef> {
+        self.tenants.iter().map(|(tenant, _)| tenant.clone()).collect()
+    }
+
+    async fn create(&mut self) -> Result<()> {
+        self.out.section("Nodes and tenants");
+        self.cluster.add_nodes(self.plan.nodes).await?;
+        self.out.line(&format!("{} nodes of 16 cores and 64 GiB joined.", self.plan.nodes));
+        let mut rows = vec![
+            ["tenant", "isolation", "cpu", "memory", "storage", "containers"].map(String::from).to_vec(),
+        ];
+        for tenant in self.plan.tenants()? {
+            let created = self.cluster.create_tenant(&tenant).await?;
+            let quotas = &tenant.quotas;
+            let limit = |amount: Option<String>| amount.unwrap_or_else(|| "-".to_owned());
+            rows.push(vec![
+                created.id.to_string(),
+                tenant.isolation.to_string(),
+                limit(quotas.cpu_limit.map(|limit| limit.to_string())),
+                limit(quotas.memory_limit.map(|limit| limit.to_string())),
+                limit(quotas.storage_limit.map(|limit| limit.to_string())),
+                limit(quotas.max_containers.map(|limit| limit.to_string())),
+            ]);
+            self.tenants.push((created, tenant.developer.clone()));
+        }
+        self.out.table(&rows);
+        self.outcome.tenants = u64::try_from(self.tenants.len()).unwrap_or_default();
+        Ok(())
+    }
+
+    /// Deploys everything; returns the first app of each tenant.
+    async fn deploy(&mut self) -> Result<BTreeMap<TenantRef, Planned>> {
+        self.out.section("Deployments, one transaction each");
+        let (mut first, mut made, mut refusals) = (BTreeMap::new(), BTreeMap::<_, Deployed>::new(), 0u64);
+        let all = self.plan.apps()?;
+        for (number, planned) in all.iter().enumerate() {
+            let Some((tenant, user)) = self.tenants.get(planned.tenant).cloned() else { continue };
+            let ctx = self.cluster.ctx(&tenant, &user, &format!("deploy-{number}"))?;
+            match self.cluster.deploy(&ctx, &planned.app, &planned.compose).await {
+                Ok(deployed) => {
+                    let sum = made.entry(tenant.clone()).or_default();
+                    sum.workloads += deployed.workloads;
+                    sum.addresses_v4 += deployed.addresses_v4;
+                    sum.addresses_v6 += deployed.addresses_v6;
+                    sum.volumes += deployed.volumes;
+                    first.entry(tenant).or_insert_with(|| planned.clone());
+                }
+                Err(e) if refusal(&e) => {
+                    refusals += 1;
+                    if refusals <= 10 {
+                        self.out.line(&format!(
+                            "{} of {} was refused: {}",
+                            planned.app,
+                            tenant.id,
+                            e.message()
+                        ));
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+            self.out.progress("deployed", number + 1, all.len());
+        }
+        let mut rows = vec![["tenant", "containers", "IPv4", "IPv6", "volumes"].map(String::from).to_vec()];
+        for (tenant, sum) in &made {
+            let numbers = [sum.workloads, sum.addresses_v4, sum.addresses_v6, sum.volumes];
+            rows.push(std::iter::once(tenant.id.to_string()).chain(numbers.map(|n| n.to_string())).collect());
+        }
+        self.out.table(&rows);
+        self.outcome.refused = refusals;
+        expect(!first.is_empty(), "no app at all could be deployed")?;
+        Ok(first)
+    }
+
+    async fn refuse(&mut self, first: &BTreeMap<TenantRef, Planned>) -> Result<()> {
+        self.out.section("Two requests that must not pass");
+        let Some((tenant, user)) =
+            self.tenants.iter().find(|(tenant, _)| first.contains_key(tenant)).cloned()
+        else {
+            return expect(false, "no tenant has an app");
+        };
+        let Some(planned) = first.get(&tenant) else { return expect(false, "no app to be greedy with") };
+        let before = self.cluster.persist(|| self.world.ports.store.revision()).await?;
+
+        let mut greedy = planned.compose.clone();
+        for service in greedy.services.values_mut() {
+            service.cpu = MilliCpu::from_cores(1_000_000);
+        }
+        let greedy_name: AppId = "greedy".parse().map_err(|e| Error::of(ErrorKind::Internal, "refuse", e))?;
+        let ctx = self.cluster.ctx(&tenant, &user, "greedy")?;
+        let denied = self.cluster.deploy(&ctx, &greedy_name, &greedy).await;
+        let over = denied.err().filter(|e| e.kind() == ErrorKind::QuotaExceeded);
+        let Some(over) = over else { return expect(false, "an app over its quota was not denied") };
+        self.out.line(&format!("over quota: {}", over.message()));
+
+        let ctx = self.cluster.ctx(&tenant, "mallory", "intrusion")?;
+        let refused = self.cluster.deploy(&ctx, &greedy_name, &planned.compose).await;
+        let no = refused.err().filter(|e| e.kind() == ErrorKind::Denied);
+        let Some(no) = no else { return expect(false, "a stranger could deploy") };
+        self.out.line(&format!("no permission: {}", no.message()));
+
+        let after = self.cluster.persist(|| self.world.ports.store.revision()).await?;
+        expect(before == after, "a denied request left something behind")?;
+        self.out.line("Nothing was left behind: the store is at the same revision as before.");
+        self.outcome.denied = 2;
+        Ok(())
+    }
+
+    async fn resolve(&mut self, first: &BTreeMap<TenantRef, Planned>) -> Result<()> {
+        self.out.section("Names and walls");
+        let Some((owner, planned)) = first.iter().next() else { return expect(false, "no app was deployed") };
+        let Some(service) =
+            planned.compose.services.iter().find(|(_, s)| s.replicas > 0).map(|(name, _)| name)
+        else {
+            return expect(false, "the first app has no running service");
+        };
+        let owner_ctx = self.cluster.ctx(owner, "resolver", "resolve")?;
+        let name = self.cluster.service_name(&owner_ctx, &planned.app, service)?;
+        for kind in [RecordType::A, RecordType::Aaaa] {
+            let answer = self.cluster.resolve(&owner_ctx, &name, kind).await?;
+            expect(!answer.is_empty(), format!("{name} has no address of type {kind:?}"))?;
+            let shown: Vec<_> = answer.iter().map(ToString::to_string).collect();
+            self.out.line(&format!(
+                "{name} {} {}",
+                if kind == RecordType::A { "A   " } else { "AAAA" },
+                shown.join(" ")
+            ));
+        }
+        let strangers: Vec<_> = self.names().into_iter().filter(|tenant| tenant != owner).collect();
+        for stranger in strangers {
+            let ctx = self.cluster.ctx(&stranger, "resolver", "resolve")?;
+            let answer = self.cluster.resolve(&ctx, &name, RecordType::A).await?;
+            expect(answer.is_empty(), format!("tenant {} can resolve {name}", stranger.id))?;
+            let seen = self.cluster.sees(&ctx, owner, &planned.app).await?;
+            expect(!seen, format!("tenant {} can see a volume or an address of {}", stranger.id, owner.id))?;
+            self.out.line(&format!(
+                "tenant {} sees neither that name nor its volumes and addresses.",
+                stranger.id
+            ));
+        }
+        Ok(())
+    }
+
+    async fn audit(&mut self) -> Result<()> {
+        let names = self.names();
+        let mut total = Totals::default();
+        for (_, one) in self.cluster.audit(&names).await? {
+            total += one;
+        }
+        let outcome = &mut self.outcome;
+        (outcome.apps, outcome.workloads, outcome.volumes) = (total.apps, total.workloads, total.volumes);
+        (outcome.addresses_v4, outcome.addresses_v6) = (total.addresses_v4, total.addresses_v6);
+        expect(total.addresses_v4 == total.workloads, "a workload has no IPv4 address")?;
+        expect(total.addresses_v6 == total.workloads, "a workload has no IPv6 address")
+    }
+
+    async fn lose_a_node(&mut self) -> Result<()> {
+        self.out.section("A node is lost");
+        let names = self.names();
+        let lost = self.lost_node(&names).await?;
+        self.outcome.moved = self.cluster.fail_node(&lost, &self.tenants).await?;
+        self.cluster.settle().await?;
+        self.out.line(&format!(
+            "{lost} failed: {} workloads moved; addresses stayed, volumes followed.",
+            self.outcome.moved
+        ));
+        expect(self.outcome.moved > 0, "nothing ran on the lost node")?;
+        self.audit().await?;
+
+        let fired = self.cluster.observe(self.plan.nodes, Duration::from_secs(30)).await?;
+        let rule = "node-down".parse().map_err(|e| Error::of(ErrorKind::Internal, "alert", e))?;
+        self.out.line(&format!("alert node-down has fired {} time(s).", fired.totals(&rule).fired));
+        self.cluster.set_node_state(&lost, NodeState::Ready, "repair").await?;
+        let resolved = self.cluster.observe(self.plan.nodes, Duration::ZERO).await?;
+        let totals = resolved.totals(&rule);
+        self.out.line(&format!("{lost} came back: the alert has resolved {} time(s).", totals.resolved));
+        (self.outcome.alerts_fired, self.outcome.alerts_resolved) = (totals.fired, totals.resolved);
+        expect(totals.fired == 1 && totals.resolved == 1, "the alert did not fire once and resolve once")
+    }
+
+    /// The busiest node, chosen once: after a crash it is the same one.
+    async fn lost_node(&mut self, names: &[TenantRef]) -> Result<NodeId> {
+        let busiest = self.cluster.busiest_node(names).await?;
+        self.cluster.remember(&busiest, "lost-node").await
+    }
+}
+
+/// Whether an app cannot be deployed for a reason of its own, which is told and does not end the story.
+fn refusal(e: &Error) -> bool {
+    matches!(
+        e.kind(),
+        ErrorKind::Exhausted | ErrorKind::Invalid | ErrorKind::QuotaExceeded | ErrorKind::AlreadyExists
+    )
+}
+
+/// What the storage of all apps of a plan needs; for quotas.
+pub(crate) fn total(all: impl IntoIterator<Item = Resources>) -> Result<Resources> {
+    all.into_iter().try_fold(Resources::new(), |sum, one| {
+        sum.checked_add(&one).map_err(|e| Error::of(ErrorKind::Invalid, "plan", e))
+    })
+}

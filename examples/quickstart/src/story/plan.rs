@@ -1,0 +1,97 @@
+//! What is deployed for whom. No I/O, no clock, no async.
+
+use hivemind_core::resources::{ByteSize, MilliCpu, ResourceName};
+use hivemind_core::{AppId, Error, ErrorKind, Result};
+use hivemind_tenancy::{IsolationLevel, ResourceQuotas};
+
+use crate::cluster::TenantPlan;
+use crate::compose::Compose;
+use crate::story::total;
+
+/// The tenants: name, isolation, who deploys.
+const TENANTS: [(&str, IsolationLevel, &str); 3] = [
+    ("hooli", IsolationLevel::Hard, "gavin"),
+    ("acme", IsolationLevel::Soft, "ada"),
+    ("globex", IsolationLevel::NetworkOnly, "hank"),
+];
+
+/// What is deployed on how many nodes.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The files.
+    pub files: Vec<Compose>,
+    /// How many nodes there are: at least four.
+    pub nodes: usize,
+    /// How many apps in all; the files go round. `None` is each file once for each tenant.
+    pub apps: Option<usize>,
+}
+
+/// One app to be deployed.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// For which tenant, by number.
+    pub tenant: usize,
+    /// Under which name.
+    pub app: AppId,
+    /// From which file.
+    pub compose: Compose,
+}
+
+fn invalid<E: std::error::Error + Send + Sync + 'static>(e: E) -> Error {
+    Error::of(ErrorKind::Invalid, "plan", e)
+}
+
+impl Plan {
+    /// Every app, in the order of deployment.
+    pub fn apps(&self) -> Result<Vec<Planned>> {
+        let tenants = TENANTS.len();
+        let one_round = self.files.len() * tenants;
+        let count = self.apps.unwrap_or(one_round);
+        let mut all = Vec::with_capacity(count);
+        for (number, compose) in self.files.iter().cycle().take(count).enumerate() {
+            let tenant = (number / self.files.len().max(1)) % tenants;
+            // The same app again in the same tenant has a number.
+            let round = number / one_round.max(1);
+            let twice = self.files.iter().filter(|other| other.name == compose.name).count() > 1;
+            let name = match (round, twice) {
+                (0, false) => compose.name.to_string(),
+                (0, true) => format!("{}-f{}", compose.name, number % self.files.len()),
+                _ => format!("{}-{number}", compose.name),
+            };
+            all.push(Planned { tenant, app: AppId::new(name).map_err(invalid)?, compose: compose.clone() });
+        }
+        Ok(all)
+    }
+
+    /// The tenants, each with a quota a quarter above what is to be deployed for it.
+    pub fn tenants(&self) -> Result<Vec<TenantPlan>> {
+        let apps = self.apps()?;
+        let mut plans = Vec::new();
+        for (number, (id, isolation, developer)) in TENANTS.into_iter().enumerate() {
+            let own = apps.iter().filter(|planned| planned.tenant == number);
+            let costs =
+                own.map(|planned| crate::cluster::cost(&planned.compose)).collect::<Result<Vec<_>>>()?;
+            let need = total(costs)?;
+            let more = |amount: u64| amount.saturating_add(amount / 4);
+            let count = |name: &str| -> Result<u64> {
+                let name: ResourceName = name.parse().map_err(invalid)?;
+                Ok(more(need.amount(&name)))
+            };
+            let gib = ByteSize::from_gib(1).as_bytes();
+            let whole_gib = |bytes: u64| ByteSize::from_gib(more(bytes).div_ceil(gib));
+            let quotas = ResourceQuotas::default()
+                .with_cpu_limit(MilliCpu::from_cores(more(need.cpu().as_millis()).div_ceil(1000)))
+                .with_memory_limit(whole_gib(need.memory().as_bytes()))
+                .with_storage_limit(whole_gib(need.storage().as_bytes()))
+                .with_max_containers(count("containers")?)
+                .with_max_services(count("services")?);
+            plans.push(TenantPlan {
+                id: id.parse().map_err(invalid)?,
+                isolation,
+                quotas,
+                developer: developer.into(),
+            });
+        }
+        Ok(plans)
+    }
+}
