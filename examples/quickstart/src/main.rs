@@ -148,7 +148,7 @@ fn run(arguments: &Arguments, files: Vec<Compose>) -> Result<Outcome, String> {
         if arguments.json { Box::new(Silent) } else { Box::new(Terminal::new()) };
     #[allow(clippy::disallowed_methods, reason = "the whole run is timed for people, in real time")]
     let started = Instant::now();
-    let told = block_on(story::tell(&world, &plan, &registry, &mut *out));
+    let told = block_on(story::tell(&world, &plan, &registry, &mut *out, &|| started.elapsed()));
     let elapsed = started.elapsed();
     if let Some(file) = &arguments.metrics {
         std::fs::write(file, registry.expose())
@@ -156,7 +156,6 @@ fn run(arguments: &Arguments, files: Vec<Compose>) -> Result<Outcome, String> {
     }
     let mut outcome = told.map_err(|e| e.to_string())?;
     outcome.elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    outcome.deployments_per_second = outcome.apps.saturating_mul(1000) / outcome.elapsed_ms.max(1);
     if !arguments.json {
         out.section("Summary");
         out.table(&summary(&outcome));

@@ -38,7 +38,7 @@ pub fn node_name(number: usize) -> Result<NodeId> {
 }
 
 impl Cluster {
-    /// Adds `count` nodes; the first two fifths are for tenants that need nodes of their own.
+    /// Adds `count` nodes; the first two fifths, two at least, are for tenants that need nodes of their own.
     pub async fn add_nodes(&mut self, count: usize) -> Result<()> {
         let numbers: Vec<_> = (1..=count).collect();
         for batch in numbers.chunks(NODES_PER_REQUEST) {
@@ -46,7 +46,8 @@ impl Cluster {
             let ctx = self.admin(&format!("add-nodes-{first}"))?;
             self.request(&ctx, "add", |this, view, txn| {
                 for number in batch {
-                    let pool = if *number <= count * 2 / 5 { deploy::DEDICATED } else { deploy::SHARED };
+                    let pool =
+                        if *number <= (count * 2 / 5).max(2) { deploy::DEDICATED } else { deploy::SHARED };
                     let labels = Labels::new().with(deploy::POOL, pool).map_err(invalid)?;
                     let capacity = Resources::new()
                         .with_cpu(MilliCpu::from_cores(16))

@@ -21,8 +21,15 @@ pub(super) enum Yaml {
 }
 
 pub(super) fn parse(text: &str) -> Result<Node, Failure> {
-    // YAML 1.2, as Compose reads it: `y` and `on` are texts.
-    let options = serde_saphyr::options! { strict_booleans: true };
+    // YAML 1.2, as Compose reads it: `y` and `on` are texts. Real files use one anchor often, which the parser takes for
+    // an attack; what bounds an attack here is the number of events.
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        budget: serde_saphyr::budget! {
+            enforce_alias_anchor_ratio: false,
+            max_events: 200_000,
+        },
+    };
     serde_saphyr::from_str_with_options(text, options).map_err(|e| {
         let at = e.location().map(|at| (at.line(), at.column()));
         let reason = e.without_snippet().to_string();
