@@ -5,7 +5,7 @@
 //! | [`Sim`] | runs tasks in virtual time; the seed decides who goes next, so that a failure can be replayed |
 //! | [`FaultyStore`] | conflicts, lost replies, latency, broken watches and crashes in front of any store |
 //! | [`until_crash`] | one life of a process: runs until the store's crash and is gone then |
-//! | [`everywhere`] | the same test under tokio, smol and a bare `block_on` |
+//! | [`everywhere()`] | the same test under tokio, smol and a bare `block_on` |
 //!
 //! Declared outside semantic versioning: a test kit grows with what must be tested.
 

@@ -85,14 +85,11 @@ async fn live(outside: &Outside, seed: u64) -> (Outcome, u64, Vec<FaultCounts>) 
         let story = until_crash(&spare, tell(&world, &plan, &registry, &mut silent, &|| Duration::ZERO));
         let ended = until_crash(&store, story).await;
         counts.extend([store.counts(), spare.counts()]);
-        match ended {
-            Ok(Ok(told)) => {
-                return (told.unwrap_or_else(|e| panic!("seed {seed}, life {life}: {e}")), life, counts);
-            }
-            Ok(Err(_)) | Err(_) => {}
+        if let Ok(Ok(told)) = ended {
+            return (told.unwrap_or_else(|e| panic!("seed {seed}, life {life}: {e}")), life, counts);
         }
     }
-    unreachable!("the last life does not crash")
+    panic!("the last life does not crash")
 }
 
 /// The same invariants as in the story, on the bare store, after every fault has ceased.
