@@ -12,3 +12,8 @@ pub mod cluster;
 pub mod compose;
 pub mod narrate;
 pub mod story;
+
+/// The README's example must compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
