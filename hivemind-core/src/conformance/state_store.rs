@@ -159,6 +159,7 @@ cases! {
         a_watch_from_the_future_waits_for_it
         a_batch_is_a_whole_transaction
         a_watch_hears_only_its_prefix
+        a_quiet_watch_tells_how_far_it_is
         a_deleted_key_is_an_event
         events_carry_the_record
         a_slow_reader_misses_nothing

@@ -30,7 +30,9 @@ pub type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchBatch>> + Send + 's
 ///   [`Expired`](crate::ErrorKind::Expired) and detail [`Compacted`](crate::store::Compacted); later ones than the
 ///   newest with kind [`Invalid`](crate::ErrorKind::Invalid).
 /// - **Watches.** Batches come in revision order, each transaction once and whole, without gap, however slow the
-///   reader is. A watch whose next revision is compacted away yields `Expired` once and ends.
+///   reader is. A watch whose next revision is compacted away yields `Expired` once and ends; one that starts there,
+///   or at the revision of the compaction itself, is refused so. A watch that has nothing to tell up to the newest
+///   revision says so, soon, by a batch without events.
 /// - **Limits.** A transaction beyond [`limits`](Self::limits) is refused before anything is sent.
 /// - **Cancellation.** Dropping the future of a read or a watch changes nothing. Dropping that of a commit leaves the
 ///   outcome unknown, never half done.
@@ -54,7 +56,8 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     /// What is committed below `prefix`, from the transaction `from` on, including it.
     async fn watch(&self, prefix: &Prefix, from: Revision) -> Result<WatchStream>;
 
-    /// Forgets the history before `at`, which stays readable itself. Going back is a no-op.
+    /// Forgets the history before `at`, which stays readable itself. Going back is a no-op; a revision that is not
+    /// committed yet is [`Invalid`](crate::ErrorKind::Invalid).
     async fn compact(&self, at: Revision) -> Result<()>;
 
     /// How large a transaction may be.

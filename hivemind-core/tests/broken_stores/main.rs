@@ -47,6 +47,7 @@ pub(crate) enum Bug {
     WatchForgetsDeletes,
     WatchHearsEverything,
     WatchBeginsOneTooLate,
+    WatchWithoutBookmarks,
 }
 
 /// Which cases must fail, among others.
@@ -97,6 +98,7 @@ const EXPECTED: &[(Bug, &[&str])] = &[
     (Bug::WatchForgetsDeletes, &["a_deleted_key_is_an_event", "batches_rebuild_what_a_scan_shows"]),
     (Bug::WatchHearsEverything, &["a_watch_hears_only_its_prefix"]),
     (Bug::WatchBeginsOneTooLate, &["a_watch_from_the_past_replays"]),
+    (Bug::WatchWithoutBookmarks, &["a_quiet_watch_tells_how_far_it_is"]),
 ];
 
 /// The cases that fail; one that would never end, fails too.

@@ -55,6 +55,14 @@ pub(super) async fn a_watch_hears_only_its_prefix(store: Store) -> Outcome {
     tells(&mut watch, end, &["2 +a/b=2", "4 -a/b +a/b/c=4"]).await
 }
 
+pub(super) async fn a_quiet_watch_tells_how_far_it_is(store: Store) -> Outcome {
+    let mut watch = Watch::open(&store, "a", 1).await?;
+    write(&store, "+b=1").await?;
+    let end = write(&store, "+b=2").await?;
+    // Without a bookmark this waits for ever: a mirror of a quiet prefix could not tell that it is current.
+    tells(&mut watch, end, &[]).await
+}
+
 pub(super) async fn a_deleted_key_is_an_event(store: Store) -> Outcome {
     let mut watch = Watch::open(&store, "", 1).await?;
     write(&store, "+a=1").await?;
