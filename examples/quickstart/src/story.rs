@@ -17,7 +17,7 @@ use hivemind_core::{
 };
 use hivemind_net::RecordType;
 use hivemind_observe::Registry;
-use hivemind_tenancy::NodeState;
+use hivemind_tenancy::{NodeState, OverQuota};
 use serde::Serialize;
 
 pub use self::plan::{Plan, Planned};
@@ -207,20 +207,26 @@ impl Teller<'_> {
 
         let mut greedy = planned.compose.clone();
         for service in greedy.services.values_mut() {
-            service.cpu = MilliCpu::from_cores(100_000);
+            service.cpu = MilliCpu::from_cores(1000);
         }
         let greedy_name: AppId = "greedy".parse().map_err(|e| Error::of(ErrorKind::Internal, "refuse", e))?;
         let ctx = self.cluster.ctx(&tenant, &user, "greedy")?;
         let denied = self.cluster.deploy(&ctx, &greedy_name, &greedy).await;
         let over = denied.err().filter(|e| e.kind() == ErrorKind::QuotaExceeded);
         let Some(over) = over else { return expect(false, "an app over its quota was not denied") };
-        self.out.line(&format!("over quota: {}", over.message()));
+        self.out
+            .line(&format!("{user} deploys {greedy_name}, which asks for far too much. Denied, over quota:"));
+        match over.detail::<OverQuota>() {
+            Some(detail) => detail.short.iter().for_each(|short| self.out.line(&format!("  - {short}"))),
+            None => self.out.line(over.message()),
+        }
 
         let ctx = self.cluster.ctx(&tenant, "mallory", "intrusion")?;
         let refused = self.cluster.deploy(&ctx, &greedy_name, &planned.compose).await;
         let no = refused.err().filter(|e| e.kind() == ErrorKind::Denied);
         let Some(no) = no else { return expect(false, "a stranger could deploy") };
-        self.out.line(&format!("no permission: {}", no.message()));
+        self.out.line("mallory, whom nobody gave a role, deploys the same app. Denied, no permission:");
+        self.out.line(&format!("  - {}", no.message()));
 
         let after = self.cluster.persist(|| self.world.ports.store.revision()).await?;
         expect(before == after, "a denied request left something behind")?;
@@ -292,11 +298,14 @@ impl Teller<'_> {
 
         let fired = self.cluster.observe(self.plan.nodes, Duration::from_secs(30)).await?;
         let rule = "node-down".parse().map_err(|e| Error::of(ErrorKind::Internal, "alert", e))?;
-        self.out.line(&format!("alert node-down has fired {} time(s).", fired.totals(&rule).fired));
+        self.out.line(&format!(
+            "After 30 s without it, alert node-down fires ({} so far).",
+            fired.totals(&rule).fired
+        ));
         self.cluster.set_node_state(&lost, NodeState::Ready, "repair").await?;
         let resolved = self.cluster.observe(self.plan.nodes, Duration::ZERO).await?;
         let totals = resolved.totals(&rule);
-        self.out.line(&format!("{lost} came back: the alert has resolved {} time(s).", totals.resolved));
+        self.out.line(&format!("{lost} comes back: the alert resolves ({} so far).", totals.resolved));
         (self.outcome.alerts_fired, self.outcome.alerts_resolved) = (totals.fired, totals.resolved);
         expect(totals.fired == 1 && totals.resolved == 1, "the alert did not fire once and resolve once")
     }
