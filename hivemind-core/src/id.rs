@@ -1,11 +1,11 @@
 //! Validated names: an invalid one cannot be constructed or deserialized.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::text_type::text_type;
 
 /// The longest name, in bytes: a DNS label (RFC 1035, section 2.3.4).
 pub const MAX_NAME_LEN: usize = 63;
@@ -64,121 +64,91 @@ fn check(what: &'static str, text: &str) -> Result<(), InvalidName> {
     }
 }
 
-macro_rules! name_type {
-    ($($(#[$doc:meta])* $T:ident;)*) => {$(
-        $(#[$doc])*
-        ///
-        /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $T(Arc<str>);
-
-        impl $T {
-            /// Checks `text` and makes it a name.
-            ///
-            /// # Errors
-            /// [`InvalidName`] says what is allowed.
-            pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidName> {
-                let text = text.as_ref();
-                check(stringify!($T), text)?;
-                Ok(Self(text.into()))
-            }
-
-            /// The name as text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $T {
-            type Err = InvalidName;
-            fn from_str(text: &str) -> Result<Self, InvalidName> {
-                Self::new(text)
-            }
-        }
-
-        impl TryFrom<String> for $T {
-            type Error = InvalidName;
-            fn try_from(text: String) -> Result<Self, InvalidName> {
-                Self::new(text)
-            }
-        }
-
-        impl From<$T> for String {
-            fn from(name: $T) -> Self {
-                name.as_str().to_owned()
-            }
-        }
-
-        impl Borrow<str> for $T {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl AsRef<str> for $T {
-            fn as_ref(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $T {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $T {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({})", stringify!($T), self.0)
-            }
-        }
-    )*};
-}
-
-name_type! {
+text_type! {
     /// Names a tenant.
-    TenantId;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    TenantId, InvalidName, check;
     /// Names a namespace within a tenant.
-    Namespace;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    Namespace, InvalidName, check;
     /// Names a node: one machine of the cluster.
-    NodeId;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    NodeId, InvalidName, check;
     /// Names an application: what is deployed in one request.
-    AppId;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    AppId, InvalidName, check;
     /// Names a workload: one container, or one group of containers that shares a node and an address.
-    WorkloadId;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    WorkloadId, InvalidName, check;
     /// Names a volume of a tenant.
-    VolumeId;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    VolumeId, InvalidName, check;
     /// Names a snapshot of a volume.
-    SnapshotId;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    SnapshotId, InvalidName, check;
     /// Names a claim: a tenant's wish for a volume.
-    ClaimId;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    ClaimId, InvalidName, check;
     /// Names a storage provider.
-    ProviderName;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    ProviderName, InvalidName, check;
     /// Names a service that others find by name.
-    ServiceName;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    ServiceName, InvalidName, check;
     /// Names a role.
-    RoleName;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    RoleName, InvalidName, check;
     /// Names a person.
-    UserId;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    UserId, InvalidName, check;
     /// Names a group of principals.
-    GroupName;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    GroupName, InvalidName, check;
     /// Names a service account of a tenant.
-    ServiceAccountName;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    ServiceAccountName, InvalidName, check;
     /// Names a component of Hivemind or of the host.
-    ComponentName;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    ComponentName, InvalidName, check;
     /// Names an alert rule.
-    AlertName;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    AlertName, InvalidName, check;
     /// Names a backup.
-    BackupId;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    BackupId, InvalidName, check;
     /// Names a cluster.
-    ClusterId;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    ClusterId, InvalidName, check;
     /// Names a key of a key provider.
-    KeyId;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    KeyId, InvalidName, check;
     /// Names one reservation of quota.
-    ReservationId;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    ReservationId, InvalidName, check;
     /// Names one request; the same request, sent twice, has the same id.
-    RequestId;
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    RequestId, InvalidName, check;
 }
 
 /// Tells apart two tenants that had the same name, one after the other.

@@ -66,6 +66,7 @@ pub mod resources;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod text_type;
 mod time;
 mod trace;
 

@@ -1,12 +1,11 @@
 //! Keys and values that people attach to things.
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::text_type::text_type;
 
 /// Why a text is not the key or the value of a label.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +44,7 @@ fn is_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
-fn check_key(text: &str) -> Result<(), InvalidLabel> {
+fn check_key(_: &str, text: &str) -> Result<(), InvalidLabel> {
     let (prefix, name) = match text.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, text),
@@ -64,7 +63,7 @@ fn check_key(text: &str) -> Result<(), InvalidLabel> {
     Ok(())
 }
 
-fn check_value(text: &str) -> Result<(), InvalidLabel> {
+fn check_value(_: &str, text: &str) -> Result<(), InvalidLabel> {
     if text.is_empty() || (text.len() <= 63 && is_name(text)) {
         return Ok(());
     }
@@ -73,75 +72,11 @@ fn check_value(text: &str) -> Result<(), InvalidLabel> {
     Err(invalid("label value", text, allowed))
 }
 
-macro_rules! text_type {
-    ($($(#[$doc:meta])* $T:ident, $check:ident;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $T(Arc<str>);
-
-        impl $T {
-            /// Checks `text`.
-            ///
-            /// # Errors
-            /// [`InvalidLabel`] says what is allowed.
-            pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidLabel> {
-                let text = text.as_ref();
-                $check(text)?;
-                Ok(Self(text.into()))
-            }
-
-            /// The text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $T {
-            type Err = InvalidLabel;
-            fn from_str(text: &str) -> Result<Self, InvalidLabel> {
-                Self::new(text)
-            }
-        }
-
-        impl TryFrom<String> for $T {
-            type Error = InvalidLabel;
-            fn try_from(text: String) -> Result<Self, InvalidLabel> {
-                Self::new(text)
-            }
-        }
-
-        impl From<$T> for String {
-            fn from(text: $T) -> Self {
-                text.as_str().to_owned()
-            }
-        }
-
-        impl Borrow<str> for $T {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $T {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $T {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({})", stringify!($T), self.0)
-            }
-        }
-    )*};
-}
-
 text_type! {
     /// The key of a label: a name of up to 63 characters, after an optional DNS prefix and `/`.
-    LabelKey, check_key;
+    LabelKey, InvalidLabel, check_key;
     /// The value of a label: empty, or up to 63 of letters, digits, `-`, `_` and `.`.
-    LabelValue, check_value;
+    LabelValue, InvalidLabel, check_value;
 }
 
 /// A thing's labels, in the order of their keys.

@@ -175,16 +175,29 @@ impl<'a> Candidate<'a> {
         (request.isolated && shared()).then_some(Rejection::Shared)
     }
 
+    /// How much the packing would like to put `more` here, the lower the better; `None` if it does not fit.
+    fn preference(&self, packing: Packing, more: &Resources) -> Option<u64> {
+        let load = more.fits_in(&self.free).then(|| self.load_with(more))?;
+        Some(match packing {
+            Packing::Spread => load,
+            Packing::BinPack => u64::MAX - load,
+        })
+    }
+
     /// How full it would be with `more`, in millionths of its scarcer resource.
     fn load_with(&self, more: &Resources) -> u64 {
         let part = |free: u64, more: u64, capacity: u64| {
-            let used = u128::from(capacity.saturating_sub(free)) + u128::from(more);
-            used.saturating_mul(1_000_000).checked_div(u128::from(capacity)).unwrap_or_default()
+            let used = capacity.saturating_sub(free).saturating_add(more);
+            match used.checked_mul(1_000_000) {
+                Some(scaled) => scaled.checked_div(capacity).unwrap_or_default(),
+                // Petabytes: the narrow division does not hold them, and loses no time on anything else.
+                None => used / (capacity / 1_000_000).max(1),
+            }
         };
         let (free, capacity) = (&self.free, &self.node.capacity);
         let cpu = part(free.cpu().as_millis(), more.cpu().as_millis(), capacity.cpu().as_millis());
         let memory = part(free.memory().as_bytes(), more.memory().as_bytes(), capacity.memory().as_bytes());
-        u64::try_from(cpu.max(memory)).unwrap_or(u64::MAX)
+        cpu.max(memory)
     }
 }
 
@@ -241,65 +254,54 @@ fn place_on(
     for group in groups(request.workloads) {
         let selector = group.first.selector.compile();
         let key = group.first.spread_key.as_deref();
-        let mut eligible: Vec<(usize, u32)> = Vec::new();
+        let mut eligible: Vec<Slot> = Vec::new();
         let mut rejected: BTreeMap<Rejection, usize> = BTreeMap::new();
         for (index, candidate) in candidates.iter().enumerate() {
             let labels_differ = || !selector.matches(&candidate.node.labels);
             match candidate.rejects(request).or_else(|| labels_differ().then_some(Rejection::Selector)) {
                 Some(reason) => *rejected.entry(reason).or_default() += 1,
                 None => {
-                    let here = key.map_or(0, |key| {
+                    let replicas = key.map_or(0, |key| {
                         let ours = spread.get(&(key, index)).copied().unwrap_or_default();
                         candidate.running.replicas(request.tenant, key).saturating_add(ours)
                     });
-                    eligible.push((index, here));
+                    let preference = candidate.preference(request.packing, &group.first.resources);
+                    eligible.push(Slot { index, replicas, preference });
                 }
             }
         }
         for (position, workload) in group.members.iter().enumerate() {
-            let Some(chosen) = best(request.packing, &workload.resources, &eligible, candidates) else {
+            let Some(slot) = best(&mut eligible) else {
                 let full = eligible.len();
                 rejected.extend((full > 0).then_some((Rejection::Full, full)));
                 return Err(unplaceable(group.members.get(position..).unwrap_or_default(), &rejected));
             };
-            let Some(candidate) = candidates.get_mut(chosen) else { continue };
+            let Some(candidate) = candidates.get_mut(slot.index) else { continue };
             candidate.free = candidate.free.saturating_sub(&workload.resources);
             placed.insert(workload.id.clone(), candidate.node.id.clone());
+            slot.replicas += u32::from(key.is_some());
+            slot.preference = candidate.preference(request.packing, &workload.resources);
             if let Some(key) = key {
-                *spread.entry((key, chosen)).or_default() += 1;
-            }
-            for (index, here) in &mut eligible {
-                *here += u32::from(*index == chosen);
+                *spread.entry((key, slot.index)).or_default() += 1;
             }
         }
     }
     Ok(placed)
 }
 
-/// The eligible node with room that has the fewest replicas, then the load that the packing prefers, then the first
-/// name.
-fn best(
-    packing: Packing,
-    ask: &Resources,
-    eligible: &[(usize, u32)],
-    candidates: &[Candidate<'_>],
-) -> Option<usize> {
-    let mut best: Option<((u32, u64), usize)> = None;
-    for (index, here) in eligible {
-        let Some(candidate) = candidates.get(*index) else { continue };
-        if !ask.fits_in(&candidate.free) {
-            continue;
-        }
-        let load = candidate.load_with(ask);
-        let score = match packing {
-            Packing::Spread => (*here, load),
-            Packing::BinPack => (*here, u64::MAX - load),
-        };
-        if best.is_none_or(|(lowest, _)| score < lowest) {
-            best = Some((score, *index));
-        }
-    }
-    best.map(|(_, index)| index)
+/// A node that may take the workloads of a group, as far as they fit.
+struct Slot {
+    index: usize,
+    /// How many workloads of the same spread key it has.
+    replicas: u32,
+    /// The lower the better; `None` if one more does not fit. Only the node that is chosen changes.
+    preference: Option<u64>,
+}
+
+/// The node with room that has the fewest replicas, then the load that the packing prefers, then the first name.
+fn best(eligible: &mut [Slot]) -> Option<&mut Slot> {
+    let with_room = eligible.iter_mut().filter(|slot| slot.preference.is_some());
+    with_room.min_by_key(|slot| (slot.replicas, slot.preference, slot.index))
 }
 
 fn unplaceable(left: &[&WorkloadRequest], rejected: &BTreeMap<Rejection, usize>) -> Unplaceable {
