@@ -151,6 +151,20 @@ text_type! {
     RequestId, InvalidName, check;
 }
 
+impl RequestId {
+    /// `req-` and 32 hexadecimal digits: always a name.
+    pub(crate) fn numbered(number: u128) -> Self {
+        Self(format!("req-{number:032x}").into())
+    }
+}
+
+impl ReservationId {
+    /// `res-` and 32 hexadecimal digits: always a name.
+    pub(crate) fn numbered(number: u128) -> Self {
+        Self(format!("res-{number:032x}").into())
+    }
+}
+
 /// Tells apart two tenants that had the same name, one after the other.
 ///
 /// Unique per creation: whatever a tenant owned carries its generation, so a re-created tenant inherits nothing.
@@ -230,6 +244,11 @@ impl TenantRef {
     pub fn new(id: TenantId, generation: Generation) -> Self {
         Self { id, generation }
     }
+
+    /// The tenant in whose context the cluster itself is administered: `system`, generation 0.
+    pub fn system() -> Self {
+        Self { id: TenantId("system".into()), generation: Generation(0) }
+    }
 }
 
 impl fmt::Display for TenantRef {
@@ -301,6 +320,13 @@ mod tests {
             "NodeId \"rack_1\" has '_' at byte 4; allowed are a-z, 0-9, and '-' between them"
         );
         assert_eq!(format!("{:?}", NodeId::new("n1").unwrap()), "NodeId(n1)");
+    }
+
+    #[test]
+    fn names_made_without_a_check_would_pass_it() {
+        assert!(TenantId::new(TenantRef::system().id).is_ok());
+        assert!(RequestId::new(RequestId::numbered(u128::MAX)).is_ok());
+        assert!(ReservationId::new(ReservationId::numbered(0)).is_ok());
     }
 
     #[test]

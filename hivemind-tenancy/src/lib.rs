@@ -9,14 +9,14 @@
 //! use hivemind_core::resources::{MilliCpu, Resources};
 //! use hivemind_core::store::{Prefix, Txn};
 //! use hivemind_core::{block_on, MemoryStore, Principal, QuotaGate, StateStore, StateStoreExt};
-//! use hivemind_core::{SystemClock, SystemIds, TenantContext};
-//! use hivemind_tenancy::{ResourceQuotas, TenantManager, TenantQuota, TenantSpec, system_tenant};
+//! use hivemind_core::{SystemClock, SystemIds, TenantContext, TenantRef};
+//! use hivemind_tenancy::{ResourceQuotas, TenantManager, TenantQuota, TenantSpec};
 //!
 //! # block_on(async {
 //! let store = Arc::new(MemoryStore::new());
 //! let tenants = TenantManager::new(store.clone(), Arc::new(SystemClock::new()), Arc::new(SystemIds::new()));
 //! let operator = Principal::User("root".parse()?);
-//! let admin = TenantContext::new(system_tenant(), operator.clone(), "req-1".parse()?);
+//! let admin = TenantContext::new(TenantRef::system(), operator.clone(), "req-1".parse()?);
 //!
 //! let two_cores = ResourceQuotas::default().with_cpu_limit(MilliCpu::from_cores(2));
 //! let acme = tenants.create(&admin, TenantSpec::new("acme".parse()?).with_quotas(two_cores)).await?;
@@ -43,7 +43,7 @@ pub use placement::{
 };
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
 pub use rbac::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject};
-pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec, system_tenant};
+pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec};
 
 use hivemind_core::store::Prefix;
 use hivemind_core::{Collection, Error, ErrorKind, Result, Stored};

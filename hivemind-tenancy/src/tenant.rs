@@ -7,21 +7,9 @@ use hivemind_core::labels::Labels;
 use hivemind_core::resources::{ByteSize, Count, MilliCpu, ResourceName};
 use hivemind_core::store::{Key, Snapshot, Txn};
 use hivemind_core::{
-    Collection, Generation, Namespace, Result, Stamped, Stored, TenantContext, TenantId, TenantRef, Timestamp,
+    Collection, Namespace, Result, Stamped, Stored, TenantContext, TenantId, TenantRef, Timestamp,
 };
 use serde::{Deserialize, Serialize};
-
-/// The tenant in whose context tenants, nodes and roles are administered: `system`, generation 0.
-///
-/// It is not kept in the store and has no quota.
-pub fn system_tenant() -> TenantRef {
-    // A constant name; the fallback keeps the function total and cannot be reached.
-    let id = TenantId::new("system");
-    match id {
-        Ok(id) => TenantRef::new(id, Generation::from_u64(0)),
-        Err(_) => system_tenant(),
-    }
-}
 
 /// How far a tenant is kept apart from others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,10 +7,10 @@ use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::store::Prefix;
 use hivemind_core::testkit::{FaultPlan, FaultyStore, Sim, until_crash};
 use hivemind_core::{
-    Clock, Effect, ErrorKind, MemoryStore, Once, Principal, QuotaGate, ReservationId, Result, StateStore,
+    Effect, ErrorKind, MemoryStore, Once, Principal, QuotaGate, ReservationId, Result, StateStore,
     StateStoreExt, TenantContext, TenantRef, Timestamp, transact,
 };
-use hivemind_tenancy::{ResourceQuotas, TenantManager, TenantQuota, TenantSpec, system_tenant};
+use hivemind_tenancy::{ResourceQuotas, TenantManager, TenantQuota, TenantSpec};
 
 const WRITERS: u64 = 3;
 
@@ -69,7 +69,7 @@ fn usage_is_what_is_held_and_within_the_limit_whatever_fails() {
         let tenants = TenantManager::new(disk.clone(), sim.clock(), sim.ids());
         let five = ResourceQuotas::default().with_cpu_limit(MilliCpu::from_cores(5));
         let spec = TenantSpec::new("acme".parse().unwrap()).with_quotas(five);
-        let admin = ctx(&system_tenant(), "create");
+        let admin = ctx(&TenantRef::system(), "create");
         let tenant = sim.run(tenants.create(&admin, spec)).unwrap().unwrap().tenant;
         let tasks: Vec<_> = (0..WRITERS)
             .map(|writer| {

@@ -39,19 +39,10 @@ impl<I: IdSource + ?Sized> IdSourceExt for I {
     }
 
     fn request(&self) -> RequestId {
-        hex_name(self, "req", RequestId::new)
+        RequestId::numbered(self.next_u128())
     }
 
     fn reservation(&self) -> ReservationId {
-        hex_name(self, "res", ReservationId::new)
-    }
-}
-
-/// Every prefix used here makes a valid name at once; the loop keeps the function total.
-fn hex_name<T, E>(ids: &(impl IdSource + ?Sized), prefix: &str, make: impl Fn(String) -> Result<T, E>) -> T {
-    loop {
-        if let Ok(name) = make(format!("{prefix}-{:032x}", ids.next_u128())) {
-            return name;
-        }
+        ReservationId::numbered(self.next_u128())
     }
 }

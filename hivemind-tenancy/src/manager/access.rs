@@ -1,11 +1,11 @@
 //! Roles and their bindings.
 
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{Error, ErrorKind, Result, RoleName, TenantContext};
+use hivemind_core::{Error, ErrorKind, Result, RoleName, TenantContext, TenantRef};
 
 use super::TenantManager;
 use crate::rbac::{Scope, bindings, roles};
-use crate::{Role, RoleBinding, system_tenant};
+use crate::{Role, RoleBinding};
 
 impl TenantManager {
     /// Stages a role, in place of one of that name.
@@ -19,8 +19,9 @@ impl TenantManager {
         ctx: &TenantContext,
         role: &Role,
     ) -> Result<()> {
-        if *ctx.tenant() != system_tenant() {
-            let message = format!("roles are administered in the context of tenant {}", system_tenant().id);
+        if *ctx.tenant() != TenantRef::system() {
+            let message =
+                format!("roles are administered in the context of tenant {}", TenantRef::system().id);
             return Err(Error::new(ErrorKind::Denied, "put role", message));
         }
         let key = roles()?.key([role.name.as_str()])?;
@@ -88,7 +89,7 @@ impl TenantManager {
 
 fn own_scope(ctx: &TenantContext, scope: &Scope) -> Result<()> {
     let own = matches!(scope, Scope::Tenant(tenant) if tenant == ctx.tenant());
-    if own || *ctx.tenant() == system_tenant() {
+    if own || *ctx.tenant() == TenantRef::system() {
         return Ok(());
     }
     let message = format!("a binding in {scope} is not for tenant {} to make", ctx.tenant().id);

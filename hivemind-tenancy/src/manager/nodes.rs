@@ -3,20 +3,19 @@
 use std::collections::BTreeMap;
 
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, WorkloadId};
+use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef, WorkloadId};
 
 use super::TenantManager;
 use crate::placement::{allocations, nodes};
 use crate::{
     Node, NodeAllocations, NodeState, PlacedWorkload, PlacementRequest, Tenant, WorkloadRequest, place,
-    system_tenant,
 };
 
 fn administered(ctx: &TenantContext) -> Result<()> {
-    if *ctx.tenant() == system_tenant() {
+    if *ctx.tenant() == TenantRef::system() {
         return Ok(());
     }
-    let message = format!("nodes are administered in the context of tenant {}", system_tenant().id);
+    let message = format!("nodes are administered in the context of tenant {}", TenantRef::system().id);
     Err(Error::new(ErrorKind::Denied, "node", message))
 }
 

@@ -12,7 +12,7 @@ use hivemind_core::{
 use super::TenantManager;
 use crate::rbac::{Scope, bindings, bindings_of};
 use crate::tenant::{key, tenants};
-use crate::{IsolationLevel, ResourceQuotas, Tenant, TenantQuota, TenantSpec, system_tenant};
+use crate::{IsolationLevel, ResourceQuotas, Tenant, TenantQuota, TenantSpec};
 
 /// What to change of a tenant; `None` leaves it as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,10 +39,10 @@ impl TenantUpdate {
 
 /// Only the system tenant's context may administer tenants.
 fn administered(ctx: &TenantContext, operation: &'static str) -> Result<()> {
-    if *ctx.tenant() == system_tenant() {
+    if *ctx.tenant() == TenantRef::system() {
         return Ok(());
     }
-    let message = format!("tenants are administered in the context of tenant {}", system_tenant().id);
+    let message = format!("tenants are administered in the context of tenant {}", TenantRef::system().id);
     Err(Error::new(ErrorKind::Denied, operation, message))
 }
 
@@ -62,7 +62,7 @@ impl TenantManager {
         now: Timestamp,
     ) -> Result<Tenant> {
         administered(ctx, "create tenant")?;
-        if spec.id == system_tenant().id {
+        if spec.id == TenantRef::system().id {
             return Err(Error::invalid("create tenant", format!("the name {} is the system's own", spec.id)));
         }
         let TenantSpec { id, name, isolation_level, resource_quotas, namespaces, labels } = spec.clone();

@@ -13,7 +13,7 @@ use hivemind_core::{
     ManualClock, MemoryStore, Principal, Result, SeededIds, StateStore, StateStoreExt, TenantContext,
     TenantRef, block_on,
 };
-use hivemind_tenancy::{Tenant, TenantManager, TenantSpec, system_tenant};
+use hivemind_tenancy::{Tenant, TenantManager, TenantSpec};
 
 pub struct World {
     pub store: MemoryStore,
@@ -30,7 +30,7 @@ pub fn ctx(tenant: &TenantRef, request: &str) -> TenantContext {
 }
 
 pub fn admin(request: &str) -> TenantContext {
-    ctx(&system_tenant(), request)
+    ctx(&TenantRef::system(), request)
 }
 
 impl World {

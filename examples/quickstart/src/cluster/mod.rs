@@ -18,7 +18,7 @@ use hivemind_core::{
 use hivemind_net::{IpamManager, ServiceRegistry};
 use hivemind_observe::{AlertEngine, AlertManager, AlertRule, Comparison, Registry};
 use hivemind_storage::{ProviderRegistry, StorageManager, StorageProvider, VolumeController};
-use hivemind_tenancy::{NodeState, TenantManager, TenantQuota, system_tenant};
+use hivemind_tenancy::{NodeState, TenantManager, TenantQuota};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -106,7 +106,7 @@ impl Cluster {
     }
 
     fn admin(&self, request: &str) -> Result<TenantContext> {
-        self.ctx(&system_tenant(), "operator", request)
+        self.ctx(&TenantRef::system(), "operator", request)
     }
 
     /// Decides on the newest state and commits, exactly once per request and operation, whatever fails.

@@ -29,7 +29,7 @@ impl Teller<'_> {
     pub(super) async fn back_up_full(&mut self) -> Result<BackupMetadata> {
         self.out.section("A full backup");
         let (manager, options) = (self.manager()?, self.options());
-        let ctx = self.cluster.ctx(&hivemind_tenancy::system_tenant(), "operator", "backup-full")?;
+        let ctx = self.cluster.ctx(&hivemind_core::TenantRef::system(), "operator", "backup-full")?;
         let done = manager.list(&ctx).await?.backups.into_iter().find(|b| b.kind == BackupKind::Full);
         let full = match done {
             Some(full) => full,
@@ -42,7 +42,7 @@ impl Teller<'_> {
     pub(super) async fn restore(&mut self, full: BackupMetadata) -> Result<()> {
         self.out.section("Disaster and restore");
         let (manager, options) = (self.manager()?, self.options());
-        let ctx = self.cluster.ctx(&hivemind_tenancy::system_tenant(), "operator", "restore")?;
+        let ctx = self.cluster.ctx(&hivemind_core::TenantRef::system(), "operator", "restore")?;
         let based =
             |b: &BackupMetadata| matches!(&b.kind, BackupKind::Incremental { base, .. } if *base == full.id);
         let last = match manager.list(&ctx).await?.backups.into_iter().find(based) {
