@@ -17,9 +17,10 @@ pub type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchBatch>> + Send + 's
 /// # Contract
 ///
 /// - **Strict serializability.** Each call takes effect at one instant between its start and its reply.
-/// - **Revisions.** Every committed transaction that changes anything gets the next [`Revision`], never a lower one,
-///   also after a restart. One that changes nothing (no writes, or only deletes of missing keys) gets none and
-///   returns the newest. Putting an equal value is a change.
+/// - **Revisions.** Every committed transaction that changes anything gets the next [`Revision`]: higher than any
+///   before, also after a restart, and by one, unless others use the same engine. One that changes nothing (no writes,
+///   or only deletes of missing keys) gets none and returns the newest. Putting an equal value is a change. An empty
+///   store may be at any revision.
 /// - **All or nothing.** No reader ever sees a part of a transaction. A refused transaction changes nothing.
 /// - **Conflicts.** If a guard does not hold, [`commit`](Self::commit) fails with kind
 ///   [`Conflict`](crate::ErrorKind::Conflict) and detail [`Conflict`](crate::store::Conflict), which names the first
@@ -41,7 +42,7 @@ pub type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchBatch>> + Send + 's
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait StateStore: fmt::Debug + Send + Sync + 'static {
-    /// The newest revision; zero if nothing was ever committed.
+    /// The newest revision: that of the last transaction, or where the store began.
     async fn revision(&self) -> Result<Revision>;
 
     /// The record of `key`, as of `at` or the newest revision; `None` if it does not exist there.

@@ -3,13 +3,14 @@
 use super::{Txn, Write};
 use crate::{Error, ErrorKind, Result};
 
-/// What one request to a store may hold. The defaults are etcd's, so that what passes in memory passes there.
+/// What one request to a store may hold. The defaults are what fits into etcd's, so that what passes in memory passes
+/// there: it takes 128 operations, one of which its adapter needs, and 1.5 MiB with keys, guards and framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
     /// The most guards, and the most writes, of one transaction (etcd's `--max-txn-ops`).
     pub max_ops: usize,
-    /// The most bytes of one transaction: keys and values (etcd's `--max-request-bytes`, less its framing).
+    /// The most bytes of one transaction: keys and values (etcd's `--max-request-bytes`, less what it adds).
     pub max_txn_bytes: usize,
     /// The most bytes of one value.
     pub max_value_bytes: usize,
@@ -17,7 +18,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_ops: 128, max_txn_bytes: 1_500_000, max_value_bytes: 1 << 20 }
+        Self { max_ops: 127, max_txn_bytes: 1_350_000, max_value_bytes: 1 << 20 }
     }
 }
 

@@ -15,7 +15,8 @@ use self::store::Broken;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Bug {
     None,
-    RevisionsBeginAtOne,
+    RevisionsSkipOne,
+    BookkeepingShows,
     GuardsIgnored,
     GuardsCheckedTooEarly,
     ConflictNamesTheLastKey,
@@ -52,7 +53,8 @@ pub(crate) enum Bug {
 
 /// Which cases must fail, among others.
 const EXPECTED: &[(Bug, &[&str])] = &[
-    (Bug::RevisionsBeginAtOne, &["an_empty_store_is_at_revision_zero", "the_first_commit_gets_revision_one"]),
+    (Bug::RevisionsSkipOne, &["the_first_commit_gets_the_next_revision", "revisions_grow_by_one"]),
+    (Bug::BookkeepingShows, &["an_empty_store_holds_nothing", "the_root_is_everything"]),
     (Bug::EmptyValueIsAbsence, &["a_value_may_be_empty", "exists_holds_for_an_existing_key"]),
     (Bug::DeletedKeyIsNotAbsent, &["absent_holds_for_a_deleted_key"]),
     (Bug::UnchangedMeansNewest, &["unchanged_holds_until_the_next_put"]),

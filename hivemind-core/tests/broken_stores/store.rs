@@ -48,7 +48,8 @@ impl Broken {
     }
 
     fn told(&self, revision: Revision) -> Revision {
-        if self.bug == Bug::RevisionsBeginAtOne { revision.next() } else { revision }
+        let skip = self.bug == Bug::RevisionsSkipOne && revision > Revision::ZERO;
+        if skip { revision.next() } else { revision }
     }
 
     /// The revision that a read really reads at.
@@ -204,6 +205,10 @@ impl StateStore for Broken {
         if self.bug == Bug::ScanTellsTheLastChange {
             page.revision = page.records.iter().map(|r| r.mod_revision).max().unwrap_or_default();
         }
+        if self.bug == Bug::BookkeepingShows && request.prefix == Prefix::ROOT && !page.more {
+            let clock = Key::new(["~clock"]).unwrap();
+            page.records.push(Record::new(clock, "".into(), page.revision, page.revision));
+        }
         if self.bug == Bug::ScanIsBackwards {
             page.records.reverse();
         }
@@ -233,7 +238,7 @@ impl StateStore for Broken {
                 let after = self.inner.commit(txn).await?;
                 if after > before || txn.writes().len() == 0 { Ok(after) } else { self.touch("bump").await }
             }
-            Bug::RevisionsBeginAtOne => Ok(self.told(self.inner.commit(txn).await?)),
+            Bug::RevisionsSkipOne => Ok(self.told(self.inner.commit(txn).await?)),
             Bug::DeletedKeyIsNotAbsent => {
                 self.ever.lock().unwrap().extend(txn.writes().map(|(key, _)| key.clone()));
                 self.inner.commit(txn).await

@@ -7,15 +7,14 @@ fn some(record: &str) -> Option<String> {
     Some(record.to_owned())
 }
 
-pub(super) async fn an_empty_store_is_at_revision_zero(store: Store) -> Outcome {
-    same("the revision", store.revision().await?, Revision::ZERO)?;
+pub(super) async fn an_empty_store_holds_nothing(store: Store) -> Outcome {
     let page = store.scan(&ScanRequest::new(Prefix::ROOT)).await?;
     same("the revision of a scan", page.revision, Revision::ZERO)?;
     ensure(page.records.is_empty() && !page.more, "the store is not empty: each case needs one of its own")?;
     same("a key", read(&store, "a", None).await?, None)
 }
 
-pub(super) async fn the_first_commit_gets_revision_one(store: Store) -> Outcome {
+pub(super) async fn the_first_commit_gets_the_next_revision(store: Store) -> Outcome {
     same("the reply", write(&store, "+a=1").await?, Revision::new(1))?;
     same("the revision", store.revision().await?, Revision::new(1))
 }
