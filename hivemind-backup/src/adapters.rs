@@ -2,7 +2,6 @@
 
 mod fs;
 mod memory;
-mod worker;
 
 pub use fs::FsBackups;
 pub use memory::MemoryBackups;

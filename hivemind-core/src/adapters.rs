@@ -5,7 +5,10 @@ mod ids;
 mod memory_audit;
 mod memory_keys;
 mod memory_store;
+mod mvcc;
 mod noop;
+#[cfg(feature = "redb")]
+mod redb;
 mod thread_runtime;
 #[cfg(feature = "tokio")]
 mod tokio_runtime;
@@ -18,6 +21,8 @@ pub use memory_audit::MemoryAudit;
 pub use memory_keys::MemoryKeys;
 pub use memory_store::MemoryStore;
 pub use noop::NoopRecorder;
+#[cfg(feature = "redb")]
+pub use redb::{Durability, RedbCheck, RedbOptions, RedbStore};
 pub use thread_runtime::{ThreadRuntime, block_on};
 #[cfg(feature = "tokio")]
 pub use tokio_runtime::TokioRuntime;

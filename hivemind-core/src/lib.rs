@@ -44,6 +44,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `jiff` | conversions between [`Timestamp`] and calendar time |
+//! | `redb` | `RedbStore`: the state store in one file on one machine |
 //! | `mock` | `mockall` mocks of every port, in `mock` |
 //! | `testkit` | conformance suites, a fault-injecting store and a deterministic simulator |
 //! | `tokio` | `TokioRuntime` |
@@ -69,9 +70,12 @@ pub mod testkit;
 mod text_type;
 mod time;
 mod trace;
+mod worker;
 
 #[cfg(feature = "tokio")]
 pub use adapters::TokioRuntime;
+#[cfg(feature = "redb")]
+pub use adapters::{Durability, RedbCheck, RedbOptions, RedbStore};
 pub use adapters::{
     ManualClock, MemoryAudit, MemoryKeys, MemoryStore, NoopRecorder, SeededIds, SystemClock, SystemIds,
     ThreadRuntime, block_on,
@@ -88,6 +92,7 @@ pub use progress::{OpToken, Pending, Progress};
 pub use requests::{Answered, Once, forget_requests, transact};
 pub use time::Timestamp;
 pub use trace::{InvalidTraceParent, TraceContext};
+pub use worker::Worker;
 
 /// `mockall` mocks of every port, for an integrator's own unit tests.
 #[cfg(feature = "mock")]

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use hivemind_core::{BackupId, Error, ErrorKind, Result};
+use hivemind_core::{BackupId, Error, ErrorKind, Result, Worker};
 
 use super::memory::{exists, missing, named};
-use super::worker::Worker;
+
 use crate::{BackupListing, BackupMetadata, BackupStorage, BrokenBackup, ByteStream, SealedMetadata};
 
 const SUFFIX: &str = ".backup";
@@ -69,7 +69,7 @@ impl FsBackups {
                 fs::remove_file(&path).map_err(io("open_backups", &path))?;
             }
         }
-        Ok(Self { directory, worker: Worker::start()?, temporaries: AtomicU64::new(0) })
+        Ok(Self { directory, worker: Worker::start("backup-files")?, temporaries: AtomicU64::new(0) })
     }
 
     /// An id is a DNS label, so it cannot name a file elsewhere.

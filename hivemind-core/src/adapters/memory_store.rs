@@ -1,14 +1,8 @@
 //! The state store in memory: MVCC, compaction, watches. The reference for every other adapter.
 
-mod history;
-mod watch;
-
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use async_trait::async_trait;
 
-use self::history::History;
-use self::watch::{Watch, Watchers};
+use super::mvcc::{Mvcc, Staged, wake};
 use crate::store::{Key, Limits, Prefix, Record, Revision, ScanPage, ScanRequest, Txn};
 use crate::{Result, StateStore, WatchStream};
 
@@ -32,14 +26,8 @@ use crate::{Result, StateStore, WatchStream};
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
-    shared: Arc<Mutex<Shared>>,
+    mvcc: Mvcc,
     limits: Limits,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    history: History,
-    watchers: Watchers,
 }
 
 impl MemoryStore {
@@ -52,59 +40,43 @@ impl MemoryStore {
     pub fn with_limits(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
     }
-
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        lock(&self.shared)
-    }
-}
-
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
 impl StateStore for MemoryStore {
     async fn revision(&self) -> Result<Revision> {
-        Ok(self.lock().history.newest())
+        Ok(self.mvcc.lock().history.newest())
     }
 
     async fn get(&self, key: &Key, at: Option<Revision>) -> Result<Option<Record>> {
-        self.lock().history.get(key, at)
+        self.mvcc.lock().history.get(key, at)
     }
 
     async fn scan(&self, request: &ScanRequest) -> Result<ScanPage> {
-        self.lock().history.scan(request)
+        self.mvcc.lock().history.scan(request)
     }
 
     async fn commit(&self, txn: &Txn) -> Result<Revision> {
         self.limits.check(txn)?;
-        let mut shared = self.lock();
-        let before = shared.history.newest();
-        let revision = shared.history.commit(txn)?;
-        let woken = if revision > before { shared.watchers.take() } else { Vec::new() };
-        drop(shared);
-        // Outside the lock: a waker may run the reader at once.
-        for waker in woken {
-            waker.wake();
+        let mut held = self.mvcc.lock();
+        match held.history.stage(txn)? {
+            Staged::Nothing(newest) => Ok(newest),
+            Staged::Changed(revision, _) => {
+                held.history.publish(revision);
+                let woken = held.take_wakers();
+                drop(held);
+                wake(woken);
+                Ok(revision)
+            }
         }
-        Ok(revision)
     }
 
     async fn watch(&self, prefix: &Prefix, from: Revision) -> Result<WatchStream> {
-        let watch = Watch::start(&self.shared, prefix.clone(), from)?;
-        Ok(Box::pin(watch))
+        self.mvcc.watch(prefix.clone(), from)
     }
 
     async fn compact(&self, at: Revision) -> Result<()> {
-        let mut shared = self.lock();
-        shared.history.compact(at)?;
-        // A sleeping watch that has fallen behind must learn of it.
-        let woken = shared.watchers.take();
-        drop(shared);
-        for waker in woken {
-            waker.wake();
-        }
-        Ok(())
+        self.mvcc.compact(at)
     }
 
     fn limits(&self) -> Limits {

@@ -16,10 +16,7 @@ pub(super) async fn a_watch_from_the_past_replays(store: Store) -> Outcome {
         write(&store, words).await?;
     }
     let end = Revision::new(3);
-    for from in [0, 1] {
-        let mut watch = Watch::open(&store, "", from).await?;
-        tells(&mut watch, end, &["1 +a=1", "2 +b=2", "3 +a=3"]).await?;
-    }
+    tells(&mut Watch::open(&store, "", 1).await?, end, &["1 +a=1", "2 +b=2", "3 +a=3"]).await?;
     tells(&mut Watch::open(&store, "", 2).await?, end, &["2 +b=2", "3 +a=3"]).await?;
     tells(&mut Watch::open(&store, "", 3).await?, end, &["3 +a=3"]).await
 }

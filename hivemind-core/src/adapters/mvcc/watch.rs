@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 
+use super::Mvcc;
 use super::history::Since;
-use super::{Shared, lock};
 use crate::Result;
 use crate::store::{Prefix, Revision, WatchBatch};
 
@@ -28,7 +27,7 @@ impl Watchers {
 
 #[derive(Debug)]
 pub(super) struct Watch {
-    shared: Arc<Mutex<Shared>>,
+    mvcc: Mvcc,
     id: u64,
     prefix: Prefix,
     /// The first revision that has not been delivered.
@@ -37,15 +36,15 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn start(shared: &Arc<Mutex<Shared>>, prefix: Prefix, from: Revision) -> Result<Self> {
-        let mut held = lock(shared);
+    pub(super) fn start(mvcc: Mvcc, prefix: Prefix, from: Revision) -> Result<Self> {
+        let mut held = mvcc.lock();
         let next = from.max(Revision::ZERO.next());
         // Refuses a start that is compacted away at once, rather than at the first poll.
         let _ = held.history.since(&prefix, next)?;
         held.watchers.next_id += 1;
         let id = held.watchers.next_id;
         drop(held);
-        Ok(Self { shared: Arc::clone(shared), id, prefix, next, ended: false })
+        Ok(Self { mvcc, id, prefix, next, ended: false })
     }
 }
 
@@ -56,8 +55,8 @@ impl Stream for Watch {
         if self.ended {
             return Poll::Ready(None);
         }
-        let shared = Arc::clone(&self.shared);
-        let mut held = lock(&shared);
+        let mvcc = self.mvcc.clone();
+        let mut held = mvcc.lock();
         match held.history.since(&self.prefix, self.next) {
             Err(expired) => {
                 self.ended = true;
@@ -67,9 +66,9 @@ impl Stream for Watch {
                 self.next = batch.revision.next();
                 Poll::Ready(Some(Ok(batch)))
             }
-            Ok(Since::NothingUntil(newest)) if newest >= self.next => {
-                self.next = newest.next();
-                Poll::Ready(Some(Ok(WatchBatch::new(newest, Vec::new()))))
+            Ok(Since::NothingUntil(seen)) if seen >= self.next => {
+                self.next = seen.next();
+                Poll::Ready(Some(Ok(WatchBatch::new(seen, Vec::new()))))
             }
             Ok(Since::NothingUntil(_)) => {
                 held.watchers.asleep.insert(self.id, context.waker().clone());
@@ -81,6 +80,6 @@ impl Stream for Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        lock(&self.shared).watchers.asleep.remove(&self.id);
+        self.mvcc.lock().watchers.asleep.remove(&self.id);
     }
 }

@@ -14,14 +14,23 @@ use crate::{Error, ErrorKind, Result};
 
 /// How many records a page has when the caller leaves it open.
 const PAGE: usize = 10_000;
+/// How many transactions a watch looks through at a time, while it holds everybody else up.
+const LOOK: usize = 1_000;
 
+/// All versions since the last compaction, and transactions that are decided and not yet to be seen.
+///
+/// A transaction is [staged](Self::stage) first and [published](Self::publish) once it is durable. Later ones are
+/// decided on what is staged; readers see what is published.
 #[derive(Debug, Default)]
-pub(super) struct History {
+pub(in crate::adapters) struct History {
+    /// The newest revision that is published.
     newest: Revision,
+    /// The newest revision that is staged.
+    head: Revision,
     /// The oldest revision that can be read.
     oldest: Revision,
     keys: BTreeMap<Key, Vec<Version>>,
-    /// What each transaction did, one entry a revision, from `oldest + 1` to `newest`.
+    /// What each transaction did, one entry a revision, from `oldest + 1` to `head`.
     log: VecDeque<Arc<[Event]>>,
 }
 
@@ -40,35 +49,67 @@ impl Version {
     }
 }
 
-/// The version that counts at `at`.
+/// The version that counts at `at`. Mostly that is the last one.
 fn as_of(versions: &[Version], at: Revision) -> Option<&Version> {
-    versions.iter().rev().find(|version| version.revision <= at)
+    match versions.split_last() {
+        Some((last, _)) if last.revision <= at => Some(last),
+        Some((_, earlier)) => {
+            earlier.get(earlier.partition_point(|version| version.revision <= at).checked_sub(1)?)
+        }
+        None => None,
+    }
+}
+
+/// What staging a transaction came to.
+pub(in crate::adapters) enum Staged {
+    /// It changes nothing, and belongs to this revision.
+    Nothing(Revision),
+    /// It is this revision, and does this.
+    Changed(Revision, Arc<[Event]>),
 }
 
 impl History {
-    pub(super) fn newest(&self) -> Revision {
+    pub(in crate::adapters) fn newest(&self) -> Revision {
         self.newest
+    }
+
+    /// Whether something is staged that readers do not see yet.
+    #[cfg(feature = "redb")]
+    pub(in crate::adapters) fn is_ahead(&self) -> bool {
+        self.head > self.newest
+    }
+
+    /// Refuses a revision that is not there yet.
+    pub(in crate::adapters) fn known(&self, operation: &'static str, at: Revision) -> Result<()> {
+        if at <= self.newest {
+            return Ok(());
+        }
+        Err(Error::of(ErrorKind::Invalid, operation, FutureRevision::new(at, self.newest)))
+    }
+
+    /// How many records there are at the newest revision.
+    #[cfg(feature = "redb")]
+    pub(in crate::adapters) fn len(&self) -> usize {
+        self.keys.values().filter(|v| as_of(v, self.newest).is_some_and(|v| v.value.is_some())).count()
     }
 
     /// The revision to read at, if it is there.
     fn readable(&self, operation: &'static str, at: Option<Revision>) -> Result<Revision> {
         let at = at.unwrap_or(self.newest);
-        if at > self.newest {
-            return Err(Error::of(ErrorKind::Invalid, operation, FutureRevision::new(at, self.newest)));
-        }
+        self.known(operation, at)?;
         if at < self.oldest {
             return Err(Error::of(ErrorKind::Expired, operation, Compacted::new(at, self.oldest)));
         }
         Ok(at)
     }
 
-    pub(super) fn get(&self, key: &Key, at: Option<Revision>) -> Result<Option<Record>> {
+    pub(in crate::adapters) fn get(&self, key: &Key, at: Option<Revision>) -> Result<Option<Record>> {
         let at = self.readable("get", at)?;
         let version = self.keys.get(key).and_then(|versions| as_of(versions, at));
         Ok(version.and_then(|version| version.record(key)))
     }
 
-    pub(super) fn scan(&self, request: &ScanRequest) -> Result<ScanPage> {
+    pub(in crate::adapters) fn scan(&self, request: &ScanRequest) -> Result<ScanPage> {
         let at = self.readable("scan", request.at)?;
         let limit = request.limit.unwrap_or(PAGE).max(1);
         let (mut start, end) = request.prefix.range();
@@ -100,14 +141,15 @@ impl History {
         self.keys.get(key)?.last().filter(|version| version.value.is_some())
     }
 
-    pub(super) fn commit(&mut self, txn: &Txn) -> Result<Revision> {
+    /// Decides `txn` on everything staged before.
+    pub(in crate::adapters) fn stage(&mut self, txn: &Txn) -> Result<Staged> {
         for (key, guard) in txn.guards() {
             let found = self.put_at(key);
             if !guard.holds(found) {
                 return Err(Error::of(ErrorKind::Conflict, "commit", Conflict::new(key.clone(), found)));
             }
         }
-        let revision = self.newest.next();
+        let revision = self.head.next();
         let mut events = Vec::with_capacity(txn.writes().len());
         for (key, write) in txn.writes() {
             let live = self.live(key).map(|version| version.created);
@@ -122,17 +164,66 @@ impl History {
             self.keys.entry(key.clone()).or_default().push(version);
         }
         if events.is_empty() {
-            return Ok(self.newest);
+            return Ok(Staged::Nothing(self.head));
         }
-        self.newest = revision;
-        self.log.push_back(events.into());
-        Ok(revision)
+        self.head = revision;
+        let events: Arc<[Event]> = events.into();
+        self.log.push_back(Arc::clone(&events));
+        Ok(Staged::Changed(revision, events))
     }
 
-    pub(super) fn compact(&mut self, at: Revision) -> Result<()> {
-        if at > self.newest {
-            return Err(Error::of(ErrorKind::Invalid, "compact", FutureRevision::new(at, self.newest)));
+    /// Shows readers everything staged up to `revision`.
+    pub(in crate::adapters) fn publish(&mut self, revision: Revision) {
+        self.newest = self.newest.max(revision.min(self.head));
+    }
+
+    /// Forgets what is staged and not published.
+    #[cfg(feature = "redb")]
+    pub(in crate::adapters) fn roll_back(&mut self) {
+        while self.head > self.newest {
+            let undone = self.log.pop_back();
+            for event in undone.iter().flat_map(|events| events.iter()) {
+                if let Some(versions) = self.keys.get_mut(event.key()) {
+                    versions.pop();
+                    if versions.is_empty() {
+                        self.keys.remove(event.key());
+                    }
+                }
+            }
+            self.head = Revision::new(self.head.as_u64().saturating_sub(1));
         }
+    }
+
+    /// A history that begins with `records`, as of `oldest`.
+    #[cfg(feature = "redb")]
+    pub(in crate::adapters) fn begin(oldest: Revision, records: impl IntoIterator<Item = Record>) -> Self {
+        let versions = |record: Record| {
+            let Record { key, value, mod_revision, create_revision } = record;
+            (key, vec![Version { revision: mod_revision, created: create_revision, value: Some(value) }])
+        };
+        let keys = records.into_iter().map(versions).collect();
+        Self { newest: oldest, head: oldest, oldest, keys, log: VecDeque::new() }
+    }
+
+    /// Repeats the transaction after the newest, as it was.
+    #[cfg(feature = "redb")]
+    pub(in crate::adapters) fn replay(&mut self, events: Vec<Event>) {
+        let revision = self.head.next();
+        for event in &events {
+            let version = match event {
+                Event::Put(record) => {
+                    Version { revision, created: record.create_revision, value: Some(record.value.clone()) }
+                }
+                Event::Delete(_) => Version { revision, created: revision, value: None },
+            };
+            self.keys.entry(event.key().clone()).or_default().push(version);
+        }
+        self.log.push_back(events.into());
+        (self.head, self.newest) = (revision, revision);
+    }
+
+    pub(in crate::adapters) fn compact(&mut self, at: Revision) -> Result<()> {
+        self.known("compact", at)?;
         while self.oldest < at {
             self.oldest = self.oldest.next();
             let Some(events) = self.log.pop_front() else { break };
@@ -167,14 +258,17 @@ impl History {
         let first = self.oldest.as_u64() + 1;
         let skip = usize::try_from(next.as_u64() - first).unwrap_or(usize::MAX);
         let mut revision = next;
-        for events in self.log.iter().skip(skip) {
+        for events in self.log.iter().skip(skip).take(LOOK) {
+            if revision > self.newest {
+                break;
+            }
             let below: Vec<_> = events.iter().filter(|event| prefix.covers(event.key())).cloned().collect();
             if !below.is_empty() {
                 return Ok(Since::Changed(WatchBatch::new(revision, below)));
             }
             revision = revision.next();
         }
-        Ok(Since::NothingUntil(self.newest))
+        Ok(Since::NothingUntil(self.newest.min(Revision::new(revision.as_u64().saturating_sub(1)))))
     }
 }
 
