@@ -1,9 +1,11 @@
 //! A consistent picture of part of a store, in memory, from which decisions read without I/O.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+
+use foldhash::fast::RandomState;
 
 use super::{Key, Prefix, Record, Revision};
 
@@ -13,7 +15,9 @@ use super::{Key, Prefix, Record, Revision};
 #[derive(Debug, Default)]
 pub struct Snapshot {
     revision: Revision,
-    entries: BTreeMap<Key, Entry>,
+    entries: BTreeMap<Key, Arc<Entry>>,
+    /// The same entries: most reads are of one key, and this finds it several times faster.
+    index: HashMap<Key, Arc<Entry>, RandomState>,
 }
 
 /// A record, and what it was last decoded to, so that a value is decoded once and not at each decision.
@@ -31,7 +35,7 @@ impl fmt::Debug for Entry {
 impl Snapshot {
     /// The state `records` as of `revision`.
     pub fn new(revision: Revision, records: impl IntoIterator<Item = Record>) -> Self {
-        let mut snapshot = Self { revision, entries: BTreeMap::new() };
+        let mut snapshot = Self { revision, ..Self::default() };
         for record in records {
             snapshot.put(record);
         }
@@ -45,7 +49,7 @@ impl Snapshot {
 
     /// The record of `key`, if it exists.
     pub fn get(&self, key: &Key) -> Option<&Record> {
-        self.entries.get(key).map(|entry| &entry.record)
+        self.entry(key).map(|entry| &entry.record)
     }
 
     /// The records below `prefix`, in key order.
@@ -64,18 +68,22 @@ impl Snapshot {
     }
 
     pub(crate) fn entry(&self, key: &Key) -> Option<&Entry> {
-        self.entries.get(key)
+        self.index.get(key).map(|entry| &**entry)
     }
 
     pub(crate) fn entries(&self, prefix: &Prefix) -> impl Iterator<Item = (&Key, &Entry)> {
-        self.entries.range(prefix.range())
+        self.entries.range(prefix.range()).map(|(key, entry)| (key, &**entry))
     }
 
     pub(crate) fn put(&mut self, record: Record) {
-        self.entries.insert(record.key.clone(), Entry { record, decoded: OnceLock::new() });
+        let key = record.key.clone();
+        let entry = Arc::new(Entry { record, decoded: OnceLock::new() });
+        self.index.insert(key.clone(), Arc::clone(&entry));
+        self.entries.insert(key, entry);
     }
 
     pub(crate) fn remove(&mut self, key: &Key) {
+        self.index.remove(key);
         self.entries.remove(key);
     }
 
