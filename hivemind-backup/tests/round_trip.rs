@@ -71,7 +71,7 @@ fn a_scope_takes_its_records_only() {
 #[test]
 fn the_markers_of_requests_are_state_like_any_other() {
     let world = World::new();
-    let once = Once::new(&"r9".parse().unwrap(), "op", Timestamp::EPOCH).unwrap();
+    let once = Once::new(&ctx().with_request("r9".parse().unwrap()), "op", Timestamp::EPOCH).unwrap();
     block_on(transact(&*world.store, &once, &[], |_, _| Ok(7_u8))).unwrap();
     let backup = block_on(world.manager.full(&ctx(), &BackupOptions::default())).unwrap();
     assert_eq!(world.restored(&backup.id), contents(&world.store));

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::collection::{Collection, Stored, decode};
 use crate::store::{Conflict, Guard, Key, Prefix, Revision, Snapshot, Txn};
-use crate::{Effect, Error, ErrorKind, RequestId, Result, StateStore, StateStoreExt, Timestamp};
+use crate::{
+    Effect, Error, ErrorKind, Principal, Result, StateStore, StateStoreExt, TenantContext, Timestamp,
+};
 
 /// How often a commit with an unknown outcome, or a decision on an outdated snapshot, is repeated.
 const ATTEMPTS: u32 = 16;
@@ -50,12 +52,24 @@ pub struct Answered<T> {
 }
 
 impl Once {
-    /// `operation` of `request`, at `now`. An operation that a request does several times has a name for each.
+    /// `operation` of the request of `ctx`, at `now`. An operation that a request does several times has a name for
+    /// each.
+    ///
+    /// A request id belongs to one principal of one tenant: others may use the same and hear nothing of it. It stands
+    /// for one set of arguments; sent again with others, the request gets its first answer.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if `operation` cannot be part of a key.
-    pub fn new(request: &RequestId, operation: &str, now: Timestamp) -> Result<Self> {
-        Ok(Self { key: answers()?.key([request.as_str(), operation])?, at: now })
+    pub fn new(ctx: &TenantContext, operation: &str, now: Timestamp) -> Result<Self> {
+        let sender = match ctx.principal() {
+            Principal::User(name) => format!("user:{name}"),
+            Principal::ServiceAccount { tenant, name } => format!("service-account:{tenant}:{name}"),
+            Principal::Node(name) => format!("node:{name}"),
+            Principal::System(name) => format!("system:{name}"),
+        };
+        let tenant = ctx.tenant().to_string();
+        let key = answers()?.key([tenant.as_str(), &sender, ctx.request().as_str(), operation])?;
+        Ok(Self { key, at: now })
     }
 
     /// Where the idempotency record is: include it in a snapshot from which [`answer`](Self::answer) reads.
@@ -183,14 +197,33 @@ pub async fn forget_requests(store: &dyn StateStore, before: Timestamp) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{MemoryStore, block_on};
+    use crate::{Generation, MemoryStore, TenantRef, block_on};
 
     fn key(name: &str) -> Key {
         Key::new(["t", name]).unwrap()
     }
 
+    fn once_of(tenant: u64, user: &str, request: &str) -> Once {
+        let tenant = TenantRef::new("acme".parse().unwrap(), Generation::from_u64(tenant));
+        let user = Principal::User(user.parse().unwrap());
+        let ctx = TenantContext::new(tenant, user, request.parse().unwrap());
+        Once::new(&ctx, "op", Timestamp::from_secs(9)).unwrap()
+    }
+
     fn once(request: &str) -> Once {
-        Once::new(&request.parse().unwrap(), "op", Timestamp::from_secs(9)).unwrap()
+        once_of(1, "ada", request)
+    }
+
+    #[test]
+    fn a_request_id_belongs_to_one_principal_of_one_tenant() {
+        let store = MemoryStore::new();
+        let run = |once: &Once, answer: u32| {
+            block_on(transact(&store, once, &[], |_, _| Ok(answer))).unwrap().value
+        };
+        assert_eq!(run(&once_of(1, "ada", "r1"), 1), 1);
+        assert_eq!(run(&once_of(2, "ada", "r1"), 2), 2);
+        assert_eq!(run(&once_of(1, "eve", "r1"), 3), 3);
+        assert_eq!(run(&once_of(1, "ada", "r1"), 4), 1);
     }
 
     #[test]

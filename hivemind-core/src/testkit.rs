@@ -5,10 +5,12 @@
 //! | [`Sim`] | runs tasks in virtual time; the seed decides who goes next, so that a failure can be replayed |
 //! | [`FaultyStore`] | conflicts, lost replies, latency, broken watches and crashes in front of any store |
 //! | [`until_crash`] | one life of a process: runs until the store's crash and is gone then |
+//! | [`context()`] | who asks, for which tenant, in which request |
 //! | [`everywhere()`] | the same test under tokio, smol and a bare `block_on` |
 //!
 //! Declared outside semantic versioning: a test kit grows with what must be tested.
 
+mod context;
 mod crash;
 mod everywhere;
 mod faulty_store;
@@ -18,6 +20,7 @@ mod rng;
 mod sim;
 mod sim_task;
 
+pub use context::context;
 pub use crash::{Crashed, until_crash};
 pub use everywhere::{SmolRuntime, everywhere, everywhere_with};
 pub use faulty_store::FaultyStore;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use hivemind_core::store::{Key, Revision};
-use hivemind_core::testkit::{FaultPlan, FaultyStore};
+use hivemind_core::testkit::{FaultPlan, FaultyStore, context};
 use hivemind_core::{Effect, MemoryStore, Once, StateStore, Timestamp, block_on, transact};
 
 #[test]
@@ -20,7 +20,7 @@ fn an_error_that_says_not_started_is_true() {
             .with_conflicts(100_000)
             .with_read_failures(100_000);
         let store = FaultyStore::new(Arc::new(disk.clone()), plan);
-        let once = Once::new(&"r1".parse().unwrap(), "op", Timestamp::EPOCH).unwrap();
+        let once = Once::new(&context("acme", "r1"), "op", Timestamp::EPOCH).unwrap();
         let outcome = block_on(transact(&store, &once, &[], |_, txn| {
             txn.put(Key::new(["a"]).unwrap(), "x");
             Ok(())

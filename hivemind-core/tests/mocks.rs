@@ -10,6 +10,7 @@ use hivemind_core::mock::{
     MockIdSource, MockKeyProvider, MockQuotaGate, MockRecorder, MockRuntime, MockStateSource, MockStateStore,
 };
 use hivemind_core::store::{Key, Revision, Txn};
+use hivemind_core::testkit::context;
 use hivemind_core::{
     AuditSink, Authorizer, Clock, CounterCell, Effect, Error, ErrorKind, GaugeCell, HistogramCell, IdSource,
     KeyProvider, Once, QuotaGate, Recorder, Runtime, StateSource, StateStore, Timestamp, block_on,
@@ -42,7 +43,7 @@ fn a_store_that_loses_one_reply_is_asked_again() {
         Err(Error::new(ErrorKind::Unavailable, "commit", "no reply").with_effect(Effect::Unknown)),
     ];
     store.expect_commit().times(2).returning(move |_| replies.pop().unwrap());
-    let once = Once::new(&"r1".parse().unwrap(), "op", Timestamp::EPOCH).unwrap();
+    let once = Once::new(&context("acme", "r1"), "op", Timestamp::EPOCH).unwrap();
     let mut txn = Txn::new();
     txn.put(Key::new(["a"]).unwrap(), "1");
     let answered = block_on(once.commit(&store, txn, "done".to_owned())).unwrap();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use hivemind_core::store::{Guard, Key, Prefix, Revision, Txn};
-use hivemind_core::testkit::{everywhere, everywhere_with};
+use hivemind_core::testkit::{context, everywhere, everywhere_with};
 use hivemind_core::{
     Candidate, ManualClock, MemoryStore, Mirror, MirrorFeed, Once, SeededIds, Standing, StateStore,
     Timestamp, transact,
@@ -97,8 +97,8 @@ fn requests_of_many_tasks_each_happen_once() {
         for n in 0..16 {
             let (store, counter) = (Arc::clone(&store), counter.clone());
             runtime.spawn(Box::pin(async move {
-                let request = format!("r{}", n / 2).parse().unwrap();
-                let once = Once::new(&request, "add", Timestamp::EPOCH).unwrap();
+                let ctx = context("acme", &format!("r{}", n / 2));
+                let once = Once::new(&ctx, "add", Timestamp::EPOCH).unwrap();
                 while transact(&*store, &once, &[Prefix::ROOT], |view, txn| {
                     let old = view.get(&counter);
                     txn.guard(&counter, old.map_or(Guard::Absent, |old| Guard::Unchanged(old.mod_revision)))?;

@@ -40,7 +40,7 @@ impl TenantManager {
     where
         T: Serialize + DeserializeOwned + Send,
     {
-        let once = Once::new(ctx.request(), operation, self.clock.now())?;
+        let once = Once::new(ctx, operation, self.clock.now())?;
         Ok(transact(&*self.store, &once, &[crate::prefix()?], decide).await?.value)
     }
 }

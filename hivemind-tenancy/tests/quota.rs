@@ -105,7 +105,7 @@ fn replicas_that_decide_at_the_same_time_never_admit_too_much() {
         let (store, tenant, now) = (world.store.clone(), acme.tenant.clone(), world.clock.now());
         async move {
             let ctx = ctx(&tenant, &format!("r{number}"));
-            let once = Once::new(ctx.request(), "reserve", now)?;
+            let once = Once::new(&ctx, "reserve", now)?;
             let scope = [hivemind_tenancy::prefix()?];
             transact(&store, &once, &scope, |view, txn| {
                 TenantQuota.reserve(view, txn, &ctx, &id(number), &amount(300, 0))

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hivemind_core::store::{Guard, Key, Prefix, Snapshot, Txn};
-use hivemind_core::testkit::{FaultyStore, Sim, SimRng, until_crash};
+use hivemind_core::testkit::{FaultyStore, Sim, SimRng, context, until_crash};
 use hivemind_core::{
     Answered, MemoryStore, Once, RequestId, Result, Retry, Runtime, StateStore, Timestamp, block_on, transact,
 };
@@ -27,7 +27,7 @@ fn add_one(view: &Snapshot, txn: &mut Txn) -> Result<u64> {
 }
 
 async fn send(store: &FaultyStore, request: &RequestId) -> Result<Answered<u64>> {
-    let once = Once::new(request, "add", Timestamp::EPOCH)?;
+    let once = Once::new(&context("acme", request.as_str()), "add", Timestamp::EPOCH)?;
     transact(store, &once, &[Prefix::ROOT], add_one).await
 }
 

@@ -121,7 +121,7 @@ impl Cluster {
     where
         T: Serialize + DeserializeOwned + Send,
     {
-        let once = Once::new(ctx.request(), operation, self.ports.clock.now())?;
+        let once = Once::new(ctx, operation, self.ports.clock.now())?;
         let mut attempt = 0;
         loop {
             attempt += 1;

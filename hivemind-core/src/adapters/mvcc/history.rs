@@ -161,7 +161,7 @@ impl History {
                 Write::Delete => Version { revision, created: revision, value: None },
             };
             events.push(version.record(key).map_or_else(|| Event::Delete(key.clone()), Event::Put));
-            self.keys.entry(key.clone()).or_default().push(version);
+            self.push(key, version);
         }
         if events.is_empty() {
             return Ok(Staged::Nothing(self.head));
@@ -170,6 +170,14 @@ impl History {
         let events: Arc<[Event]> = events.into();
         self.log.push_back(Arc::clone(&events));
         Ok(Staged::Changed(revision, events))
+    }
+
+    fn push(&mut self, key: &Key, version: Version) {
+        match self.keys.get_mut(key) {
+            Some(versions) => versions.push(version),
+            // Most keys have one version most of the time, and a growing vector would make room for four.
+            None => drop(self.keys.insert(key.clone(), Vec::from([version]))),
+        }
     }
 
     /// Shows readers everything staged up to `revision`.
@@ -216,7 +224,7 @@ impl History {
                 }
                 Event::Delete(_) => Version { revision, created: revision, value: None },
             };
-            self.keys.entry(event.key().clone()).or_default().push(version);
+            self.push(event.key(), version);
         }
         self.log.push_back(events.into());
         (self.head, self.newest) = (revision, revision);
@@ -243,6 +251,9 @@ impl History {
             versions.first().is_some_and(|first| first.value.is_none() && first.revision <= self.oldest);
         if gone {
             versions.remove(0);
+        }
+        if versions.capacity() > 2 * versions.len() {
+            versions.shrink_to_fit();
         }
         if versions.is_empty() {
             self.keys.remove(key);
