@@ -54,4 +54,6 @@ pub use metadata::{
     InvalidChecksum,
 };
 pub use options::{BackupOptions, BackupScope, CompressionLevel};
+#[cfg(feature = "mock")]
+pub use ports::MockBackupStorage;
 pub use ports::{BackupListing, BackupStorage, BackupStorageExt, BrokenBackup, ByteStream, SealedMetadata};

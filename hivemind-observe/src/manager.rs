@@ -12,8 +12,8 @@ const ATTEMPTS: u32 = 16;
 
 /// Evaluates alerts on a registry's samples and keeps their state in the store.
 ///
-/// Call [`tick`](Self::tick) every few seconds, on one replica or on all: each transition is returned by exactly one
-/// of them.
+/// Call [`tick`](Self::tick) every few seconds, on one replica or on all: each transition happens once, and is returned
+/// by one of them; by two only if the reply to one was lost.
 #[derive(Debug, Clone)]
 pub struct AlertManager {
     store: Arc<dyn StateStore>,

@@ -44,7 +44,7 @@ async fn write(store: &dyn StateStore, tenant: &TenantRef, writer: u64, now: Tim
     for number in 0..4 {
         let ctx = ctx(tenant, &format!("c{writer}-{number}"));
         let id: ReservationId = format!("r{writer}-{number}").parse().unwrap();
-        let once = Once::new(ctx, "charge", now).unwrap();
+        let once = Once::new(&ctx, "charge", now).unwrap();
         let charged = insist(|| {
             transact(store, &once, &scope, |view, txn| TenantQuota.reserve(view, txn, &ctx, &id, &amount(1)))
         });
@@ -54,7 +54,7 @@ async fn write(store: &dyn StateStore, tenant: &TenantRef, writer: u64, now: Tim
     }
     if let Some(id) = held.first() {
         let ctx = ctx(tenant, &format!("g{writer}"));
-        let once = Once::new(ctx, "give-back", now).unwrap();
+        let once = Once::new(&ctx, "give-back", now).unwrap();
         insist(|| transact(store, &once, &scope, |view, txn| TenantQuota.release(view, txn, &ctx, id))).await;
     }
     u64::try_from(held.len().saturating_sub(1)).unwrap()

@@ -32,6 +32,22 @@ fn tenant(world: &World, name: &str, level: IsolationLevel) -> TenantContext {
     ctx(&world.tenant(TenantSpec::new(name.parse().unwrap()).with_isolation(level)).tenant, "r")
 }
 
+#[test]
+fn a_workload_runs_in_one_place() {
+    let world = World::new();
+    node(&world, "n1", "a");
+    node(&world, "n2", "b");
+    let (acme, other) =
+        (tenant(&world, "acme", IsolationLevel::Soft), tenant(&world, "other", IsolationLevel::Soft));
+    place(&world, &acme, &[workload("w", 600)]).unwrap();
+    // There is room on the other node only.
+    let again = place(&world, &acme, &[workload("w", 600)]).unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+    assert!(again.message().contains("workload w of tenant acme runs on n"), "{again}");
+    // The same name in another tenant is another workload.
+    place(&world, &other, &[workload("w", 600)]).unwrap();
+}
+
 fn place(
     world: &World,
     ctx: &TenantContext,

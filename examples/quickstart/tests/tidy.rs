@@ -29,6 +29,12 @@ fn sources(below: &Path, found: &mut Vec<(PathBuf, String)>) {
     }
 }
 
+fn sources_of(below: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    sources(below, &mut found);
+    found
+}
+
 fn all_sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for name in CRATES {
@@ -87,6 +93,50 @@ fn a_pure_file_is_pure() {
         }
     }
     assert!(pure >= 15, "only {pure} files say that they are pure");
+}
+
+/// The traits behind which the outside world is.
+fn ports() -> Vec<String> {
+    let mut found = Vec::new();
+    for name in CRATES {
+        for (path, text) in sources_of(&root().join(name).join("src")) {
+            let port =
+                path.components().any(|part| part.as_os_str() == "ports") || path.ends_with("provider.rs");
+            let traits = text.lines().filter_map(|line| line.strip_prefix("pub trait "));
+            found.extend(
+                traits
+                    .filter(|_| port)
+                    .filter_map(|rest| rest.split([':', ' ', '<']).next().map(str::to_owned)),
+            );
+        }
+    }
+    found
+}
+
+#[test]
+fn the_pure_core_names_no_port_and_an_adapter_names_no_decision() {
+    let ports = ports();
+    for expected in ["StateStore", "Clock", "StorageProvider", "BackupStorage"] {
+        assert!(ports.iter().any(|port| port == expected), "{expected} is not among {ports:?}");
+    }
+    for (path, text) in all_sources() {
+        let header: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        let pure = header.contains("No I/O, no clock, no async.");
+        let adapter = path.components().any(|part| part.as_os_str() == "adapters");
+        for (number, line) in code(&text) {
+            let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+            if pure {
+                let named = words.find(|word| ports.iter().any(|port| port == word));
+                assert_eq!(named, None, "{}:{number} is pure, and names a port", path.display());
+            } else if adapter {
+                for decides in
+                    ["crate::engine", "crate::manager", "crate::placement", "crate::quota", "crate::rbac"]
+                {
+                    assert!(!line.contains(decides), "{}:{number} names {decides}", path.display());
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -59,6 +59,7 @@ pub struct BackupListing {
 ///   succeeds. A damaged one can be deleted.
 ///
 /// Check an implementation with `conformance::run_all` (feature `testkit`).
+#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait BackupStorage: fmt::Debug + Send + Sync + 'static {
     /// Stores `body` and then the metadata, whole or not at all.

@@ -61,7 +61,7 @@ impl StateStore for MemoryStore {
         let mut held = self.mvcc.lock();
         match held.history.stage(txn)? {
             Staged::Nothing(newest) => Ok(newest),
-            Staged::Changed(revision, _) => {
+            Staged::Changed(revision) => {
                 held.history.publish(revision);
                 let woken = held.take_wakers();
                 drop(held);

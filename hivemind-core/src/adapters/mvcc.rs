@@ -30,6 +30,7 @@ impl Watched {
 }
 
 impl Mvcc {
+    #[cfg(feature = "redb")]
     pub(super) fn new(history: History) -> Self {
         Self(Arc::new(Mutex::new(Watched { history, watchers: Watchers::default() })))
     }

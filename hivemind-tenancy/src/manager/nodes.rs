@@ -78,7 +78,8 @@ impl TenantManager {
     ///
     /// # Errors
     /// [`ErrorKind::Exhausted`] with [`Unplaceable`](crate::Unplaceable) as detail if one fits nowhere,
-    /// [`ErrorKind::NotFound`] if the tenant is gone.
+    /// [`ErrorKind::AlreadyExists`] if one runs somewhere already, [`ErrorKind::NotFound`] if the tenant is gone.
+    /// Two requests that place the same workload at the same time do not meet here: guard a record of the workload.
     pub fn stage_place(
         &self,
         view: &Snapshot,
@@ -93,6 +94,15 @@ impl TenantManager {
         let request = PlacementRequest::new(ctx.tenant(), isolated, workloads);
         let placed = place(&request, &pairs).map_err(|e| Error::of(ErrorKind::Exhausted, "place", e))?;
 
+        for workload in workloads {
+            if let Some((node, _)) =
+                cluster.iter().find(|(_, running)| running.runs(ctx.tenant(), &workload.id))
+            {
+                let message =
+                    format!("workload {} of tenant {} runs on {}", workload.id, ctx.tenant().id, node.id);
+                return Err(Error::new(ErrorKind::AlreadyExists, "place", message));
+            }
+        }
         let asked: BTreeMap<_, _> = workloads.iter().map(|workload| (&workload.id, workload)).collect();
         if asked.len() != workloads.len() {
             return Err(Error::invalid("place", "two workloads have the same name"));

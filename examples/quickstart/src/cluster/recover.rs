@@ -47,10 +47,9 @@ impl Cluster {
                 let affected = self
                     .read(|_, view| {
                         let app = apps()?.require(view, &Txn::new(), &at)?;
-                        let moved_before =
-                            hivemind_core::Once::new(&ctx, "move", Default::default())?
-                                .answer::<u64>(view)?
-                                .is_some();
+                        let moved_before = hivemind_core::Once::new(&ctx, "move", Default::default())?
+                            .answer::<u64>(view)?
+                            .is_some();
                         Ok(moved_before || app.workloads.values().any(|workload| workload.node == *lost))
                     })
                     .await?;

@@ -64,8 +64,8 @@ fn as_of(versions: &[Version], at: Revision) -> Option<&Version> {
 pub(in crate::adapters) enum Staged {
     /// It changes nothing, and belongs to this revision.
     Nothing(Revision),
-    /// It is this revision, and does this.
-    Changed(Revision, Arc<[Event]>),
+    /// It is this revision.
+    Changed(Revision),
 }
 
 impl History {
@@ -167,9 +167,14 @@ impl History {
             return Ok(Staged::Nothing(self.head));
         }
         self.head = revision;
-        let events: Arc<[Event]> = events.into();
-        self.log.push_back(Arc::clone(&events));
-        Ok(Staged::Changed(revision, events))
+        self.log.push_back(events.into());
+        Ok(Staged::Changed(revision))
+    }
+
+    /// What the transaction that was staged last does.
+    #[cfg(feature = "redb")]
+    pub(in crate::adapters) fn staged_last(&self) -> Arc<[Event]> {
+        self.log.back().cloned().unwrap_or_default()
     }
 
     fn push(&mut self, key: &Key, version: Version) {

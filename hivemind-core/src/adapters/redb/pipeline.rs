@@ -120,7 +120,7 @@ impl Pipeline {
             Health::Lost => return Step::Answer(Err(self.lost())),
         }
         let (write, answer) = match held.history.stage(txn) {
-            Ok(Staged::Changed(revision, events)) => (Some((revision, events)), Ok(revision)),
+            Ok(Staged::Changed(revision)) => (Some((revision, held.history.staged_last())), Ok(revision)),
             Ok(Staged::Nothing(revision)) => (None, Ok(revision)),
             Err(conflict) => (None, Err(conflict)),
         };
