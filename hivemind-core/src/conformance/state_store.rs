@@ -173,6 +173,7 @@ cases! {
         a_slow_reader_misses_nothing
         an_interleaved_reader_misses_nothing
         every_watch_hears_everything
+        a_waiting_watch_is_woken
         a_dropped_watch_disturbs_nobody
         a_cancelled_wait_loses_nothing
         batches_rebuild_what_a_scan_shows;

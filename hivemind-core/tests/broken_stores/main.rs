@@ -49,6 +49,7 @@ pub(crate) enum Bug {
     WatchHearsEverything,
     WatchBeginsOneTooLate,
     WatchWithoutBookmarks,
+    WatchIsNotWoken,
 }
 
 /// Which cases must fail, among others.
@@ -100,6 +101,7 @@ const EXPECTED: &[(Bug, &[&str])] = &[
     (Bug::WatchForgetsDeletes, &["a_deleted_key_is_an_event", "batches_rebuild_what_a_scan_shows"]),
     (Bug::WatchHearsEverything, &["a_watch_hears_only_its_prefix"]),
     (Bug::WatchBeginsOneTooLate, &["a_watch_from_the_past_replays"]),
+    (Bug::WatchIsNotWoken, &["a_waiting_watch_is_woken"]),
     (Bug::WatchWithoutBookmarks, &["a_quiet_watch_tells_how_far_it_is"]),
 ];
 

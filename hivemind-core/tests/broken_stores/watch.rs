@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures::Stream;
 use hivemind_core::store::{Event, WatchBatch};
@@ -50,7 +50,9 @@ impl Stream for BrokenWatch {
             if let Some(batch) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(batch)));
             }
-            match self.inner.as_mut().poll_next(context) {
+            let mut deaf = Context::from_waker(Waker::noop());
+            let unwoken = self.bug == Bug::WatchIsNotWoken;
+            match self.inner.as_mut().poll_next(if unwoken { &mut deaf } else { context }) {
                 Poll::Ready(Some(Ok(batch))) => {
                     let batches = self.broken(batch);
                     self.ready.extend(batches);

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use hivemind_core::conformance::state_store::{Fixture, run_all};
+use hivemind_core::conformance::state_store::{CASES, Fixture, run_all};
+use hivemind_core::store::{Key, Txn};
 use hivemind_core::testkit::everywhere;
-use hivemind_core::{Durability, RedbOptions, RedbStore, block_on};
+use hivemind_core::{Durability, RedbOptions, RedbStore, StateStore, block_on};
 
 fn fixture(options: &RedbOptions) -> Fixture {
     let directory = tempfile::tempdir().unwrap();
@@ -25,18 +26,24 @@ fn the_embedded_store_passes_with_deferred_durability() {
 
 #[test]
 fn a_reopened_store_passes() {
-    let report = block_on(run_all(|| async {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state.redb");
-        // Used, emptied and compacted before: revisions go on from there.
-        let used = RedbStore::open(&path).unwrap();
-        crate::commit(&used, "a", "1").unwrap();
-        let mut txn = hivemind_core::store::Txn::new();
-        txn.delete(hivemind_core::store::Key::new(["a"]).unwrap());
-        let end = hivemind_core::StateStore::commit(&used, &txn).await.unwrap();
-        hivemind_core::StateStore::compact(&used, end).await.unwrap();
-        drop(used);
-        Fixture::new(Arc::new(RedbStore::open(&path).unwrap()), directory)
+    let mut names = CASES.iter();
+    let report = block_on(run_all(|| {
+        println!("case {}", names.next().unwrap().0);
+        async { used_before() }
     }));
     report.assert_passed();
+}
+
+fn used_before() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.redb");
+    // Used, emptied and compacted before: revisions go on from there.
+    let used = RedbStore::open(&path).unwrap();
+    crate::commit(&used, "a", "1").unwrap();
+    let mut txn = Txn::new();
+    txn.delete(Key::new(["a"]).unwrap());
+    let end = block_on(used.commit(&txn)).unwrap();
+    block_on(used.compact(end)).unwrap();
+    drop(used);
+    Fixture::new(Arc::new(RedbStore::open(&path).unwrap()), directory)
 }

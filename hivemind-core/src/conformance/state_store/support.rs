@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use crate::conformance::Failure;
 use crate::store::{Conflict, Event, Guard, Key, Prefix, Record, Revision, Txn, WatchBatch};
@@ -127,6 +127,11 @@ impl Watch {
     /// The next thing it tells, as it is.
     pub(super) async fn next(&mut self) -> Option<Result<WatchBatch>> {
         std::future::poll_fn(|context| self.stream.as_mut().poll_next(context)).await
+    }
+
+    /// Asks once, in the name of a waker.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WatchBatch>>> {
+        self.stream.as_mut().poll_next(context)
     }
 
     /// Asks once, and goes away. Whether there was something.

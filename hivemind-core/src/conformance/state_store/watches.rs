@@ -1,6 +1,9 @@
 //! Watches: from when, what, and that nothing is missing.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 
 use super::support::{Outcome, Store, Watch, ensure, give_way, list, same, show, together, write};
 use crate::conformance::Failure;
@@ -120,6 +123,35 @@ pub(super) async fn every_watch_hears_everything(store: Store) -> Outcome {
     tells(&mut all, end, &["1 +a=1", "2 +p/a=2"]).await?;
     tells(&mut part, end, &["2 +p/a=2"]).await?;
     tells(&mut same_again, end, &["1 +a=1", "2 +p/a=2"]).await
+}
+
+/// Passes a call on to whoever waits for the case, and remembers it.
+struct Woken {
+    called: AtomicBool,
+    parent: Mutex<Waker>,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.called.store(true, Ordering::SeqCst);
+        self.parent.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+    }
+}
+
+/// Nobody looks again who was not called: this waits for ever if the watch never calls.
+pub(super) async fn a_waiting_watch_is_woken(store: Store) -> Outcome {
+    let mut watch = Watch::open(&store, "", 1).await?;
+    let woken = Arc::new(Woken { called: AtomicBool::new(false), parent: Mutex::new(Waker::noop().clone()) });
+    let waker = Waker::from(Arc::clone(&woken));
+    let early = watch.poll(&mut Context::from_waker(&waker));
+    ensure(early.is_pending(), "a watch told something before there was anything")?;
+    let end = write(&store, "+a=1").await?;
+    std::future::poll_fn(|context| {
+        *woken.parent.lock().unwrap_or_else(PoisonError::into_inner) = context.waker().clone();
+        if woken.called.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    tells(&mut watch, end, &["1 +a=1"]).await
 }
 
 pub(super) async fn a_dropped_watch_disturbs_nobody(store: Store) -> Outcome {
