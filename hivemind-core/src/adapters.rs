@@ -1,6 +1,8 @@
 //! The adapters that every host has: memory, system clock, threads.
 
 mod clock;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod ids;
 mod memory_audit;
 mod memory_keys;
@@ -14,6 +16,8 @@ mod thread_runtime;
 mod tokio_runtime;
 
 pub use clock::{ManualClock, SystemClock};
+#[cfg(feature = "etcd")]
+pub use etcd::{EtcdCandidate, EtcdOptions, EtcdStore};
 #[cfg(feature = "testkit")]
 pub(crate) use ids::split_mix;
 pub use ids::{SeededIds, SystemIds};

@@ -18,10 +18,10 @@ use crate::{
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Term {
-    holder: ComponentName,
+pub(crate) struct Term {
+    pub(crate) holder: ComponentName,
     /// Tells apart two candidates of one name, such as a process and its restarted self.
-    candidate: u64,
+    pub(crate) candidate: u64,
 }
 
 impl Stored for Term {
@@ -45,7 +45,21 @@ pub struct Leadership {
     term: Revision,
 }
 
+/// The terms of an election, and the key of the one there is.
+pub(crate) fn terms(election: &ComponentName) -> Result<(Collection<Term>, Key)> {
+    let prefix = Prefix::new(["core", "election", election.as_str()])
+        .map_err(|e| Error::of(ErrorKind::Invalid, "candidate", e))?;
+    let terms = Collection::new(prefix);
+    let key = terms.key(["term"])?;
+    Ok((terms, key))
+}
+
 impl Leadership {
+    /// The proof that the record at `key`, put by `term`, is ours.
+    pub(crate) fn new(key: Key, term: Revision) -> Self {
+        Self { key, term }
+    }
+
     /// Makes `txn` fail with a conflict on the term's key if somebody else has become leader.
     ///
     /// # Errors
@@ -106,10 +120,9 @@ impl Candidate {
         if lease.is_zero() {
             return Err(Error::invalid("candidate", "a lease of zero would change leaders all the time"));
         }
-        let prefix = Prefix::new(["core", "election", election.as_str()])
-            .map_err(|e| Error::of(ErrorKind::Invalid, "candidate", e))?;
-        let (terms, beats) = (Collection::new(prefix.clone()), Collection::new(prefix));
-        let (term_key, beat_key) = (terms.key(["term"])?, beats.key(["heartbeat"])?);
+        let (terms, term_key) = terms(election)?;
+        let beats = Collection::new(terms.prefix().clone());
+        let beat_key = beats.key(["heartbeat"])?;
         let me = Term { holder: name, candidate: ids.next_u64() };
         Ok(Self { store, clock, me, lease, terms, beats, term_key, beat_key, seen: None })
     }
@@ -144,10 +157,8 @@ impl Candidate {
         match self.store.commit(&txn).await {
             Ok(revision) => {
                 self.seen = Some((revision, now));
-                Ok(Standing::Leader(Leadership {
-                    key: self.term_key.clone(),
-                    term: mine.unwrap_or(revision),
-                }))
+                let term = mine.unwrap_or(revision);
+                Ok(Standing::Leader(Leadership::new(self.term_key.clone(), term)))
             }
             // Lost the race, or won it without hearing so: the next tick tells.
             Err(e) if e.detail::<Conflict>().is_some() || e.effect() == Effect::Unknown => {

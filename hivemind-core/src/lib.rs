@@ -43,6 +43,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
+//! | `etcd` | `EtcdStore`, the state store in etcd, and `EtcdCandidate`, leader election by its leases |
 //! | `jiff` | conversions between [`Timestamp`] and calendar time |
 //! | `redb` | `RedbStore`: the state store in one file on one machine |
 //! | `mock` | `mockall` mocks of every port, in `mock` |
@@ -76,6 +77,8 @@ mod worker;
 pub use adapters::TokioRuntime;
 #[cfg(feature = "redb")]
 pub use adapters::{Durability, RedbCheck, RedbOptions, RedbStore};
+#[cfg(feature = "etcd")]
+pub use adapters::{EtcdCandidate, EtcdOptions, EtcdStore};
 pub use adapters::{
     ManualClock, MemoryAudit, MemoryKeys, MemoryStore, NoopRecorder, SeededIds, SystemClock, SystemIds,
     ThreadRuntime, block_on,

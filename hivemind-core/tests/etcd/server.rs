@@ -1,0 +1,141 @@
+//! A real etcd for tests, which never outlives them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::support::eventually;
+
+/// Ends etcd and removes its directory as soon as its input closes, which happens however the test ends.
+const KEEPER: &str = r#"dir=$1; shift; "$@" >"$dir/log" 2>&1 & pid=$!; echo $pid; read -r _; kill -9 $pid; wait; rm -rf "$dir""#;
+
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    health: u16,
+    dir: tempfile::TempDir,
+    arguments: Vec<String>,
+    process: Option<Process>,
+}
+
+struct Process {
+    keeper: Child,
+    pid: String,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+impl Server {
+    /// A fresh etcd with further arguments, or nothing if there is no etcd.
+    pub(crate) fn start(further: &[&str]) -> Option<Self> {
+        is_installed().then(|| {
+            let [port, peer, health] = free_ports();
+            let scheme = if further.contains(&"--cert-file") { "https" } else { "http" };
+            let (client, peer) = (format!("{scheme}://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
+            let dir = tempfile::tempdir().unwrap();
+            let data = dir.path().join("data");
+            let health_url = format!("http://127.0.0.1:{health}");
+            let mut arguments: Vec<String> = [
+                ["--data-dir", data.to_str().unwrap()],
+                ["--listen-client-urls", &client],
+                ["--advertise-client-urls", &client],
+                ["--listen-peer-urls", &peer],
+                ["--initial-advertise-peer-urls", &peer],
+                ["--initial-cluster", &format!("default={peer}")],
+                ["--listen-metrics-urls", &health_url],
+                ["--logger", "zap"],
+                ["--log-level", "error"],
+                // So that tests need not wait for a dead connection to be noticed.
+                ["--grpc-keepalive-min-time", "100ms"],
+            ]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+            arguments.push("--unsafe-no-fsync".to_owned());
+            arguments.extend(further.iter().map(|&argument| argument.to_owned()));
+            let mut server = Self { port, health, dir, arguments, process: None };
+            server.resume_from_disk();
+            server
+        })
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it, without a farewell.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it again on the same data, and waits until it is well.
+    pub(crate) fn resume_from_disk(&mut self) {
+        let logs = self.dir.path().join("run");
+        std::fs::create_dir_all(&logs).unwrap();
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER, "sh", logs.to_str().unwrap(), "etcd"])
+            .args(&self.arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pid = String::new();
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+        self.process = Some(Process { keeper, pid: pid.trim().to_owned() });
+        let health = self.health;
+        eventually("etcd is well", || is_well(health));
+    }
+
+    /// Stops it from doing anything, until it is thawed. Connections stay open.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = &self.process.as_ref().unwrap().pid;
+        assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
+    }
+}
+
+/// The etcd that all tests share that neither break nor compact it.
+pub(crate) fn shared() -> Option<&'static Server> {
+    static SHARED: OnceLock<Option<Server>> = OnceLock::new();
+    SHARED.get_or_init(|| Server::start(&[])).as_ref()
+}
+
+fn is_installed() -> bool {
+    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+    if Command::new("etcd").arg("--version").output().is_ok() {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "etcd is not installed, and CI must not go without");
+    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    eprintln!("SKIPPED: etcd is not installed ({count} so far): apt-get install etcd-server");
+    false
+}
+
+fn free_ports<const N: usize>() -> [u16; N] {
+    // All at once, so that they differ.
+    let listeners: [_; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+fn is_well(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut reply = String::new();
+    let asked = stream.write_all(b"GET /health HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n");
+    asked.is_ok() && stream.read_to_string(&mut reply).is_ok() && reply.contains(r#""health":"true""#)
+}
