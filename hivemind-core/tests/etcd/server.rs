@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use crate::support::eventually;
 
-/// Ends etcd and removes its directory as soon as its input closes, which happens however the test ends.
-const KEEPER: &str = r#"dir=$1; shift; "$@" >"$dir/log" 2>&1 & pid=$!; echo $pid; read -r _; kill -9 $pid; wait; rm -rf "$dir""#;
+/// Ends etcd as soon as its input closes, which happens however the test ends; then removes its directory, unless it
+/// was told to keep it.
+const KEEPER: &str = r#"dir=$1; shift; "$@" >>"$dir/log" 2>&1 & pid=$!; echo $pid
+read -r word; kill -9 $pid; wait; [ "$word" = keep ] || rm -rf "$dir""#;
 
 pub(crate) struct Server {
     pub(crate) port: u16,
@@ -71,17 +73,17 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Ends it, without a farewell.
+    /// Ends it, without a farewell. What it stored stays.
     pub(crate) fn kill(&mut self) {
-        self.process = None;
+        let mut process = self.process.take().unwrap();
+        process.keeper.stdin.as_ref().unwrap().write_all(b"keep\n").unwrap();
+        process.keeper.wait().unwrap();
     }
 
     /// Starts it again on the same data, and waits until it is well.
     pub(crate) fn resume_from_disk(&mut self) {
-        let logs = self.dir.path().join("run");
-        std::fs::create_dir_all(&logs).unwrap();
         let mut keeper = Command::new("sh")
-            .args(["-c", KEEPER, "sh", logs.to_str().unwrap(), "etcd"])
+            .args(["-c", KEEPER, "sh", self.dir.path().to_str().unwrap(), "etcd"])
             .args(&self.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -159,5 +159,4 @@ fn strange(what: &str) -> Error {
 }
 
 #[cfg(test)]
-#[path = "txn_tests.rs"]
 mod tests;
