@@ -24,6 +24,7 @@ fn a_commit_to_a_dead_server_did_not_start() {
     });
     let error = wait("the connection", EtcdStore::connect(options(&[server.endpoint()]))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.message().contains("refused"), "{error}");
     server.resume_from_disk();
     eventually("the store goes on", || wait("the commit", store.commit(&txn("+a=3"))).is_ok());
     assert_eq!(read(&store, "a").as_deref(), Some("3"));
@@ -95,4 +96,27 @@ fn a_watch_goes_on_at_the_next_endpoint() {
     }
     let last = *expected.last().unwrap();
     assert_eq!(told(&mut watch, last), expected);
+}
+
+/// A runtime without an I/O driver is of no use, and must not hang anybody.
+#[test]
+fn a_runtime_without_io_is_an_error() {
+    let Some(server) = Server::start(&[]) else { return };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let options = options(&[server.endpoint()]).with_runtime(runtime.handle().clone());
+    let error = wait("the connection", EtcdStore::connect(options)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
+
+/// A store that runs its own thread may be dropped where blocking is forbidden.
+#[test]
+fn a_store_is_dropped_anywhere() {
+    let Some(server) = Server::start(&[]) else { return };
+    let store = store_on(&server);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async move {
+        store.revision().await.unwrap();
+        drop(store);
+    });
 }

@@ -7,7 +7,7 @@ use hivemind_core::store::{Compacted, Prefix, Revision};
 use hivemind_core::{ErrorKind, StateStore, block_on};
 
 use crate::proxy::Proxy;
-use crate::server::Server;
+use crate::server::{Server, shared};
 use crate::support::{connect, fresh_prefix, next, options, store_on, told, txn, wait, watch, write};
 
 #[test]
@@ -79,4 +79,27 @@ fn a_watch_from_a_compaction_is_refused() {
     let mut after = watch(&store, gone.next());
     let last = write(&store, "+c=1");
     assert_eq!(told(&mut after, last), [last]);
+}
+
+#[test]
+fn deletes_of_missing_keys_are_no_reason_to_worry() {
+    let Some(server) = shared() else { return };
+    let store = store_on(server);
+    let first = write(&store, "+a=1 +b=1");
+    let mut watch = watch(&store, first);
+    let second = write(&store, "-a -missing");
+    let third = write(&store, "+c=1 -missing");
+    assert_eq!(told(&mut watch, third), [first, second, third]);
+}
+
+#[test]
+fn a_watch_outlives_its_store() {
+    let Some(server) = shared() else { return };
+    let options = options(&[server.endpoint()]);
+    let (store, other) = (connect(&options), connect(&options));
+    let first = write(&store, "+a=1");
+    let mut watch = watch(&store, first);
+    drop(store);
+    let last = write(&other, "+a=2");
+    assert_eq!(told(&mut watch, last), [first, last]);
 }

@@ -86,11 +86,17 @@ impl From<ClientError> for Failure {
             ClientError::GRpcStatus(status) => status,
             ClientError::InvalidArgs(text) => return Self::new(Class::Refused(ErrorKind::Invalid), text),
             ClientError::InvalidUri(e) => {
-                return Self::new(Class::Refused(ErrorKind::Invalid), with_causes(&e));
+                return Self::new(
+                    Class::Refused(ErrorKind::Invalid),
+                    with_causes(&e.to_string(), e.source()),
+                );
             }
             // Raised while the client is set up, such as by a certificate that is none.
             ClientError::TransportError(e) => {
-                return Self::new(Class::Refused(ErrorKind::Invalid), with_causes(&e));
+                return Self::new(
+                    Class::Refused(ErrorKind::Invalid),
+                    with_causes(&e.to_string(), e.source()),
+                );
             }
             other => return Self::new(Class::Lost, other.to_string()),
         };
@@ -102,7 +108,7 @@ impl From<ClientError> for Failure {
             return Self::new(Class::TooLong, message);
         }
         let class = if was_refused(&status) { Class::NotStarted } else { Class::Lost };
-        Self::new(class, format!("etcd cannot be reached: {}", with_causes(&status)))
+        Self::new(class, format!("etcd cannot be reached: {}", with_causes(message, status.source())))
     }
 }
 
@@ -155,13 +161,13 @@ fn was_refused(error: &(dyn StdError + 'static)) -> bool {
     })
 }
 
-/// The error and what is behind it, each said once.
-fn with_causes(error: &(dyn StdError + 'static)) -> String {
-    let mut text = String::new();
-    for cause in causes(error) {
+/// What an error says, and what is behind it, each said once.
+fn with_causes(says: &str, behind: Option<&(dyn StdError + 'static)>) -> String {
+    let mut text = says.to_owned();
+    for cause in behind.into_iter().flat_map(causes) {
         let said = cause.to_string();
         if !text.contains(&said) {
-            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(": ");
             text.push_str(&said);
         }
     }
