@@ -12,6 +12,7 @@
 )]
 
 mod auth;
+mod cluster;
 mod commits;
 mod conformance;
 mod elections;

@@ -38,35 +38,49 @@ impl Server {
     /// A fresh etcd with further arguments, or nothing if there is no etcd.
     pub(crate) fn start(further: &[&str]) -> Option<Self> {
         is_installed().then(|| {
-            let [port, peer, health] = free_ports();
-            let scheme = if further.contains(&"--cert-file") { "https" } else { "http" };
-            let (client, peer) = (format!("{scheme}://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
-            let dir = tempfile::tempdir().unwrap();
-            let data = dir.path().join("data");
-            let health_url = format!("http://127.0.0.1:{health}");
-            let mut arguments: Vec<String> = [
-                ["--data-dir", data.to_str().unwrap()],
-                ["--listen-client-urls", &client],
-                ["--advertise-client-urls", &client],
-                ["--listen-peer-urls", &peer],
-                ["--initial-advertise-peer-urls", &peer],
-                ["--initial-cluster", &format!("default={peer}")],
-                ["--listen-metrics-urls", &health_url],
-                ["--logger", "zap"],
-                ["--log-level", "error"],
-                // So that tests need not wait for a dead connection to be noticed.
-                ["--grpc-keepalive-min-time", "100ms"],
-            ]
-            .concat()
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
-            arguments.push("--unsafe-no-fsync".to_owned());
-            arguments.extend(further.iter().map(|&argument| argument.to_owned()));
-            let mut server = Self { port, health, dir, arguments, process: None };
+            let ports = free_ports();
+            let mut server = Self::new("alone", ports, &member("alone", ports), further);
             server.resume_from_disk();
             server
         })
+    }
+
+    /// Three members of one cluster.
+    pub(crate) fn cluster() -> Option<[Self; 3]> {
+        is_installed().then(|| {
+            let [a, b, c, d, e, f, g, h, i] = free_ports();
+            let members = [("m1", [a, b, c]), ("m2", [d, e, f]), ("m3", [g, h, i])];
+            let cluster = members.map(|(name, ports)| member(name, ports)).join(",");
+            let mut servers = members.map(|(name, ports)| Self::new(name, ports, &cluster, &[]));
+            servers.iter_mut().for_each(Self::spawn);
+            servers.iter().for_each(Self::wait);
+            servers
+        })
+    }
+
+    fn new(name: &str, [port, peer, health]: [u16; 3], cluster: &str, further: &[&str]) -> Self {
+        let scheme = if further.contains(&"--cert-file") { "https" } else { "http" };
+        let (client, peer) = (format!("{scheme}://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
+        let health_url = format!("http://127.0.0.1:{health}");
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let arguments = [
+            ["--name", name],
+            ["--data-dir", data.to_str().unwrap()],
+            ["--listen-client-urls", &client],
+            ["--advertise-client-urls", &client],
+            ["--listen-peer-urls", &peer],
+            ["--initial-advertise-peer-urls", &peer],
+            ["--initial-cluster", cluster],
+            ["--listen-metrics-urls", &health_url],
+            ["--logger", "zap"],
+            ["--log-level", "error"],
+            // So that tests need not wait for a dead connection to be noticed.
+            ["--grpc-keepalive-min-time", "100ms"],
+        ];
+        let arguments = arguments.concat().into_iter().chain(["--unsafe-no-fsync"]);
+        let arguments = arguments.chain(further.iter().copied()).map(str::to_owned).collect();
+        Self { port, health, dir, arguments, process: None }
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -82,6 +96,15 @@ impl Server {
 
     /// Starts it again on the same data, and waits until it is well.
     pub(crate) fn resume_from_disk(&mut self) {
+        self.spawn();
+        self.wait();
+    }
+
+    fn wait(&self) {
+        eventually("etcd is well", || is_well(self.health));
+    }
+
+    fn spawn(&mut self) {
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "sh", self.dir.path().to_str().unwrap(), "etcd"])
             .args(&self.arguments)
@@ -92,8 +115,6 @@ impl Server {
         let mut pid = String::new();
         BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut pid).unwrap();
         self.process = Some(Process { keeper, pid: pid.trim().to_owned() });
-        let health = self.health;
-        eventually("etcd is well", || is_well(health));
     }
 
     /// Stops it from doing anything, until it is thawed. Connections stay open.
@@ -109,6 +130,11 @@ impl Server {
         let pid = &self.process.as_ref().unwrap().pid;
         assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
     }
+}
+
+/// A member as the members know it.
+fn member(name: &str, [_, peer, _]: [u16; 3]) -> String {
+    format!("{name}=http://127.0.0.1:{peer}")
 }
 
 /// The etcd that all tests share that neither break nor compact it.
