@@ -117,7 +117,7 @@ impl EtcdOptions {
         self.tls.as_mut().ok_or_else(|| invalid("this is about TLS: call with_tls first"))
     }
 
-    /// Authenticates as `name`.
+    /// Authenticates as `name`. Without TLS, the password can be read on the way.
     #[must_use]
     pub fn with_user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
         self.user = Some((name.into(), Zeroizing::new(password.into())));
