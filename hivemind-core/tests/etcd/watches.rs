@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use hivemind_core::store::{Compacted, Prefix, Revision};
+use hivemind_core::store::{Compacted, Prefix, Revision, Txn};
 use hivemind_core::{ErrorKind, StateStore, block_on};
 
 use crate::proxy::Proxy;
 use crate::server::{Server, shared};
-use crate::support::{connect, fresh_prefix, next, options, store_on, told, txn, wait, watch, write};
+use crate::support::{connect, fresh_prefix, key, next, options, store_on, told, txn, wait, watch, write};
 
 #[test]
 fn a_restart_leaves_neither_gap_nor_repeat() {
@@ -102,4 +102,25 @@ fn a_watch_outlives_its_store() {
     drop(store);
     let last = write(&other, "+a=2");
     assert_eq!(told(&mut watch, last), [first, last]);
+}
+
+/// More than one message may hold: etcd cuts it up, also within transactions.
+#[test]
+fn a_long_past_comes_in_whole_transactions() {
+    let Some(server) = shared() else { return };
+    let store = store_on(server);
+    let mut expected = Vec::new();
+    for n in 0..30_u8 {
+        let mut txn = Txn::new();
+        ["a", "b", "c"].map(|name| txn.put(key(name), vec![n; 400_000]));
+        expected.push(block_on(store.commit(&txn)).unwrap());
+    }
+    let mut watch = watch(&store, Revision::ZERO);
+    let mut told = Vec::new();
+    while told.last() != expected.last() {
+        let batch = next(&mut watch).unwrap().unwrap();
+        assert_eq!(batch.events.len(), 3);
+        told.push(batch.revision);
+    }
+    assert_eq!(told, expected);
 }
