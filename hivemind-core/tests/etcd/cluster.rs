@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use hivemind_core::store::{Guard, Prefix, Revision};
+use hivemind_core::testkit::context;
 use hivemind_core::{EtcdStore, Once, StateStore, Timestamp, block_on, transact};
 
 use crate::server::Server;
@@ -12,7 +13,7 @@ use crate::support::{connect, eventually, key, options, read, told, wait, watch,
 
 /// Adds one, exactly once, however often it takes.
 fn count(store: &EtcdStore, n: u64) {
-    let once = Once::new(&format!("request-{n}").parse().unwrap(), "add", Timestamp::from_secs(1)).unwrap();
+    let once = Once::new(&context("acme", &format!("request-{n}")), "add", Timestamp::from_secs(1)).unwrap();
     let counter = key("counter/value");
     let scope = [Prefix::new(["counter"]).unwrap()];
     eventually("the request is answered", || {

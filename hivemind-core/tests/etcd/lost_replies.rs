@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
+use hivemind_core::testkit::context;
 use hivemind_core::{Effect, ErrorKind, EtcdStore, Once, StateStore, Timestamp, block_on, transact};
 
 use crate::proxy::Proxy;
@@ -42,7 +43,7 @@ fn a_lost_reply_is_in_doubt_and_not_sent_again() {
 fn a_request_whose_reply_is_lost_happens_once() {
     let Some((proxy, store, direct)) = stores() else { return };
     let begun = write(&store, "+count=0");
-    let once = Once::new(&"request-1".parse().unwrap(), "count", Timestamp::from_secs(1)).unwrap();
+    let once = Once::new(&context("acme", "request-1"), "count", Timestamp::from_secs(1)).unwrap();
     proxy.swallow_replies();
     let requesting = thread::spawn({
         let (store, once) = (Arc::clone(&store), once.clone());
