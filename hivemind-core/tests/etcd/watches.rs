@@ -112,7 +112,9 @@ fn a_long_past_comes_in_whole_transactions() {
     let mut expected = Vec::new();
     for n in 0..30_u8 {
         let mut txn = Txn::new();
-        ["a", "b", "c"].map(|name| txn.put(key(name), vec![n; 400_000]));
+        for name in ["a", "b", "c"] {
+            txn.put(key(name), vec![n; 400_000]);
+        }
         expected.push(block_on(store.commit(&txn)).unwrap());
     }
     let mut watch = watch(&store, Revision::ZERO);
