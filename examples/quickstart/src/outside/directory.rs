@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hivemind_core::{Error, ErrorKind, IdSource, Result, Timestamp};
+use hivemind_core::{Error, ErrorKind, IdSource, Result, Runtime, ThreadRuntime, Timestamp, block_on};
 use serde::{Deserialize, Serialize};
 
 use super::files::{io, make_directory, private, refuse_strangers, replace, tidy};
@@ -17,6 +17,9 @@ const LOCK: &str = "lock";
 const MARK: &str = "world";
 const KNOWN: [&str; 5] = [BACKUPS, LOCK, MARK, "key", "volumes"];
 
+/// How often, and how long after each other, a directory in use is looked at again.
+const PATIENCE: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(25);
 /// How far the simulated time of one life of the program may go.
 const LIFE: Duration = Duration::from_secs(3600);
 
@@ -117,11 +120,15 @@ fn lock(path: &Path) -> Result<File> {
     let at = path.join(LOCK);
     let file =
         private(OpenOptions::new().write(true).create(true).truncate(false)).open(&at).map_err(io(&at))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(in_use(path)),
-        Err(TryLockError::Error(e)) => Err(io(&at)(e)),
+    for _ in 0..PATIENCE {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // Somebody who was killed a moment ago may not be quite dead.
+            Err(TryLockError::WouldBlock) => block_on(ThreadRuntime::new().sleep(PAUSE)),
+            Err(TryLockError::Error(e)) => return Err(io(&at)(e)),
+        }
     }
+    Err(in_use(path))
 }
 
 #[cfg(test)]
