@@ -209,6 +209,7 @@ fn the_key_is_for_its_owner_only_and_told_to_nobody() {
     refused(&mut on(&store), "key: No such file");
 }
 
+#[cfg(not(feature = "etcd"))]
 #[test]
 fn etcd_needs_a_build_with_it_and_says_so() {
     refused(

@@ -7,6 +7,8 @@
 mod choice;
 mod clock;
 mod directory;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod files;
 mod key;
 mod volumes;
@@ -93,6 +95,14 @@ impl Outside {
         }
     }
 
+    #[cfg(feature = "etcd")]
+    fn in_etcd(url: &str, world: Option<&Path>, plan: &Plan) -> Result<Self> {
+        let place = etcd::Place::parse(url)?;
+        let world = world.map_or_else(|| place.world(), Path::to_owned);
+        Self::durable(&world, plan, || place.open())
+    }
+
+    #[cfg(not(feature = "etcd"))]
     fn in_etcd(url: &str, _: Option<&Path>, _: &Plan) -> Result<Self> {
         let message = format!(
             "this program was built without etcd. With protoc installed, run \
