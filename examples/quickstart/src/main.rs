@@ -37,7 +37,7 @@ struct Arguments {
     store: StoreChoice,
     /// Where backups, volumes and the key of such a run are kept.
     ///
-    /// Without it, they are in the directory of the store, or, with etcd, in one of the system's temporary directory.
+    /// Without it, they are in the directory of the store, or, with etcd, in a directory of the temporary ones.
     #[arg(long, value_name = "DIRECTORY")]
     world: Option<PathBuf>,
     /// Print one JSON object and nothing else.
