@@ -2,4 +2,4 @@
 
 mod memory;
 
-pub use memory::MemoryProvider;
+pub use memory::{MemoryChange, MemoryJournal, MemoryProvider};

@@ -46,7 +46,7 @@ mod registry;
 use hivemind_core::store::Prefix;
 use hivemind_core::{Collection, Error, ErrorKind, Result, Stored};
 
-pub use adapters::MemoryProvider;
+pub use adapters::{MemoryChange, MemoryJournal, MemoryProvider};
 pub use manager::{Fenced, StorageManager};
 pub use model::{
     AccessMode, Attachment, Claim, ClaimSpec, PerformanceClass, ReclaimPolicy, SnapshotKey, StorageMetrics,

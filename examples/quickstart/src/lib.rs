@@ -1,9 +1,10 @@
 //! The quickstart: deploys Compose files on a simulated cluster, through all six crates of Hivemind.
 //!
 //! [`cluster`] is what a host writes: it plugs the crates together and commits one transaction per request.
-//! [`story`] is what the binary shows. The same story runs in `tests/simulation.rs` under a thousand seeds of injected
-//! faults.
+//! [`outside`] is what that stands on, in memory or durable. [`story`] is what the binary shows. The same story runs in
+//! `tests/simulation.rs` under a thousand seeds of injected faults.
 #![allow(
+    clippy::exhaustive_enums,
     clippy::exhaustive_structs,
     reason = "not published: nobody outside this package builds on these types"
 )]
@@ -11,6 +12,7 @@
 pub mod cluster;
 pub mod compose;
 pub mod narrate;
+pub mod outside;
 pub mod story;
 
 /// The README's example must compile and run.

@@ -2,23 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Parser;
-use hivemind_backup::FsBackups;
-use hivemind_core::{
-    BoxFuture, Clock, ManualClock, MemoryKeys, MemoryStore, Runtime, SystemClock, SystemIds, ThreadRuntime,
-    Timestamp, block_on,
-};
+use hivemind_core::block_on;
 use hivemind_observe::Registry;
-use hivemind_storage::MemoryProvider;
-use quickstart::cluster::Ports;
 use quickstart::compose::{self, Compose, ComposeError};
 use quickstart::narrate::{Narrator, Silent, Terminal};
-use quickstart::story::{self, Outcome, Plan, World};
+use quickstart::outside::{Outside, StoreChoice};
+use quickstart::story::{self, Outcome, Plan};
 
 const SHOP: &str = include_str!("../compose/shop.yaml");
 
@@ -34,33 +28,24 @@ struct Arguments {
     /// Deploy so many apps in all, going round the files and the tenants.
     #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     apps: Option<usize>,
+    /// Where the state lives: `memory`, a directory, or `etcd://HOST:PORT,HOST:PORT/PREFIX`.
+    ///
+    /// In a directory or in etcd it outlives this program: killed, and started again with the same arguments, it goes
+    /// on where it was. A directory is made if it is missing. etcd needs a build with `--features etcd`; without
+    /// /PREFIX everything is below `quickstart`.
+    #[arg(long, default_value = "memory", value_name = "STORE")]
+    store: StoreChoice,
+    /// Where backups, volumes and the key of such a run are kept.
+    ///
+    /// Without it, they are in the directory of the store, or, with etcd, in a directory of the temporary ones.
+    #[arg(long, value_name = "DIRECTORY")]
+    world: Option<PathBuf>,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     json: bool,
     /// Write the metrics to this file, in Prometheus' text format.
     #[arg(long, value_name = "FILE")]
     metrics: Option<PathBuf>,
-}
-
-/// The time of the simulated cluster: sleeping takes no time at all.
-#[derive(Debug)]
-struct Simulated(ManualClock);
-
-impl Clock for Simulated {
-    fn now(&self) -> Timestamp {
-        self.0.now()
-    }
-}
-
-impl Runtime for Simulated {
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        self.0.advance(duration);
-        Box::pin(std::future::ready(()))
-    }
-
-    fn spawn(&self, future: BoxFuture<'static, ()>) {
-        ThreadRuntime::new().spawn(future);
-    }
 }
 
 fn complain(text: &str) {
@@ -75,45 +60,6 @@ fn load(files: &[PathBuf]) -> Result<Vec<Compose>, ComposeError> {
         return Ok(vec![compose::parse("shop.yaml", "shop", SHOP, &env)?]);
     }
     files.iter().map(|file| compose::load(file, &env)).collect()
-}
-
-/// A directory of this run's own, removed in the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("hivemind-quickstart-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn world(backups: &Path) -> hivemind_core::Result<World> {
-    let invalid = |e| hivemind_core::Error::of(hivemind_core::ErrorKind::Internal, "setup", e);
-    let ids = Arc::new(SystemIds::new());
-    let time = Arc::new(Simulated(ManualClock::new(SystemClock::new().now())));
-    let (keys, key) = (MemoryKeys::new(ids.clone()), "quickstart".parse().map_err(invalid)?);
-    keys.create(Clone::clone(&key));
-    Ok(World {
-        ports: Ports {
-            store: Arc::new(MemoryStore::new()),
-            clock: time.clone(),
-            runtime: time,
-            ids: ids.clone(),
-            provider: Arc::new(MemoryProvider::new("memory".parse().map_err(invalid)?)),
-        },
-        spare: Arc::new(MemoryStore::new()),
-        backups: Arc::new(FsBackups::open(backups)?),
-        keys: Arc::new(keys),
-        key,
-        nonces: ids,
-    })
 }
 
 fn summary(outcome: &Outcome) -> Vec<Vec<String>> {
@@ -139,22 +85,30 @@ fn summary(outcome: &Outcome) -> Vec<Vec<String>> {
     rows
 }
 
-fn run(arguments: &Arguments, files: Vec<Compose>) -> Result<Outcome, String> {
-    let scratch = Scratch::new().map_err(|e| format!("no room for backups: {e}"))?;
-    let world = world(&scratch.0).map_err(|e| e.to_string())?;
+/// What is wrong, and the exit code that says how far it came.
+struct Failure(u8, String);
+
+/// Nothing was begun.
+fn refused(e: &hivemind_core::Error) -> Failure {
+    Failure(2, format!("{}\nNothing was deployed.", e.message()))
+}
+
+fn run(arguments: &Arguments, files: Vec<Compose>) -> Result<Outcome, Failure> {
     let plan = Plan { files, nodes: arguments.nodes, apps: arguments.apps };
+    let outside =
+        Outside::open(&arguments.store, arguments.world.as_deref(), &plan).map_err(|e| refused(&e))?;
     let registry = Registry::new();
     let mut out: Box<dyn Narrator> =
         if arguments.json { Box::new(Silent) } else { Box::new(Terminal::new()) };
     #[allow(clippy::disallowed_methods, reason = "the whole run is timed for people, in real time")]
     let started = Instant::now();
-    let told = block_on(story::tell(&world, &plan, &registry, &mut *out, &|| started.elapsed()));
+    let told = block_on(story::tell(&outside.world, &plan, &registry, &mut *out, &|| started.elapsed()));
     let elapsed = started.elapsed();
     if let Some(file) = &arguments.metrics {
         std::fs::write(file, registry.expose())
-            .map_err(|e| format!("{}: cannot be written: {e}", file.display()))?;
+            .map_err(|e| Failure(1, format!("{}: cannot be written: {e}", file.display())))?;
     }
-    let mut outcome = told.map_err(|e| e.to_string())?;
+    let mut outcome = told.map_err(|e| Failure(1, e.to_string()))?;
     outcome.elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     if !arguments.json {
         out.section("Summary");
@@ -189,9 +143,9 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Err(e) => {
-            complain(&e);
-            ExitCode::FAILURE
+        Err(Failure(code, text)) => {
+            complain(&text);
+            ExitCode::from(code)
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Volumes in a map, with content, so that snapshots and clones can be told from empty ones.
 
+mod journal;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +12,7 @@ use hivemind_core::{
     Effect, Error, ErrorKind, NodeId, OpToken, Pending, Progress, ProviderName, Result, Retry,
 };
 
+pub use self::journal::{MemoryChange, MemoryJournal};
 use crate::{
     Attachment, Capability, SnapshotKey, StorageMetrics, StorageProvider, StorageProviderType, VolumeKey,
     VolumeOptions, VolumeSnapshot, VolumeStatus,
@@ -17,7 +20,8 @@ use crate::{
 
 /// Volumes in a map: for tests, examples and simulation.
 ///
-/// Shared by an `Arc` it outlives a control plane that crashes, as real storage does.
+/// Shared by an `Arc` it outlives a control plane that crashes, as real storage does. With a
+/// [journal](Self::with_journal) it outlives the process.
 #[derive(Debug)]
 pub struct MemoryProvider {
     name: ProviderName,
@@ -25,7 +29,15 @@ pub struct MemoryProvider {
     /// One in n mutating calls loses its reply, and one in n is pending at first; zero for never.
     lose_every: u64,
     delay_every: u64,
+    journal: Option<Arc<dyn MemoryJournal>>,
     state: Mutex<State>,
+}
+
+/// What a call may change.
+#[derive(Debug, Clone, Copy)]
+enum Subject<'a> {
+    Volume(&'a VolumeKey),
+    Snapshot(&'a SnapshotKey),
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +65,28 @@ struct Frozen {
 impl MemoryProvider {
     /// A provider without volumes and without bounds.
     pub fn new(name: ProviderName) -> Self {
-        Self { name, capacity: None, lose_every: 0, delay_every: 0, state: Mutex::default() }
+        Self { name, capacity: None, lose_every: 0, delay_every: 0, journal: None, state: Mutex::default() }
+    }
+
+    /// The provider that these changes lead to, made one after the other.
+    pub fn restored(name: ProviderName, changes: impl IntoIterator<Item = MemoryChange>) -> Self {
+        let mut state = State::default();
+        changes.into_iter().for_each(|change| state.apply(change));
+        Self { state: Mutex::new(state), ..Self::new(name) }
+    }
+
+    /// From now on every change is written to `journal` before anybody hears of it.
+    #[must_use]
+    pub fn with_journal(mut self, journal: Arc<dyn MemoryJournal>) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// The fewest changes that lead here, in the order of keys.
+    pub fn changes(&self) -> Vec<MemoryChange> {
+        let state = self.lock();
+        let volumes = state.volumes.keys().map(|key| state.volume_now(key));
+        volumes.chain(state.snapshots.keys().map(|key| state.snapshot_now(key))).collect()
     }
 
     /// With room for so much; beyond it creation fails with [`ErrorKind::Exhausted`].
@@ -80,7 +113,7 @@ impl MemoryProvider {
     /// Writes the whole content of a volume, as a workload on `node` would.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if the volume is not on that node.
+    /// [`ErrorKind::Conflict`] if the volume is not on that node; those of the journal.
     pub fn write(&self, key: &VolumeKey, node: &NodeId, content: &[u8]) -> Result<()> {
         let mut state = self.lock();
         let volume = state.volume("write", key)?;
@@ -89,7 +122,7 @@ impl MemoryProvider {
             return Err(Error::new(ErrorKind::Conflict, "write", message));
         }
         volume.content = content.to_vec();
-        Ok(())
+        self.record(|| state.volume_now(key))
     }
 
     /// The whole content of a volume.
@@ -104,11 +137,18 @@ impl MemoryProvider {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does `change` as one call, with the faults that are set up.
+    fn record(&self, now: impl FnOnce() -> MemoryChange) -> Result<()> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        // It has happened already, so whoever repeats it writes it down again.
+        journal.record(&now()).map_err(|e| e.with_effect(Effect::Unknown).with_retry(Retry::Later))
+    }
+
+    /// Does `change` to `subject` as one call, with the faults that are set up.
     fn call<T>(
         &self,
         operation: &'static str,
         token: &OpToken,
+        subject: Subject<'_>,
         change: impl FnOnce(&mut State) -> Result<T>,
     ) -> Result<Progress<T>> {
         let mut state = self.lock();
@@ -121,6 +161,10 @@ impl MemoryProvider {
             return Ok(Progress::Pending(Pending::new(token.clone(), Duration::from_secs(1))));
         }
         let done = change(&mut state)?;
+        self.record(|| match subject {
+            Subject::Volume(key) => state.volume_now(key),
+            Subject::Snapshot(key) => state.snapshot_now(key),
+        })?;
         if lost {
             let error = Error::new(ErrorKind::Unavailable, operation, "the reply was lost");
             return Err(error.with_effect(Effect::Unknown).with_retry(Retry::Later));
@@ -185,7 +229,7 @@ impl StorageProvider for MemoryProvider {
         if size.as_bytes() == 0 {
             return Err(Error::invalid("create_volume", format!("volume {key} has no size")));
         }
-        self.call("create_volume", token, |state| {
+        self.call("create_volume", token, Subject::Volume(key), |state| {
             if let Some(existing) = state.volumes.get(key) {
                 if existing.size == size && existing.options == *options {
                     return Ok(status(key, existing));
@@ -203,7 +247,7 @@ impl StorageProvider for MemoryProvider {
     }
 
     async fn delete_volume(&self, token: &OpToken, key: &VolumeKey) -> Result<Progress<()>> {
-        self.call("delete_volume", token, |state| {
+        self.call("delete_volume", token, Subject::Volume(key), |state| {
             if let Some(volume) = state.volumes.get(key).filter(|volume| !volume.nodes.is_empty()) {
                 return Err(in_use("delete_volume", key, volume));
             }
@@ -218,7 +262,7 @@ impl StorageProvider for MemoryProvider {
         key: &VolumeKey,
         size: ByteSize,
     ) -> Result<Progress<ByteSize>> {
-        self.call("expand_volume", token, |state| {
+        self.call("expand_volume", token, Subject::Volume(key), |state| {
             let old = state.volume("expand_volume", key)?.size;
             let Some(more) = size.checked_sub(old) else {
                 let message = format!("volume {key} has {old} and does not shrink to {size}");
@@ -236,7 +280,7 @@ impl StorageProvider for MemoryProvider {
         key: &VolumeKey,
         node: &NodeId,
     ) -> Result<Progress<Attachment>> {
-        self.call("attach_volume", token, |state| {
+        self.call("attach_volume", token, Subject::Volume(key), |state| {
             let volume = state.volume("attach_volume", key)?;
             let others = volume.nodes.iter().any(|other| other != node);
             if others && !volume.options.access_mode.is_shared() {
@@ -249,7 +293,7 @@ impl StorageProvider for MemoryProvider {
     }
 
     async fn detach_volume(&self, token: &OpToken, key: &VolumeKey, node: &NodeId) -> Result<Progress<()>> {
-        self.call("detach_volume", token, |state| {
+        self.call("detach_volume", token, Subject::Volume(key), |state| {
             if let Some(volume) = state.volumes.get_mut(key) {
                 volume.nodes.remove(node);
             }
@@ -258,7 +302,7 @@ impl StorageProvider for MemoryProvider {
     }
 
     async fn create_snapshot(&self, token: &OpToken, key: &SnapshotKey) -> Result<Progress<VolumeSnapshot>> {
-        self.call("create_snapshot", token, |state| {
+        self.call("create_snapshot", token, Subject::Snapshot(key), |state| {
             let volume = state.volume("create_snapshot", &key.volume)?;
             let fresh = Frozen { size: volume.size, content: volume.content.clone() };
             let frozen = state.snapshots.entry(key.clone()).or_insert(fresh);
@@ -267,14 +311,14 @@ impl StorageProvider for MemoryProvider {
     }
 
     async fn delete_snapshot(&self, token: &OpToken, key: &SnapshotKey) -> Result<Progress<()>> {
-        self.call("delete_snapshot", token, |state| {
+        self.call("delete_snapshot", token, Subject::Snapshot(key), |state| {
             state.snapshots.remove(key);
             Ok(())
         })
     }
 
     async fn restore_snapshot(&self, token: &OpToken, key: &SnapshotKey) -> Result<Progress<()>> {
-        self.call("restore_snapshot", token, |state| {
+        self.call("restore_snapshot", token, Subject::Volume(&key.volume), |state| {
             let missing = || {
                 let message = format!("volume {} has no snapshot {}", key.volume, key.snapshot);
                 Error::not_found("restore_snapshot", message)
@@ -298,7 +342,7 @@ impl StorageProvider for MemoryProvider {
         if source.tenant != target.tenant {
             return Err(Error::not_found("clone_volume", format!("there is no volume {}", source.volume)));
         }
-        self.call("clone_volume", token, |state| {
+        self.call("clone_volume", token, Subject::Volume(target), |state| {
             let mut copy = state.volume("clone_volume", source)?.clone();
             copy.nodes.clear();
             if let Some(existing) = state.volumes.get(target) {

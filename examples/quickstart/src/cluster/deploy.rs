@@ -103,6 +103,14 @@ pub(crate) fn cost(compose: &Compose) -> Result<Resources> {
     })
 }
 
+/// Whether an app cannot be deployed for a reason of its own, which concerns no other app.
+fn refusal(e: &Error) -> bool {
+    matches!(
+        e.kind(),
+        ErrorKind::Exhausted | ErrorKind::Invalid | ErrorKind::QuotaExceeded | ErrorKind::AlreadyExists
+    )
+}
+
 impl Cluster {
     /// Deploys `compose` as `app` for the tenant of `ctx`: all of it or nothing, exactly once per request.
     pub async fn deploy(&mut self, ctx: &TenantContext, app: &AppId, compose: &Compose) -> Result<Deployed> {
@@ -115,6 +123,29 @@ impl Cluster {
         };
         self.count(ctx.tenant(), result);
         Ok(outcome?.value)
+    }
+
+    /// Deploys `compose` as `app`, or refuses it for good: the reason is recorded, and the same request gets it again,
+    /// even if there is room by then.
+    pub async fn deploy_or_refuse(
+        &mut self,
+        ctx: &TenantContext,
+        app: &AppId,
+        compose: &Compose,
+    ) -> Result<Result<Deployed, String>> {
+        const OPERATION: &str = "deploy-or-refuse";
+        let deploy =
+            |this: &Self, view: &Snapshot, txn: &mut Txn| this.stage(view, txn, ctx, app, compose).map(Ok);
+        let answer: Result<Deployed, String> = match self.request(ctx, OPERATION, deploy).await {
+            Ok(answered) => answered.value,
+            Err(e) if refusal(&e) => {
+                let reason = e.message().to_owned();
+                self.request(ctx, OPERATION, |_, _, _| Ok(Err(reason.clone()))).await?.value
+            }
+            Err(e) => return Err(e),
+        };
+        self.count(ctx.tenant(), if answer.is_ok() { "deployed" } else { "refused" });
+        Ok(answer)
     }
 
     fn stage(

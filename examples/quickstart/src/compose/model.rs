@@ -6,9 +6,10 @@ use std::fmt;
 use hivemind_core::labels::Labels;
 use hivemind_core::resources::{ByteSize, MilliCpu};
 use hivemind_core::{AppId, ClaimId, ServiceName};
+use serde::Serialize;
 
 /// An app.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Compose {
     /// Its name.
     pub name: AppId,
@@ -17,11 +18,12 @@ pub struct Compose {
     /// Its named volumes, by the names they have in the cluster, with their size.
     pub volumes: BTreeMap<ClaimId, ByteSize>,
     /// What was not used, in the order of the file.
+    #[serde(skip)]
     pub warnings: Vec<Warning>,
 }
 
 /// A service of an app.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Service {
     /// What it runs, if the file says so.
     pub image: Option<String>,
@@ -44,7 +46,7 @@ pub struct Service {
 }
 
 /// A named volume in a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Mount {
     /// Which volume.
     pub volume: ClaimId,

@@ -42,11 +42,29 @@ fn invalid<E: std::error::Error + Send + Sync + 'static>(e: E) -> Error {
 }
 
 impl Plan {
+    fn count(&self) -> usize {
+        self.apps.unwrap_or(self.files.len() * TENANTS.len())
+    }
+
+    /// Tells plans apart: the same for the same apps, in the same order, on as many nodes.
+    pub fn fingerprint(&self) -> Result<String> {
+        let text = serde_json::to_vec(&(&self.files, self.nodes, self.count())).map_err(invalid)?;
+        Ok(blake3::hash(&text).to_hex().to_string())
+    }
+
+    /// What it is, for people.
+    pub fn in_words(&self) -> String {
+        let names: Vec<_> = self.files.iter().map(|file| file.name.as_str()).take(5).collect();
+        let more = self.files.len().saturating_sub(names.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{} apps of {}{more} on {} nodes", self.count(), names.join(", "), self.nodes)
+    }
+
     /// Every app, in the order of deployment.
     pub fn apps(&self) -> Result<Vec<Planned>> {
         let tenants = TENANTS.len();
         let one_round = self.files.len() * tenants;
-        let count = self.apps.unwrap_or(one_round);
+        let count = self.count();
         let mut all = Vec::with_capacity(count);
         for (number, compose) in self.files.iter().cycle().take(count).enumerate() {
             let tenant = (number / self.files.len().max(1)) % tenants;
