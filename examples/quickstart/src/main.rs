@@ -1,8 +1,9 @@
 //! `quickstart`: see the crate's documentation, or `--help`.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -74,6 +75,7 @@ fn summary(outcome: &Outcome) -> Vec<Vec<String>> {
         ("IPv6 addresses", outcome.addresses_v6),
         ("requests denied, as they should be", outcome.denied),
         ("containers moved off the lost node", outcome.moved),
+        ("containers that waited for it", outcome.waiting),
         ("alerts fired", outcome.alerts_fired),
         ("alerts resolved", outcome.alerts_resolved),
         ("bytes of backup", outcome.backup_bytes),
@@ -81,7 +83,8 @@ fn summary(outcome: &Outcome) -> Vec<Vec<String>> {
         ("deployments per second", outcome.deployments_per_second),
     ];
     rows.extend(counted.map(|(what, count)| vec![what.to_owned(), count.to_string()]));
-    rows.push(vec!["restored state equals the lost one".to_owned(), outcome.restored_equal.to_string()]);
+    let equal = if outcome.restored_equal { "yes" } else { "no" };
+    rows.push(vec!["restored state equals the lost one".to_owned(), equal.to_owned()]);
     rows
 }
 
@@ -93,10 +96,11 @@ fn refused(e: &hivemind_core::Error) -> Failure {
     Failure(2, format!("{}\nNothing was deployed.", e.message()))
 }
 
-fn run(arguments: &Arguments, files: Vec<Compose>) -> Result<Outcome, Failure> {
+fn run(arguments: &Arguments, files: Vec<Compose>) -> Result<(), Failure> {
     let plan = Plan { files, nodes: arguments.nodes, apps: arguments.apps };
     let outside =
         Outside::open(&arguments.store, arguments.world.as_deref(), &plan).map_err(|e| refused(&e))?;
+    let mut metrics = arguments.metrics.as_deref().map(Metrics::open).transpose()?;
     let registry = Registry::new();
     let mut out: Box<dyn Narrator> =
         if arguments.json { Box::new(Silent) } else { Box::new(Terminal::new()) };
@@ -104,17 +108,45 @@ fn run(arguments: &Arguments, files: Vec<Compose>) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let told = block_on(story::tell(&outside.world, &plan, &registry, &mut *out, &|| started.elapsed()));
     let elapsed = started.elapsed();
-    if let Some(file) = &arguments.metrics {
-        std::fs::write(file, registry.expose())
-            .map_err(|e| Failure(1, format!("{}: cannot be written: {e}", file.display())))?;
-    }
+    let written = metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(&registry.expose()));
     let mut outcome = told.map_err(|e| Failure(1, e.to_string()))?;
     outcome.elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    if !arguments.json {
+    if arguments.json {
+        print_json(&outcome)?;
+    } else {
         out.section("Summary");
         out.table(&summary(&outcome));
     }
-    Ok(outcome)
+    written
+}
+
+/// The file for the metrics, opened before anything is done: so that a wrong name costs nobody a run.
+struct Metrics<'a>(&'a Path, File);
+
+impl<'a> Metrics<'a> {
+    fn open(path: &'a Path) -> Result<Self, Failure> {
+        let opened = File::create(path);
+        let wrong =
+            |e| Failure(2, format!("{}: cannot be written: {e}\nNothing was deployed.", path.display()));
+        Ok(Self(path, opened.map_err(wrong)?))
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), Failure> {
+        let written = self.1.write_all(text.as_bytes());
+        written.map_err(|e| Failure(1, format!("{}: cannot be written: {e}", self.0.display())))
+    }
+}
+
+/// A reader that has gone away wants no more; any other failure is one.
+fn print_json(outcome: &Outcome) -> Result<(), Failure> {
+    let json = serde_json::to_string(outcome).map_err(|e| Failure(1, e.to_string()))?;
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{json}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure(1, format!("standard output cannot be written: {e}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -136,13 +168,7 @@ fn main() -> ExitCode {
         }
     }
     match run(&arguments, files) {
-        Ok(outcome) => {
-            if arguments.json {
-                let json = serde_json::to_string(&outcome).unwrap_or_default();
-                let _ = writeln!(anstream::stdout(), "{json}");
-            }
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, text)) => {
             complain(&text);
             ExitCode::from(code)

@@ -73,13 +73,16 @@ impl Narrator for Terminal {
                 rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
             })
             .collect();
+        // Numbers are read from the right, and so is what stands above and below them.
+        let digits = |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit());
+        let numeric: Vec<_> = (0..columns)
+            .map(|column| rows.iter().skip(1).filter_map(|row| row.get(column)).any(digits))
+            .collect();
         for (number, row) in rows.iter().enumerate() {
             let mut text = String::from("   ");
-            for (cell, width) in row.iter().zip(&widths) {
+            for ((cell, width), numeric) in row.iter().zip(&widths).zip(&numeric) {
                 let width = width.unwrap_or_default();
-                // Numbers are read from the right.
-                let numeric = number > 0 && cell.starts_with(|c: char| c.is_ascii_digit());
-                let padded = if numeric { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") };
+                let padded = if *numeric { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") };
                 text.push_str(&padded);
             }
             let text = text.trim_end();

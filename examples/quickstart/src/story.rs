@@ -4,6 +4,7 @@
 //! what is still to be done.
 
 mod claim;
+mod deploy;
 mod disaster;
 mod plan;
 
@@ -11,19 +12,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hivemind_backup::{BackupStorage, compare};
-use hivemind_core::resources::{MilliCpu, Resources};
-use hivemind_core::{
-    AppId, Error, ErrorKind, IdSource, KeyId, KeyProvider, NodeId, Result, StateStore, TenantRef,
-};
+use hivemind_backup::BackupStorage;
+use hivemind_core::resources::Resources;
+use hivemind_core::{Error, ErrorKind, IdSource, KeyId, KeyProvider, NodeId, Result, StateStore, TenantRef};
 use hivemind_net::RecordType;
 use hivemind_observe::Registry;
-use hivemind_tenancy::{NodeState, OverQuota};
+use hivemind_tenancy::NodeState;
 use serde::Serialize;
 
 pub use self::claim::{Run, claim, held};
 pub use self::plan::{Plan, Planned};
-use crate::cluster::{Cluster, Deployed, Ports, Totals};
+use crate::cluster::{Cluster, Ports, Totals};
 use crate::narrate::Narrator;
 
 /// Everything outside the control plane: what a crash leaves as it is.
@@ -52,6 +51,8 @@ pub struct Outcome {
     pub apps: u64,
     /// Apps that were refused, for want of room or because they cannot work here.
     pub refused: u64,
+    /// Which apps those are, and why; the first of them.
+    pub refusals: Vec<String>,
     /// Containers.
     pub workloads: u64,
     /// Volumes.
@@ -64,6 +65,8 @@ pub struct Outcome {
     pub denied: u64,
     /// Workloads that moved off the lost node.
     pub moved: u64,
+    /// Workloads that fit nowhere else, and waited for it.
+    pub waiting: u64,
     /// Alerts that fired.
     pub alerts_fired: u64,
     /// Alerts that resolved.
@@ -150,91 +153,6 @@ impl Teller<'_> {
         Ok(())
     }
 
-    /// Deploys everything; returns the first app of each tenant.
-    async fn deploy(&mut self) -> Result<BTreeMap<TenantRef, Planned>> {
-        self.out.section("Deployments, one transaction each");
-        let (mut first, mut made, mut refusals) = (BTreeMap::new(), BTreeMap::<_, Deployed>::new(), 0u64);
-        let all = self.plan.apps()?;
-        let started = (self.stopwatch)();
-        for (number, planned) in all.iter().enumerate() {
-            let Some((tenant, user)) = self.tenants.get(planned.tenant).cloned() else { continue };
-            let ctx = self.cluster.ctx(&tenant, &user, &format!("deploy-{number}"))?;
-            match self.cluster.deploy_or_refuse(&ctx, &planned.app, &planned.compose).await? {
-                Ok(deployed) => {
-                    let sum = made.entry(tenant.clone()).or_default();
-                    sum.workloads += deployed.workloads;
-                    sum.addresses_v4 += deployed.addresses_v4;
-                    sum.addresses_v6 += deployed.addresses_v6;
-                    sum.volumes += deployed.volumes;
-                    first.entry(tenant).or_insert_with(|| planned.clone());
-                }
-                Err(reason) => {
-                    refusals += 1;
-                    if refusals <= 10 {
-                        self.out.line(&format!("{} of {} was refused: {reason}", planned.app, tenant.id));
-                    }
-                }
-            }
-            self.out.progress("deployed", number + 1, all.len());
-        }
-        let mut rows = vec![["tenant", "containers", "IPv4", "IPv6", "volumes"].map(String::from).to_vec()];
-        for (tenant, sum) in &made {
-            let numbers = [sum.workloads, sum.addresses_v4, sum.addresses_v6, sum.volumes];
-            rows.push(std::iter::once(tenant.id.to_string()).chain(numbers.map(|n| n.to_string())).collect());
-        }
-        self.out.table(&rows);
-        self.outcome.refused = refusals;
-        let took = (self.stopwatch)().saturating_sub(started).as_micros().max(1);
-        let deployed = u128::from(u64::try_from(all.len()).unwrap_or(u64::MAX).saturating_sub(refusals));
-        self.outcome.deployments_per_second = u64::try_from(deployed * 1_000_000 / took).unwrap_or(u64::MAX);
-        expect(!first.is_empty(), "no app at all could be deployed")?;
-        Ok(first)
-    }
-
-    async fn refuse(&mut self, first: &BTreeMap<TenantRef, Planned>) -> Result<()> {
-        self.out.section("Two requests that must not pass");
-        let Some((tenant, user)) =
-            self.tenants.iter().find(|(tenant, _)| first.contains_key(tenant)).cloned()
-        else {
-            return expect(false, "no tenant has an app");
-        };
-        let Some(planned) = first.get(&tenant) else { return expect(false, "no app to be greedy with") };
-        let before = self.cluster.persist(|| self.world.ports.store.revision()).await?;
-
-        let mut greedy = planned.compose.clone();
-        for service in greedy.services.values_mut() {
-            service.cpu = MilliCpu::from_cores(1000);
-        }
-        let greedy_name: AppId = "greedy".parse().map_err(|e| Error::of(ErrorKind::Internal, "refuse", e))?;
-        let ctx = self.cluster.ctx(&tenant, &user, "greedy")?;
-        let denied = self.cluster.deploy(&ctx, &greedy_name, &greedy).await;
-        let over = denied.err().filter(|e| e.kind() == ErrorKind::QuotaExceeded);
-        let Some(over) = over else { return expect(false, "an app over its quota was not denied") };
-        self.out
-            .line(&format!("{user} deploys {greedy_name}, which asks for far too much. Denied, over quota:"));
-        match over.detail::<OverQuota>() {
-            Some(detail) => detail.short.iter().for_each(|short| self.out.line(&format!("  - {short}"))),
-            None => self.out.line(over.message()),
-        }
-
-        let ctx = self.cluster.ctx(&tenant, "mallory", "intrusion")?;
-        let refused = self.cluster.deploy(&ctx, &greedy_name, &planned.compose).await;
-        let no = refused.err().filter(|e| e.kind() == ErrorKind::Denied);
-        let Some(no) = no else { return expect(false, "a stranger could deploy") };
-        self.out.line("mallory, whom nobody gave a role, deploys the same app. Denied, no permission:");
-        self.out.line(&format!("  - {}", no.message()));
-
-        let store = &self.world.ports.store;
-        let after = self.cluster.persist(|| store.revision()).await?;
-        // Others may use the same engine: what counts is what is in our part of it.
-        let unchanged =
-            before == after || self.cluster.persist(|| compare(store, before, store, after)).await?.is_none();
-        expect(unchanged, "a denied request left something behind")?;
-        self.out.line("Nothing was left behind: the store is as it was before.");
-        self.outcome.denied = 2;
-        Ok(())
-    }
-
     async fn resolve(&mut self, first: &BTreeMap<TenantRef, Planned>) -> Result<()> {
         self.out.section("Names and walls");
         let Some((owner, planned)) = first.iter().next() else { return expect(false, "no app was deployed") };
@@ -287,13 +205,17 @@ impl Teller<'_> {
         self.out.section("A node is lost");
         let names = self.names();
         let lost = self.lost_node(&names).await?;
-        self.outcome.moved = self.cluster.fail_node(&lost, &self.tenants).await?;
+        let moves = self.cluster.fail_node(&lost, &self.tenants).await?;
+        (self.outcome.moved, self.outcome.waiting) = (moves.moved, moves.waiting);
         self.cluster.settle().await?;
         self.out.line(&format!(
             "{lost} failed: {} workloads moved; addresses stayed, volumes followed.",
-            self.outcome.moved
+            moves.moved
         ));
-        expect(self.outcome.moved > 0, "nothing ran on the lost node")?;
+        if moves.waiting > 0 {
+            self.out.line(&format!("{} fit nowhere else, and wait for it to come back.", moves.waiting));
+        }
+        expect(moves.moved + moves.waiting > 0, "nothing ran on the lost node")?;
         self.audit().await?;
 
         let fired = self.cluster.observe(self.plan.nodes, Duration::from_secs(30)).await?;

@@ -98,3 +98,68 @@ fn synthetic_scale_goes_round_files_and_tenants() {
     let told = json(&quickstart(&["--json", "--nodes", "20", "--apps", "10"]));
     assert_eq!((&told["apps"], &told["workloads"]), (&10.into(), &100.into()));
 }
+
+#[test]
+fn a_service_without_containers_costs_nothing() {
+    let idle = file("idle.yaml", "services: {a: {image: x, scale: 0}, b: {image: y}}");
+    let told = json(&quickstart(&["--json", idle.to_str().unwrap()]));
+    assert_eq!((&told["apps"], &told["workloads"]), (&3.into(), &3.into()));
+}
+
+#[test]
+fn apps_whose_parts_would_have_one_name_are_told_apart_or_refused() {
+    let outer = file("a.yaml", "services: {b-c: {image: x}}");
+    let inner = file("a-b.yaml", "services: {c: {image: x}}");
+    let told = json(&quickstart(&["--json", outer.to_str().unwrap(), inner.to_str().unwrap()]));
+    assert_eq!((&told["apps"], &told["refused"]), (&3.into(), &3.into()));
+    let reason = told["refusals"][0].as_str().unwrap();
+    assert!(
+        reason.contains("a-b of hooli was refused: workload a-b-c-1 of tenant hooli runs on"),
+        "{reason}"
+    );
+
+    let mount = |app: &str, volume: &str| {
+        format!(
+            "name: {app}\nservices: {{w: {{image: x, volumes: ['{volume}:/d']}}}}\nvolumes: {{{volume}: }}\n"
+        )
+    };
+    let (first, second) = (file("v1.yaml", &mount("p", "q-d")), file("v2.yaml", &mount("p-q", "d")));
+    let told = json(&quickstart(&["--json", first.to_str().unwrap(), second.to_str().unwrap()]));
+    assert!(told["refusals"][0].as_str().unwrap().contains("volume d of p-q is p-q-d here"), "{told}");
+}
+
+#[test]
+fn an_app_of_any_name_and_size_can_be_deployed() {
+    let greedy = file("greedy.yaml", "services: {web: {image: x}}");
+    assert!(quickstart(&["--json", greedy.to_str().unwrap()]).status.success());
+    // A numbered app does not take the name of another file.
+    let (shop, shop_6) = (
+        file("shop.yaml", "services: {web: {image: x}}"),
+        file("shop-6.yaml", "services: {web: {image: x}}"),
+    );
+    let told =
+        json(&quickstart(&["--json", "--apps", "12", shop.to_str().unwrap(), shop_6.to_str().unwrap()]));
+    assert_eq!((&told["apps"], &told["refused"]), (&12.into(), &0.into()));
+}
+
+#[test]
+fn what_fits_nowhere_else_waits_for_the_lost_node() {
+    let big = file("big.yaml", "services: {web: {image: x, cpus: 4, scale: 5}}");
+    let told = json(&quickstart(&["--json", big.to_str().unwrap()]));
+    assert!(told["waiting"].as_u64().unwrap() > 0, "{told}");
+    assert_eq!((&told["alerts_resolved"], &told["restored_equal"]), (&1.into(), &true.into()));
+}
+
+#[test]
+fn a_wrong_metrics_file_is_found_before_anything_is_deployed() {
+    let output = quickstart(&["--json", "--metrics", "/no/such/directory/metrics.prom"]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), &b""[..]));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("Nothing was deployed."));
+}
+
+#[test]
+fn an_outcome_that_cannot_be_written_is_a_failure() {
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_quickstart")).arg("--json").stdout(full).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}

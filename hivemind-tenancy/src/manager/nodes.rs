@@ -94,12 +94,11 @@ impl TenantManager {
         let request = PlacementRequest::new(ctx.tenant(), isolated, workloads);
         let placed = place(&request, &pairs).map_err(|e| Error::of(ErrorKind::Exhausted, "place", e))?;
 
-        for workload in workloads {
-            if let Some((node, _)) =
-                cluster.iter().find(|(_, running)| running.runs(ctx.tenant(), &workload.id))
-            {
+        for (node, running) in &cluster {
+            let Some(theirs) = running.workloads.get(ctx.tenant()) else { continue };
+            if let Some(twice) = workloads.iter().find(|workload| theirs.contains_key(&workload.id)) {
                 let message =
-                    format!("workload {} of tenant {} runs on {}", workload.id, ctx.tenant().id, node.id);
+                    format!("workload {} of tenant {} runs on {}", twice.id, ctx.tenant().id, node.id);
                 return Err(Error::new(ErrorKind::AlreadyExists, "place", message));
             }
         }

@@ -143,11 +143,20 @@ impl fmt::Display for Unplaced {
 /// Some workload fits nowhere, so none was placed. Detail of an
 /// [`Exhausted`](hivemind_core::ErrorKind::Exhausted) error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("no node for {}", .workloads.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+#[error("no node for {}", few(.workloads))]
 #[non_exhaustive]
 pub struct Unplaceable {
     /// Every workload of the first group that does not fit.
     pub workloads: Vec<Unplaced>,
+}
+
+/// The first of them; the others of its group are like it.
+fn few(workloads: &[Unplaced]) -> String {
+    match workloads {
+        [] => "anything".to_owned(),
+        [one] => one.to_string(),
+        [first, more @ ..] => format!("{first}; nor for {} more like it", more.len()),
+    }
 }
 
 /// A node with what is left of it.

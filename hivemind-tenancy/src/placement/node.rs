@@ -121,11 +121,6 @@ impl NodeAllocations {
         Ok(placed)
     }
 
-    /// Whether `workload` of `tenant` runs here.
-    pub(crate) fn runs(&self, tenant: &TenantRef, workload: &WorkloadId) -> bool {
-        self.workloads.get(tenant).is_some_and(|theirs| theirs.contains_key(workload))
-    }
-
     /// How many of the tenant's workloads here have this spread key.
     pub(crate) fn replicas(&self, tenant: &TenantRef, spread_key: &str) -> u32 {
         let theirs = self.workloads.get(tenant).into_iter().flat_map(BTreeMap::values);

@@ -84,20 +84,22 @@ fn reservation(app: &AppId) -> Result<ReservationId> {
 }
 
 /// What the containers and services of an app are charged with; volumes are charged by the storage crate.
-fn charge(wanted: &[Wanted], compose: &Compose) -> Result<Resources> {
+fn charge(wanted: &[Wanted]) -> Result<Resources> {
     let mut total = Resources::new();
     for one in wanted {
         total = total.checked_add(&one.request.resources).map_err(invalid)?;
     }
     let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    // A service without a container has no name, and costs nothing.
+    let services: BTreeSet<_> = wanted.iter().map(|one| &one.service).collect();
     Ok(total
         .with("containers".parse().map_err(invalid)?, count(wanted.len()))
-        .with("services".parse().map_err(invalid)?, count(compose.services.len())))
+        .with("services".parse().map_err(invalid)?, count(services.len())))
 }
 
 /// What a deployment of `compose` is charged with, volumes included.
 pub(crate) fn cost(compose: &Compose) -> Result<Resources> {
-    let total = charge(&wanted(&compose.name, compose, &Selector::everything())?, compose)?;
+    let total = charge(&wanted(&compose.name, compose, &Selector::everything())?)?;
     compose.volumes.values().try_fold(total, |total, size| {
         total.checked_add(&Resources::new().with_storage(*size)).map_err(invalid)
     })
@@ -160,7 +162,7 @@ impl Cluster {
         RoleAuthorizer.authorize(view, ctx, &access).into_result(ctx, &access)?;
         let tenant = Tenant::of(view, txn, ctx)?;
         let wanted = wanted(app, compose, &pool_of(&tenant)?)?;
-        TenantQuota.reserve(view, txn, ctx, &reservation(app)?, &charge(&wanted, compose)?)?;
+        TenantQuota.reserve(view, txn, ctx, &reservation(app)?, &charge(&wanted)?)?;
         let requests: Vec<_> = wanted.iter().map(|one| one.request.clone()).collect();
         let nodes = self.tenants.stage_place(view, txn, ctx, &requests)?;
         let claims = self.stage_volumes(view, txn, ctx, app, compose, &wanted, &nodes)?;
@@ -204,6 +206,11 @@ impl Cluster {
         let mut claims = BTreeMap::new();
         for (volume, size) in &compose.volumes {
             let id = claim_id(app, volume)?;
+            if self.storage.volume(view, txn, ctx, &id).is_ok() {
+                let message =
+                    format!("volume {volume} of {app} is {id} here, and another app has that: rename one");
+                return Err(Error::new(ErrorKind::AlreadyExists, "deploy", message));
+            }
             let users: Vec<_> = wanted.iter().filter(|one| one.claims.contains(&id)).collect();
             let mode = if users.len() > 1 { AccessMode::ReadWriteMany } else { AccessMode::ReadWriteOnce };
             let options = VolumeOptions::default().with_access_mode(mode);

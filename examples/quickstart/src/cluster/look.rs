@@ -42,13 +42,16 @@ impl Cluster {
                     return Ok(generations_differ);
                 }
             }
+            // A tenant may have workloads of the same names, and even the same IPv4 addresses; the IPv6 ones are
+            // different everywhere.
             let leases = this.ipam.leases(view, &Txn::new(), ctx, foreign.workloads.keys())?;
-            let released = foreign.workloads.iter().any(|(id, workload)| {
+            let seen = foreign.workloads.iter().any(|(id, workload)| {
+                let v6 = workload.lease.v6;
+                let listed = v6.is_some() && leases.get(id).is_some_and(|lease| lease.v6 == v6);
                 let mut txn = Txn::new();
-                !leases.contains_key(id)
-                    && this.ipam.stage_release(view, &mut txn, ctx, [(id, &workload.lease)]).is_ok()
+                listed || this.ipam.stage_release(view, &mut txn, ctx, [(id, &workload.lease)]).is_ok()
             });
-            Ok(released)
+            Ok(seen)
         })
         .await
     }

@@ -26,6 +26,7 @@ pub use app::{App, Workload};
 pub use audit::Totals;
 pub use deploy::Deployed;
 pub(crate) use deploy::cost;
+pub use recover::Moves;
 pub use setup::{TenantPlan, node_name};
 
 /// How often a request is tried that the store does not answer, or whose state changes under it.
@@ -64,6 +65,11 @@ pub struct Cluster {
     registry: Registry,
 }
 
+/// Whether a failure may pass: the store did not answer, or somebody else was faster.
+fn passes(e: &Error) -> bool {
+    e.effect() == Effect::Unknown || matches!(e.kind(), ErrorKind::Conflict | ErrorKind::Unavailable)
+}
+
 impl Cluster {
     /// A control plane on `ports`, measuring into `registry`.
     pub async fn start(ports: Ports, registry: Registry) -> Result<Self> {
@@ -71,7 +77,7 @@ impl Cluster {
         let (mirror, feed) = loop {
             match Mirror::open(Arc::clone(&ports.store), Prefix::ROOT).await {
                 Ok(opened) => break opened,
-                Err(e) if attempt >= ATTEMPTS => return Err(e),
+                Err(e) if attempt >= ATTEMPTS || !passes(&e) => return Err(e),
                 Err(_) => {
                     attempt += 1;
                     ports.runtime.sleep(PAUSE).await;
@@ -129,9 +135,7 @@ impl Cluster {
                 Ok(answered) => return Ok(answered),
                 Err(e) => e,
             };
-            let retriable = failed.effect() == Effect::Unknown
-                || matches!(failed.kind(), ErrorKind::Conflict | ErrorKind::Unavailable);
-            if !retriable || attempt >= ATTEMPTS {
+            if !passes(&failed) || attempt >= ATTEMPTS {
                 return Err(failed);
             }
             self.ports.runtime.sleep(PAUSE).await;
@@ -170,7 +174,7 @@ impl Cluster {
             };
             match caught_up {
                 Ok(()) => return read(self, &self.mirror.view()),
-                Err(e) if attempt >= ATTEMPTS => return Err(e),
+                Err(e) if attempt >= ATTEMPTS || !passes(&e) => return Err(e),
                 Err(_) => self.ports.runtime.sleep(PAUSE).await,
             }
         }
@@ -178,13 +182,17 @@ impl Cluster {
 
     /// Reconciles volumes until the outside world is as intended.
     pub async fn settle(&mut self) -> Result<()> {
+        let mut last = None;
         for _ in 0..ATTEMPTS {
             match self.controller.tick().await {
                 Ok(report) if !report.changed() => return Ok(()),
-                _ => self.ports.runtime.sleep(PAUSE).await,
+                Ok(_) => last = None,
+                Err(e) if !passes(&e) => return Err(e),
+                Err(e) => last = Some(e),
             }
+            self.ports.runtime.sleep(PAUSE).await;
         }
-        Err(Error::internal("settle", "volumes do not come to rest"))
+        Err(last.unwrap_or_else(|| Error::internal("settle", "volumes do not come to rest")))
     }
 
     /// Measures the cluster and evaluates alerts, after `wait`; returns what changed.
@@ -213,10 +221,7 @@ impl Cluster {
         loop {
             attempt += 1;
             match call().await {
-                Err(e)
-                    if attempt < ATTEMPTS
-                        && matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Conflict) =>
-                {
+                Err(e) if attempt < ATTEMPTS && passes(&e) => {
                     self.ports.runtime.sleep(PAUSE).await;
                 }
                 outcome => return outcome,

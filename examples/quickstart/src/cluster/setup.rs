@@ -82,7 +82,8 @@ impl Cluster {
             let binding = RoleBinding::new(name.clone(), name, Scope::Tenant(tenant.clone()), [user]);
             this.tenants.stage_bind(view, txn, &ctx, &binding)?;
             // Every tenant has the same IPv4 pool: that is what tenant-aware addresses are for.
-            let v4 = "10.128.0.0/16".parse().map_err(invalid)?;
+            // Large enough for a block of it on each of as many nodes as there may be.
+            let v4 = "10.128.0.0/9".parse().map_err(invalid)?;
             let config = NetworkConfig::with_unique_local(v4, unique_local).map_err(invalid)?;
             let own = TenantContext::new(tenant.clone(), ctx.principal().clone(), ctx.request().clone());
             this.ipam.stage_create_pool(view, txn, &own, &config)?;

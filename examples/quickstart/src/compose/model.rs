@@ -23,7 +23,7 @@ pub struct Compose {
 }
 
 /// A service of an app.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Service {
     /// What it runs, if the file says so.
     pub image: Option<String>,

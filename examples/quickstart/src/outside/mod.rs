@@ -13,7 +13,7 @@ mod files;
 mod key;
 mod volumes;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub struct Outside {
     /// The world.
     pub world: World,
     _directory: Option<Directory>,
-    _scratch: Option<Scratch>,
+    _scratch: Option<tempfile::TempDir>,
 }
 
 /// The store of a run, and the empty one that takes its place once it is lost.
@@ -50,16 +50,6 @@ struct Stores {
     spare: Arc<dyn StateStore>,
     /// Shorter sleeps are real.
     real: Duration,
-}
-
-/// A directory of this run's own, removed in the end.
-#[derive(Debug)]
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn name<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(text: &str) -> Result<T> {
@@ -112,9 +102,9 @@ impl Outside {
     }
 
     fn in_memory() -> Result<Self> {
-        let scratch =
-            Scratch(std::env::temp_dir().join(format!("hivemind-quickstart-{}", std::process::id())));
-        files::make_directory(&scratch.0)?;
+        // Nobody else can know its name, or look into it.
+        let scratch = tempfile::Builder::new().prefix("hivemind-quickstart-").tempdir();
+        let scratch = scratch.map_err(files::io(&std::env::temp_dir()))?;
         let (ids, key) = (Arc::new(SystemIds::new()), key_name()?);
         let time = Arc::new(Simulated::new(SystemClock::new().now(), Duration::ZERO));
         let keys = MemoryKeys::new(ids.clone());
@@ -128,7 +118,7 @@ impl Outside {
                 provider: Arc::new(MemoryProvider::new(provider_name()?)),
             },
             spare: Arc::new(MemoryStore::new()),
-            backups: Arc::new(FsBackups::open(&scratch.0)?),
+            backups: Arc::new(FsBackups::open(scratch.path())?),
             keys: Arc::new(keys),
             key,
             nonces: ids,

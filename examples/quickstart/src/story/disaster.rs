@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use hivemind_backup::{BackupKind, BackupManager, BackupMetadata, BackupOptions, compare};
 use hivemind_core::{Error, ErrorKind, Result};
+use hivemind_observe::Registry;
 
 use super::{Teller, expect};
+use crate::cluster::{Cluster, Ports};
 
 impl Teller<'_> {
     fn manager(&self) -> Result<BackupManager> {
@@ -65,9 +67,15 @@ impl Teller<'_> {
         let difference = self.cluster.persist(|| compare(store, last.revision, spare, spare_at)).await?;
         expect(difference.is_none(), format!("the restored state differs: {difference:?}"))?;
         self.out.line(&format!(
-            "The store was lost; an empty one took its place: {} records, equal byte for byte.",
+            "Without the store, an empty one takes its place: {} records, equal byte for byte.",
             verified.records
         ));
+        let ports = Ports { store: Arc::clone(&self.world.spare), ..self.world.ports.clone() };
+        let names = self.names();
+        let mut reborn = Cluster::start(ports, Registry::new()).await?;
+        reborn.settle().await?;
+        reborn.audit(&names).await?;
+        self.out.line("A control plane starts on it, finds every volume where it was, and its books add up.");
         self.outcome.restored_equal = true;
         Ok(())
     }

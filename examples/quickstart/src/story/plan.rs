@@ -1,5 +1,7 @@
 //! What is deployed for whom. No I/O, no clock, no async.
 
+use std::collections::BTreeSet;
+
 use hivemind_core::resources::{ByteSize, MilliCpu, ResourceName};
 use hivemind_core::{AppId, Error, ErrorKind, Result};
 use hivemind_tenancy::{IsolationLevel, ResourceQuotas};
@@ -63,20 +65,25 @@ impl Plan {
     /// Every app, in the order of deployment.
     pub fn apps(&self) -> Result<Vec<Planned>> {
         let tenants = TENANTS.len();
-        let one_round = self.files.len() * tenants;
         let count = self.count();
         let mut all = Vec::with_capacity(count);
+        // A name that stands in a file is that file's; a second app of the name gets a number that nobody has.
+        let mut taken: BTreeSet<AppId> = self.files.iter().map(|file| file.name.clone()).collect();
+        let mut used: BTreeSet<(usize, AppId)> = BTreeSet::new();
         for (number, compose) in self.files.iter().cycle().take(count).enumerate() {
             let tenant = (number / self.files.len().max(1)) % tenants;
-            // The same app again in the same tenant has a number.
-            let round = number / one_round.max(1);
-            let twice = self.files.iter().filter(|other| other.name == compose.name).count() > 1;
-            let name = match (round, twice) {
-                (0, false) => compose.name.to_string(),
-                (0, true) => format!("{}-f{}", compose.name, number % self.files.len()),
-                _ => format!("{}-{number}", compose.name),
-            };
-            all.push(Planned { tenant, app: AppId::new(name).map_err(invalid)?, compose: compose.clone() });
+            let mut app = compose.name.clone();
+            let mut suffix = number;
+            while !used.insert((tenant, app.clone())) {
+                loop {
+                    app = AppId::new(format!("{}-{suffix}", compose.name)).map_err(invalid)?;
+                    if taken.insert(app.clone()) {
+                        break;
+                    }
+                    suffix += count;
+                }
+            }
+            all.push(Planned { tenant, app, compose: compose.clone() });
         }
         Ok(all)
     }
