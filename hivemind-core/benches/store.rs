@@ -67,11 +67,64 @@ fn embedded(durability: Durability) -> Stored {
 }
 
 type Make = (&'static str, fn() -> Stored);
-const STORES: [Make; 3] = [
-    ("memory", memory),
-    ("redb", || embedded(Durability::Immediate)),
-    ("redb-deferred", || embedded(Durability::Deferred)),
-];
+
+fn stores() -> Vec<Make> {
+    let mut all: Vec<Make> = vec![
+        ("memory", memory),
+        ("redb", || embedded(Durability::Immediate)),
+        ("redb-deferred", || embedded(Durability::Deferred)),
+    ];
+    #[cfg(feature = "etcd")]
+    if std::env::var_os("HIVEMIND_ETCD").is_some() {
+        all.push(("etcd", etcd::store));
+    }
+    all
+}
+
+#[cfg(feature = "etcd")]
+mod etcd {
+    use std::time::Instant;
+
+    use hivemind_core::{EtcdOptions, EtcdStore, block_on};
+
+    use super::{Arc, Criterion, Stored, VALUE, key, note};
+
+    fn endpoints() -> String {
+        std::env::var("HIVEMIND_ETCD").unwrap()
+    }
+
+    /// A namespace that nobody has used.
+    pub(super) fn store() -> Stored {
+        let fresh = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+        let options: EtcdOptions = format!("etcd://{}/bench-{fresh}", endpoints()).parse().unwrap();
+        Stored(Arc::new(block_on(EtcdStore::connect(options)).unwrap()), None)
+    }
+
+    /// The client below, putting one key after the other.
+    pub(super) fn raw(c: &mut Criterion) {
+        if std::env::var_os("HIVEMIND_ETCD").is_none() {
+            return;
+        }
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let addresses: Vec<_> = endpoints().split(',').map(str::to_owned).collect();
+        let client = runtime.block_on(etcd_client::Client::connect(addresses, None)).unwrap();
+        let mut n = 0;
+        c.bench_function("commit/raw etcd/1", |b| {
+            b.iter_custom(|iterations| {
+                let mut client = client.clone();
+                let started = Instant::now();
+                for _ in 0..iterations {
+                    n += 1;
+                    let name = [b"bench-raw/", key(n).as_bytes()].concat();
+                    runtime.block_on(client.put(name, VALUE.as_slice(), None)).unwrap();
+                }
+                note("commit raw etcd x1", started.elapsed(), iterations);
+                started.elapsed()
+            });
+        });
+    }
+}
 
 /// `total` commits by `writers` at once.
 fn commits(store: &Arc<dyn StateStore>, writers: u64, total: u64, first: u64) -> Duration {
@@ -88,7 +141,7 @@ fn commit(c: &mut Criterion) {
     let mut group = c.benchmark_group("commit");
     group.sample_size(10).throughput(Throughput::Elements(1));
     for writers in [1, 8, 64] {
-        for (name, make) in STORES {
+        for (name, make) in stores() {
             let Stored(store, _directory) = make();
             let mut first = 0;
             group.bench_function(BenchmarkId::new(name, writers), |b| {
@@ -237,7 +290,7 @@ fn next(watch: &mut WatchStream) -> Revision {
 
 fn watch(c: &mut Criterion) {
     let mut group = c.benchmark_group("watch");
-    for (name, make) in STORES {
+    for (name, make) in stores() {
         // A transaction on one thread, until its event is there on another.
         group.bench_function(BenchmarkId::new("commit to event", name), |b| {
             b.iter_custom(|iterations| {
@@ -322,7 +375,7 @@ fn footprint(name: &str, make: fn() -> Stored) {
 
 /// Each in a process of its own, whose memory nobody has used before.
 fn footprints() {
-    for (name, _) in [STORES[0], STORES[2]] {
+    for name in ["memory", "redb-deferred"] {
         let myself = std::env::current_exe().unwrap();
         std::process::Command::new(myself).env("HIVEMIND_FOOTPRINT", name).status().unwrap();
     }
@@ -336,9 +389,9 @@ fn ratios() {
         println!("{what:<44}{rate:>14.0}{:>12.2}  of {base}", rate / beside);
     };
     for writers in [1, 8, 64] {
-        for (name, _) in STORES {
+        for (name, _) in stores() {
             let what = format!("commit {name} x{writers}");
-            row(&what, "commit raw redb x1");
+            row(&what, if name == "etcd" { "commit raw etcd x1" } else { "commit raw redb x1" });
             row(&what, "append and fdatasync x1");
         }
     }
@@ -356,11 +409,16 @@ fn ratios() {
 
 fn main() {
     if let Ok(asked) = std::env::var("HIVEMIND_FOOTPRINT") {
-        STORES.iter().filter(|(name, _)| *name == asked).for_each(|(name, make)| footprint(name, *make));
+        stores()
+            .into_iter()
+            .filter(|(name, _)| *name == asked)
+            .for_each(|(name, make)| footprint(name, make));
         return;
     }
     let mut criterion = Criterion::default().configure_from_args();
     commit(&mut criterion);
+    #[cfg(feature = "etcd")]
+    etcd::raw(&mut criterion);
     read(&mut criterion);
     watch(&mut criterion);
     criterion.final_summary();
