@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Effect, Error, ErrorKind, Result};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -126,7 +126,8 @@ impl<T> Reply<T> {
 
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
-        self.fill(Err(Error::internal("worker", "the job ended without a result")));
+        let lost = Error::internal("worker", "the job ended without a result");
+        self.fill(Err(lost.with_effect(Effect::Unknown)));
     }
 }
 

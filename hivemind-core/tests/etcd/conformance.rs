@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use hivemind_core::conformance::state_store::run_all;
+use hivemind_core::conformance::state_store::{CASES, run_all};
 use hivemind_core::{EtcdOptions, EtcdStore, block_on};
 
 use crate::server::Server;
@@ -19,6 +19,15 @@ fn under_tokio() {
     report.assert_passed();
 }
 
+#[test]
+fn on_a_cluster_of_three() {
+    let Some(servers) = Server::cluster() else { return };
+    let endpoints: Vec<_> = servers.iter().map(Server::endpoint).collect();
+    let report =
+        block_on(run_all(|| async { Arc::new(EtcdStore::connect(options(&endpoints)).await.unwrap()) }));
+    report.assert_passed();
+}
+
 /// And with prefixes as long as they may be, so that the largest transactions are as large as they get.
 #[test]
 fn under_a_bare_block_on() {
@@ -27,6 +36,11 @@ fn under_a_bare_block_on() {
         let prefix = format!("{:x<128}", fresh_prefix() + "/");
         EtcdOptions::new([server.endpoint()]).unwrap().with_prefix(&prefix).unwrap()
     };
-    let report = block_on(run_all(|| async { Arc::new(EtcdStore::connect(longest()).await.unwrap()) }));
+    let mut names = CASES.iter();
+    let report = block_on(run_all(|| {
+        // So that one that waits for ever can be named.
+        println!("case {}", names.next().unwrap().0);
+        async { Arc::new(EtcdStore::connect(longest()).await.unwrap()) }
+    }));
     report.assert_passed();
 }

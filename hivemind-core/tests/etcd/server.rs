@@ -87,6 +87,11 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Whether it leads its cluster.
+    pub(crate) fn leads(&self) -> bool {
+        page(self.health, "metrics").is_some_and(|page| page.contains("\netcd_server_is_leader 1"))
+    }
+
     /// Ends it, without a farewell. What it stored stays.
     pub(crate) fn kill(&mut self) {
         let mut process = self.process.take().unwrap();
@@ -162,9 +167,14 @@ fn free_ports<const N: usize>() -> [u16; N] {
 }
 
 fn is_well(port: u16) -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    page(port, "health").is_some_and(|page| page.contains(r#""health":"true""#))
+}
+
+fn page(port: u16, name: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let mut reply = String::new();
-    let asked = stream.write_all(b"GET /health HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n");
-    asked.is_ok() && stream.read_to_string(&mut reply).is_ok() && reply.contains(r#""health":"true""#)
+    write!(stream, "GET /{name} HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n").ok()?;
+    stream.read_to_string(&mut reply).ok()?;
+    Some(reply)
 }
