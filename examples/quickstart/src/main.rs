@@ -53,14 +53,30 @@ fn complain(text: &str) {
     let _ = writeln!(anstream::stderr(), "quickstart: {text}");
 }
 
-fn load(files: &[PathBuf]) -> Result<Vec<Compose>, ComposeError> {
+/// Reads every file, and says of each what is wrong with it.
+fn load(files: &[PathBuf]) -> Option<Vec<Compose>> {
     let env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    if files.is_empty() {
-        return Ok(vec![compose::parse("shop.yaml", "shop", SHOP, &env)?]);
+    let read: Vec<Result<Compose, ComposeError>> = if files.is_empty() {
+        vec![compose::parse("shop.yaml", "shop", SHOP, &env)]
+    } else {
+        files.iter().map(|file| compose::load(file, &env)).collect()
+    };
+    let (mut all, mut errors) = (Vec::new(), Vec::new());
+    for one in read {
+        let warnings = match &one {
+            Ok(file) => &file.warnings,
+            Err(e) => &e.warnings,
+        };
+        warnings.iter().for_each(|warning| complain(&warning.to_string()));
+        match one {
+            Ok(file) => all.push(file),
+            Err(e) => errors.push(e),
+        }
     }
-    files.iter().map(|file| compose::load(file, &env)).collect()
+    errors.iter().for_each(|e| complain(&e.to_string()));
+    errors.is_empty().then_some(all)
 }
 
 fn summary(outcome: &Outcome) -> Vec<Vec<String>> {
@@ -151,22 +167,10 @@ fn print_json(outcome: &Outcome) -> Result<(), Failure> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let files = match load(&arguments.files) {
-        Ok(files) => files,
-        Err(e) => {
-            complain(&format!("{e}\nNothing was deployed."));
-            return ExitCode::from(2);
-        }
+    let Some(files) = load(&arguments.files) else {
+        complain("Nothing was deployed.");
+        return ExitCode::from(2);
     };
-    for (number, file) in files.iter().enumerate() {
-        let shown = arguments
-            .files
-            .get(number)
-            .map_or_else(|| "shop.yaml".to_owned(), |path| path.display().to_string());
-        for warning in &file.warnings {
-            complain(&format!("{shown}:{}: {}", warning.line, warning.message));
-        }
-    }
     match run(&arguments, files) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, text)) => {

@@ -50,12 +50,44 @@ fn json_is_one_object_with_every_promised_key() {
 #[test]
 fn a_malformed_file_ends_in_2_with_file_line_and_reason() {
     let good = file("good.yaml", "services: {web: {image: x}}");
-    let bad = file("bad.yaml", "services:\n  web:\n    ports: [http]\n");
+    let bad = file("bad.yaml", "services:\n  web:\n    image: x\n    ports: [http]\n");
     let output = quickstart(&["--json", good.to_str().unwrap(), bad.to_str().unwrap()]);
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), &b""[..]));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("bad.yaml:3:13: port \"http\""), "{said}");
+    assert!(said.contains("bad.yaml:4:13: port \"http\""), "{said}");
     assert!(said.contains("Nothing was deployed."), "{said}");
+}
+
+#[test]
+fn every_malformed_file_is_reported_and_what_was_said_of_it() {
+    let first = file("first.yaml", "services: {web: {image: x, scale: $N}}");
+    let second = file("second.yaml", "services: {web: {image: x, \"\\e[31m\": 1, cpus: 250m}}");
+    let output = quickstart(&[first.to_str().unwrap(), second.to_str().unwrap()]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), &b""[..]));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for expected in [
+        "first.yaml:1: variable N is not set",
+        "first.yaml:1:35: \"\" is not a number of containers",
+        "second.yaml:1: `\\u{1b}[31m` of service web is no key",
+        "second.yaml:1:47: cpus \"250m\"",
+        "Nothing was deployed.",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(!said.contains('\x1b'), "{said}");
+}
+
+#[test]
+fn a_file_addressed_without_a_folder_is_called_as_its_folder() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("corner-shop");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("compose.yaml"), "services: {web: {image: $IMAGE, cpus: 17}, b: {image: x}}")
+        .unwrap();
+    std::fs::write(folder.join(".env"), "IMAGE=x\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quickstart"));
+    let output = command.arg("compose.yaml").current_dir(&folder).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("corner-shop") && !said.contains("not set"), "{said}");
 }
 
 #[test]

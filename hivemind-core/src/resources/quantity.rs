@@ -65,7 +65,7 @@ pub enum InvalidQuantity {
         unit: &'static str,
     },
     /// The amount is larger than can be counted.
-    #[error("{text:?} is too large to be counted in {unit}s")]
+    #[error("{text:?} is too large to be counted by the {unit}")]
     TooLarge {
         /// The text.
         text: String,

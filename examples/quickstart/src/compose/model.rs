@@ -35,14 +35,25 @@ pub struct Service {
     pub memory: ByteSize,
     /// Named volumes it mounts.
     pub mounts: Vec<Mount>,
-    /// Ports it listens on, as container port and protocol.
-    pub ports: BTreeSet<(u16, String)>,
+    /// Ports it listens on.
+    pub ports: BTreeSet<Ports>,
     /// Its labels, as far as they are labels here too.
     pub labels: Labels,
     /// Services that start before it.
     pub depends_on: BTreeSet<ServiceName>,
     /// Whether it has a health check.
     pub healthcheck: bool,
+}
+
+/// Ports of a container that follow each other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Ports {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
 }
 
 /// A named volume in a container.
@@ -57,10 +68,18 @@ pub struct Mount {
 /// Something that was not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
+    /// Which file.
+    pub file: String,
     /// The line, from 1.
     pub line: u64,
     /// What, and why not.
     pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.message)
+    }
 }
 
 /// A file that cannot be deployed.
@@ -72,6 +91,8 @@ pub struct ComposeError {
     pub at: Option<(u64, u64)>,
     /// What is wrong.
     pub reason: String,
+    /// What was reported before.
+    pub warnings: Vec<Warning>,
 }
 
 impl fmt::Display for ComposeError {
