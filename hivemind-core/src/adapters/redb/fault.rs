@@ -4,7 +4,7 @@ use std::io;
 
 use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
 
-use super::table::SCHEMA;
+use super::frame::SCHEMA;
 use crate::{Error, ErrorKind};
 
 /// Something is wrong with the file or with what it holds.

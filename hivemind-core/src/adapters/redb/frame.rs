@@ -1,11 +1,14 @@
 //! How transactions and records look on disk: lengths, bytes, a checksum. No I/O, no clock, no async.
 //!
 //! Every frame carries the CRC-32 of itself and of the key under which it lies, so that a damaged or misplaced one is
-//! never taken for a sound one. The form belongs to [`SCHEMA`](super::table::SCHEMA): it changes only together with it.
+//! never taken for a sound one.
 
 use bytes::Bytes;
 
 use crate::store::{Event, Key, Record, Revision};
+
+/// The form of everything in the database: it changes only together with this. A newer one is refused.
+pub(super) const SCHEMA: u64 = 1;
 
 const PUT: u8 = 1;
 const DELETE: u8 = 0;

@@ -5,12 +5,9 @@ use std::collections::BTreeMap;
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::fault::Fault;
-use super::frame;
+use super::frame::{self, SCHEMA};
 use crate::adapters::mvcc::History;
 use crate::store::{Event, Key, Revision};
-
-/// The form of everything below. A newer one is refused.
-pub(super) const SCHEMA: u64 = 1;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const BASE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("base");
