@@ -47,7 +47,7 @@
 //! | `jiff` | conversions between [`Timestamp`] and calendar time |
 //! | `redb` | `RedbStore`: the state store in one file on one machine |
 //! | `mock` | `mockall` mocks of every port, in `mock` |
-//! | `testkit` | conformance suites, a fault-injecting store and a deterministic simulator |
+//! | `testkit` | conformance suites, a fault-injecting store, a deterministic simulator, a linearizability checker |
 //! | `tokio` | `TokioRuntime` |
 
 mod adapters;

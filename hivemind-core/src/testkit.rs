@@ -6,6 +6,7 @@
 //! | [`FaultyStore`] | conflicts, lost replies, latency, broken watches and crashes in front of any store |
 //! | [`until_crash`] | one life of a process: runs until the store's crash and is gone then |
 //! | [`context()`] | who asks, for which tenant, in which request |
+//! | [`linearizable`] | records what concurrent clients were told, and finds out whether it can be true |
 //! | [`everywhere()`] | the same test under tokio, smol and a bare `block_on` |
 //!
 //! Declared outside semantic versioning: a test kit grows with what must be tested.
@@ -15,6 +16,7 @@ mod crash;
 mod everywhere;
 mod faulty_store;
 mod faulty_watch;
+pub mod linearizable;
 mod plan;
 mod rng;
 mod sim;

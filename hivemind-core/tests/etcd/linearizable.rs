@@ -13,7 +13,7 @@ use hivemind_core::{ErrorKind, Result, StateStore};
 use crate::server::Server;
 use crate::support::{connect, eventually, key, options, wait};
 
-const CLIENTS: u64 = 8;
+const CLIENTS: usize = 8;
 const KEYS: u64 = 4;
 
 /// Reads a key, and sometimes puts it anew, on what was read or blindly. Every value is written once.
@@ -23,7 +23,9 @@ fn step(store: &dyn StateStore, rng: &mut SimRng, value: &str) -> Result<()> {
     let mut txn = Txn::new();
     match rng.below(10) {
         0..=2 => return Ok(()),
-        3..=7 => txn.guard(&key, found.map_or(Guard::Absent, |found| Guard::Unchanged(found.mod_revision)))?,
+        3..=7 => {
+            txn.guard(&key, found.map_or(Guard::Absent, |found| Guard::Unchanged(found.mod_revision)))?
+        }
         _ => {}
     }
     txn.put(key, value.to_owned());
@@ -36,7 +38,7 @@ fn what_clients_are_told_is_true_whoever_dies() {
     let endpoints: Vec<_> = servers.iter().map(Server::endpoint).collect();
     let options = options(&endpoints).with_request_timeout(Duration::from_secs(3));
     let (history, done) = (History::new(), AtomicBool::new(false));
-    let steps: [AtomicU64; CLIENTS as usize] = Default::default();
+    let steps: [AtomicU64; CLIENTS] = Default::default();
     let total = || steps.iter().map(|one| one.load(Ordering::SeqCst)).collect::<Vec<_>>();
     // Everybody gets on with it, with a member missing or not.
     let all_go_on = |when: &str| {
@@ -48,7 +50,7 @@ fn what_clients_are_told_is_true_whoever_dies() {
             let (options, history, done) = (&options, &history, &done);
             scope.spawn(move || {
                 let store = Recorded::new(Arc::new(connect(options)), history, client);
-                let mut rng = SimRng::new(client);
+                let mut rng = SimRng::new(client as u64);
                 for n in 0.. {
                     if done.load(Ordering::SeqCst) {
                         return;
@@ -78,5 +80,5 @@ fn what_clients_are_told_is_true_whoever_dies() {
         done.store(true, Ordering::SeqCst);
     });
     let report = check(&history).unwrap_or_else(|violation| panic!("{violation}"));
-    assert!(report.order.len() as u64 > CLIENTS * 50, "{} operations", report.order.len());
+    assert!(report.order.len() > CLIENTS * 50, "{} operations", report.order.len());
 }

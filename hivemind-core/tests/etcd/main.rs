@@ -17,6 +17,7 @@ mod commits;
 mod conformance;
 mod elections;
 mod failover;
+mod linearizable;
 mod lost_replies;
 mod namespaces;
 mod proxy;
