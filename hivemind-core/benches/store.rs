@@ -69,16 +69,23 @@ fn embedded(durability: Durability) -> Stored {
 type Make = (&'static str, fn() -> Stored);
 
 fn stores() -> Vec<Make> {
-    let mut all: Vec<Make> = vec![
+    let own: [Make; 3] = [
         ("memory", memory),
         ("redb", || embedded(Durability::Immediate)),
         ("redb-deferred", || embedded(Durability::Deferred)),
     ];
-    #[cfg(feature = "etcd")]
-    if std::env::var_os("HIVEMIND_ETCD").is_some() {
-        all.push(("etcd", etcd::store));
-    }
-    all
+    own.into_iter().chain(served()).collect()
+}
+
+/// The etcd that the environment names, if any.
+#[cfg(feature = "etcd")]
+fn served() -> Option<Make> {
+    std::env::var_os("HIVEMIND_ETCD").map(|_| -> Make { ("etcd", etcd::store) })
+}
+
+#[cfg(not(feature = "etcd"))]
+fn served() -> Option<Make> {
+    None
 }
 
 #[cfg(feature = "etcd")]
