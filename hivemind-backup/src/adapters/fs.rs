@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use hivemind_core::{BackupId, Error, ErrorKind, Result, Worker};
+use hivemind_core::{BackupId, Error, ErrorKind, Result, Worker, publish_file, sync_directory};
 
 use super::memory::{exists, missing, named};
 
@@ -111,8 +111,8 @@ impl BackupStorage for FsBackups {
             file = self.worker.run(write).await?;
         }
         let tail = footer(length, &named(id, metadata.await?)?)?;
-        let (directory, there) = (self.directory.clone(), exists(id));
-        let publish = move || publish(file, &tail, &temporary, &path, &directory, there);
+        let there = exists(id);
+        let publish = move || publish(file, &tail, &temporary, &path, there);
         let outcome = self.worker.run(publish).await;
         drop(guard);
         outcome
@@ -170,34 +170,12 @@ fn footer(length: u64, metadata: &BackupMetadata) -> Result<Vec<u8>> {
     Ok(tail)
 }
 
-fn publish(
-    mut file: File,
-    tail: &[u8],
-    from: &Path,
-    to: &Path,
-    directory: &Path,
-    there: Error,
-) -> Result<()> {
+fn publish(mut file: File, tail: &[u8], from: &Path, to: &Path, there: Error) -> Result<()> {
     file.write_all(tail).and_then(|()| file.sync_all()).map_err(io("store_backup", from))?;
-    // A link never replaces a file, a rename does; not every file system has links.
-    match fs::hard_link(from, to) {
-        Ok(()) => {}
-        Err(e) if e.kind() == IoKind::AlreadyExists => return Err(there),
-        Err(_) if to.exists() => return Err(there),
-        Err(_) => fs::rename(from, to).map_err(io("store_backup", to))?,
+    match publish_file(from, to) {
+        Err(e) if e.kind() == IoKind::AlreadyExists => Err(there),
+        done => done.map_err(io("store_backup", to)),
     }
-    sync_directory(directory).map_err(io("store_backup", directory))
-}
-
-#[cfg(unix)]
-fn sync_directory(directory: &Path) -> std::io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
-/// Elsewhere a directory cannot be opened to be synced.
-#[cfg(not(unix))]
-fn sync_directory(_: &Path) -> std::io::Result<()> {
-    Ok(())
 }
 
 fn corrupt(path: &Path, why: &str) -> Error {

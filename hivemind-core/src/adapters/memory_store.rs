@@ -31,7 +31,7 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store with the default limits, which are etcd's.
+    /// An empty store with the default limits, which fit into etcd's.
     pub fn new() -> Self {
         Self::default()
     }

@@ -1,10 +1,10 @@
 //! Files that are whole or not there, whatever happens while they are written.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-use hivemind_core::{Error, ErrorKind, Result};
+use hivemind_core::{Error, ErrorKind, Result, sync_directory};
 
 /// Begins the name of a file that did not become what it was to be.
 const TEMPORARY: &str = ".tmp-";
@@ -45,17 +45,6 @@ pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> 
         sync_directory(directory)
     };
     write().map_err(io(&path))
-}
-
-#[cfg(unix)]
-fn sync_directory(directory: &Path) -> std::io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
-/// Elsewhere a directory cannot be opened to be synced.
-#[cfg(not(unix))]
-fn sync_directory(_: &Path) -> std::io::Result<()> {
-    Ok(())
 }
 
 /// Whether a file of this name is what a crash left of one that was being made.

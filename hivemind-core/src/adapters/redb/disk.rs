@@ -1,9 +1,9 @@
 //! The storage below the engine: a file, or whatever else, watched for the one failure after which it is not believed.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,12 +19,6 @@ pub(super) fn file(path: PathBuf) -> Opener {
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         Ok(Box::new(FileBackend::new(file)?))
     })
-}
-
-/// Makes the name of a new file as durable as its content is going to be.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 /// Passes everything on, and remembers that a sync failed.

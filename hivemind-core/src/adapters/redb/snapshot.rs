@@ -13,7 +13,7 @@ use super::fault::Fault;
 use super::pipeline::{open, sheltered};
 use super::table;
 use crate::store::Revision;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, publish_file};
 
 /// What a sound file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +58,7 @@ fn whole(path: &Path, fill: impl FnOnce(&Database) -> Result<(), Fault>) -> Resu
         let database = Database::create(&partial)?;
         fill(&database)?;
         drop(database);
-        // A link, unlike a rename, never takes the place of a file that somebody made meanwhile.
-        fs::hard_link(&partial, path)?;
-        Ok(disk::sync_directory(path)?)
+        Ok(publish_file(&partial, path)?)
     });
     let _ = fs::remove_file(&partial);
     done
