@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     ComponentName, Error, ErrorKind, GroupName, NodeId, RequestId, Result, ServiceAccountName, TenantRef,
-    TraceContext, UserId,
+    Timestamp, TraceContext, UserId,
 };
 
 /// Who asks.
@@ -44,6 +45,17 @@ impl fmt::Display for Principal {
     }
 }
 
+/// Who really asks, when the principal of a context is impersonated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Actor {
+    /// Who.
+    pub principal: Principal,
+    /// The groups the actor is a member of.
+    #[serde(default)]
+    pub groups: BTreeSet<GroupName>,
+}
+
 /// The circumstances of one request.
 ///
 /// There is no default and no way to build one without a tenant: an operation for nobody does not compile.
@@ -66,12 +78,30 @@ pub struct TenantContext {
     request: RequestId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<TraceContext>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    actor: Option<Box<Actor>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    emergency: Option<String>,
 }
 
 impl TenantContext {
     /// `principal` asks for `tenant` in `request`.
     pub fn new(tenant: TenantRef, principal: Principal, request: RequestId) -> Self {
-        Self { tenant, principal, groups: BTreeSet::new(), request, trace: None }
+        Self {
+            tenant,
+            principal,
+            groups: BTreeSet::new(),
+            request,
+            trace: None,
+            at: None,
+            source: None,
+            actor: None,
+            emergency: None,
+        }
     }
 
     /// The principal is also a member of `group`.
@@ -85,6 +115,50 @@ impl TenantContext {
     #[must_use]
     pub fn with_trace(mut self, trace: TraceContext) -> Self {
         self.trace = Some(trace);
+        self
+    }
+
+    /// The request is decided at `now`. Without a time, whatever depends on one is refused: a grant that expires
+    /// counts as expired.
+    #[must_use]
+    pub fn with_time(mut self, now: Timestamp) -> Self {
+        self.at = Some(now);
+        self
+    }
+
+    /// The request came from this address. Without one, whatever is bound to a network is refused.
+    #[must_use]
+    pub fn with_source(mut self, source: IpAddr) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// The same request in the name of another: `principal` of `groups`. Who asks now becomes the
+    /// [`actor`](Self::actor), and may do no more by it than before; who was the actor already stays it.
+    #[must_use]
+    pub fn impersonating(
+        mut self,
+        principal: Principal,
+        groups: impl IntoIterator<Item = GroupName>,
+    ) -> Self {
+        let was = Actor { principal: self.principal, groups: self.groups };
+        self.actor.get_or_insert_with(|| Box::new(was));
+        self.principal = principal;
+        self.groups = groups.into_iter().collect();
+        self
+    }
+
+    /// The principal claims an emergency, for this reason: grants for emergencies apply, and it goes on record.
+    #[must_use]
+    pub fn with_emergency(mut self, reason: impl Into<String>) -> Self {
+        self.emergency = Some(reason.into());
+        self
+    }
+
+    /// The same circumstances for another tenant: what a manager does for one of its own accord.
+    #[must_use]
+    pub fn for_tenant(mut self, tenant: TenantRef) -> Self {
+        self.tenant = tenant;
         self
     }
 
@@ -120,6 +194,26 @@ impl TenantContext {
         self.trace
     }
 
+    /// When the request is decided.
+    pub fn at(&self) -> Option<Timestamp> {
+        self.at
+    }
+
+    /// Where the request came from.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.source
+    }
+
+    /// Who really asks, if the principal is impersonated.
+    pub fn actor(&self) -> Option<&Actor> {
+        self.actor.as_deref()
+    }
+
+    /// Why the principal claims an emergency.
+    pub fn emergency(&self) -> Option<&str> {
+        self.emergency.as_deref()
+    }
+
     /// Succeeds if a thing of `owner` is this tenant's own.
     ///
     /// # Errors
@@ -134,7 +228,11 @@ impl TenantContext {
 
 impl fmt::Display for TenantContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} for tenant {} in request {}", self.principal, self.tenant.id, self.request)
+        write!(f, "{}", self.principal)?;
+        if let Some(actor) = &self.actor {
+            write!(f, " (impersonated by {})", actor.principal)?;
+        }
+        write!(f, " for tenant {} in request {}", self.tenant.id, self.request)
     }
 }
 
@@ -153,6 +251,17 @@ mod tests {
         let mut json = serde_json::to_value(ctx()).unwrap();
         json.as_object_mut().unwrap().remove("tenant");
         assert!(serde_json::from_value::<TenantContext>(json).unwrap_err().to_string().contains("tenant"));
+    }
+
+    #[test]
+    fn who_impersonates_stays_on_record() {
+        let user = |name: &str| Principal::User(name.parse().unwrap());
+        let as_bob = ctx().with_group("ops".parse().unwrap()).impersonating(user("bob"), []);
+        assert_eq!(as_bob.to_string(), "user bob (impersonated by user ada) for tenant acme in request r1");
+        assert!(as_bob.groups().is_empty());
+        let as_eve = as_bob.impersonating(user("eve"), []);
+        let actor = as_eve.actor().unwrap();
+        assert_eq!((&actor.principal, actor.groups.len()), (&user("ada"), 1));
     }
 
     #[test]

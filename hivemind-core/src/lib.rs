@@ -86,7 +86,7 @@ pub use adapters::{
 };
 pub use async_trait::async_trait;
 pub use collection::{Collection, Stamped, Stored, decode, encode};
-pub use context::{Principal, TenantContext};
+pub use context::{Actor, Principal, TenantContext};
 pub use election::{Candidate, Leadership, Standing};
 pub use error::{Effect, Error, ErrorKind, Result, Retry};
 pub use files::{publish_file, sync_directory};

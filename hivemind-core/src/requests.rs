@@ -33,6 +33,15 @@ impl Stored for Answer {
     const KIND: &'static str = "answer";
 }
 
+fn segment(principal: &Principal) -> String {
+    match principal {
+        Principal::User(name) => format!("user:{name}"),
+        Principal::ServiceAccount { tenant, name } => format!("service-account:{tenant}:{name}"),
+        Principal::Node(name) => format!("node:{name}"),
+        Principal::System(name) => format!("system:{name}"),
+    }
+}
+
 fn answers() -> Result<Collection<Answer>> {
     let prefix =
         Prefix::new(["core", "requests"]).map_err(|e| Error::of(ErrorKind::Internal, "requests", e))?;
@@ -61,12 +70,10 @@ impl Once {
     /// # Errors
     /// [`ErrorKind::Invalid`] if `operation` cannot be part of a key.
     pub fn new(ctx: &TenantContext, operation: &str, now: Timestamp) -> Result<Self> {
-        let sender = match ctx.principal() {
-            Principal::User(name) => format!("user:{name}"),
-            Principal::ServiceAccount { tenant, name } => format!("service-account:{tenant}:{name}"),
-            Principal::Node(name) => format!("node:{name}"),
-            Principal::System(name) => format!("system:{name}"),
-        };
+        let mut sender = segment(ctx.principal());
+        if let Some(actor) = ctx.actor() {
+            sender = format!("{sender}:by:{}", segment(&actor.principal));
+        }
         let tenant = ctx.tenant().to_string();
         let key = answers()?.key([tenant.as_str(), &sender, ctx.request().as_str(), operation])?;
         Ok(Self { key, at: now })

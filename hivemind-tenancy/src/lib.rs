@@ -43,7 +43,7 @@ pub use placement::{
 };
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
 pub use rbac::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject};
-pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec};
+pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec, TenantState};
 
 use hivemind_core::store::Prefix;
 use hivemind_core::{Collection, Error, ErrorKind, Result, Stored};

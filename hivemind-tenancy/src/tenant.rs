@@ -11,6 +11,8 @@ use hivemind_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::Subject;
+
 /// How far a tenant is kept apart from others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -201,6 +203,12 @@ pub struct TenantSpec {
     /// Its labels.
     #[serde(default)]
     pub labels: Labels,
+    /// The tenant it is part of; none for a root.
+    #[serde(default)]
+    pub parent: Option<TenantRef>,
+    /// Who administers it.
+    #[serde(default)]
+    pub owners: BTreeSet<Subject>,
 }
 
 impl TenantSpec {
@@ -213,7 +221,16 @@ impl TenantSpec {
             resource_quotas: ResourceQuotas::default(),
             namespaces: BTreeSet::new(),
             labels: Labels::new(),
+            parent: None,
+            owners: BTreeSet::new(),
         }
+    }
+
+    /// As a part of `parent`.
+    #[must_use]
+    pub fn below(mut self, parent: TenantRef) -> Self {
+        self.parent = Some(parent);
+        self
     }
 
     /// With an isolation level.
@@ -238,6 +255,48 @@ impl TenantSpec {
     }
 }
 
+/// Where a tenant is in its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum TenantState {
+    /// Being set up: its things may be prepared, nothing is admitted yet.
+    Pending,
+    /// In use.
+    #[default]
+    Active,
+    /// Nothing new is admitted.
+    Suspended {
+        /// When what runs is to be gone; `None` lets it run.
+        #[serde(default)]
+        drain_by: Option<Timestamp>,
+    },
+    /// Being deleted: nothing new is admitted, and what is there goes away.
+    Terminating {
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+impl TenantState {
+    /// Whether new work is admitted.
+    pub fn admits_work(&self) -> bool {
+        matches!(self, Self::Active)
+    }
+}
+
+impl fmt::Display for TenantState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Suspended { drain_by: None } => "suspended",
+            Self::Suspended { drain_by: Some(_) } => "draining",
+            Self::Terminating { .. } => "terminating",
+        })
+    }
+}
+
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -254,6 +313,15 @@ pub struct Tenant {
     pub namespaces: BTreeSet<Namespace>,
     /// Its labels.
     pub labels: Labels,
+    /// The tenant it is part of; none for a root.
+    #[serde(default)]
+    pub parent: Option<TenantRef>,
+    /// Who administers it.
+    #[serde(default)]
+    pub owners: BTreeSet<Subject>,
+    /// Where it is in its life.
+    #[serde(default)]
+    pub state: TenantState,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -286,5 +354,26 @@ impl Tenant {
         }
         let message = format!("tenant {id} of generation {} is gone", ctx.tenant().generation);
         Err(hivemind_core::Error::not_found("tenant", message))
+    }
+    /// The tenant of `ctx` and every tenant above it: itself first, the root of its tree last.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of); [`Corrupt`](hivemind_core::ErrorKind::Corrupt) if a tenant above is missing, or above
+    /// itself.
+    pub fn chain(view: &Snapshot, txn: &Txn, ctx: &TenantContext) -> Result<Vec<Stamped<Self>>> {
+        let mut chain = vec![Self::of(view, txn, ctx)?];
+        while let Some(above) = chain.last().and_then(|last| last.parent.clone()) {
+            let corrupt = |what: &str| {
+                let message = format!("tenant {} is below {}, which {what}", ctx.tenant().id, above.id);
+                hivemind_core::Error::new(hivemind_core::ErrorKind::Corrupt, "tenant", message)
+            };
+            if chain.iter().any(|below| below.tenant == above) {
+                return Err(corrupt("is below itself"));
+            }
+            let found = tenants()?.get(view, txn, &key(&above.id)?)?;
+            let found = found.filter(|found| found.tenant == above).ok_or_else(|| corrupt("is gone"))?;
+            chain.push(found);
+        }
+        Ok(chain)
     }
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::labels::Labels;
 use crate::store::Snapshot;
 use crate::{Error, ErrorKind, InvalidName, Namespace, Result, TenantContext};
 
@@ -29,6 +30,8 @@ pub enum Verb {
     Use,
     /// Hand out a role.
     Grant,
+    /// Act in the name of another principal.
+    Impersonate,
 }
 
 impl fmt::Display for Verb {
@@ -42,6 +45,7 @@ impl fmt::Display for Verb {
             Self::Delete => "delete",
             Self::Use => "use",
             Self::Grant => "grant",
+            Self::Impersonate => "impersonate",
         })
     }
 }
@@ -81,18 +85,28 @@ pub struct AccessRequest {
     pub kind: ResourceKind,
     /// To which one; `None` for all, or for one that has no name yet.
     pub name: Option<String>,
+    /// The labels it has, or would have.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 impl AccessRequest {
     /// `verb` on things of `kind`.
     pub fn new(verb: Verb, kind: ResourceKind) -> Self {
-        Self { verb, kind, name: None }
+        Self { verb, kind, name: None, labels: Labels::new() }
     }
 
     /// On the one called `name`.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// On one with these labels.
+    #[must_use]
+    pub fn labelled(mut self, labels: Labels) -> Self {
+        self.labels = labels;
         self
     }
 }

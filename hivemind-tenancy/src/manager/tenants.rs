@@ -65,7 +65,8 @@ impl TenantManager {
         if spec.id == TenantRef::system().id {
             return Err(Error::invalid("create tenant", format!("the name {} is the system's own", spec.id)));
         }
-        let TenantSpec { id, name, isolation_level, resource_quotas, namespaces, labels } = spec.clone();
+        let TenantSpec { id, name, isolation_level, resource_quotas, namespaces, labels, parent, owners } =
+            spec.clone();
         let tenant = Tenant {
             name: if name.is_empty() { id.to_string() } else { name },
             tenant: TenantRef::new(id, generation),
@@ -73,6 +74,9 @@ impl TenantManager {
             resource_quotas,
             namespaces,
             labels,
+            parent,
+            owners,
+            state: crate::TenantState::Active,
             created_at: now,
             updated_at: now,
         };
