@@ -1,6 +1,7 @@
 //! Quotas: what is charged never exceeds the limit, and is given back exactly once.
 
 mod ledger;
+pub(crate) mod tree;
 
 use hivemind_core::resources::Resources;
 use hivemind_core::store::{Key, Snapshot, Txn};

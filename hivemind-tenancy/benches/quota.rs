@@ -1,0 +1,113 @@
+//! The speed of quotas in memory.
+//!
+//! `cargo bench -p hivemind-tenancy --bench quota`: reserve and commit, then release, on a tree of four levels that counts
+//! six resources; alone, and with other threads at the same tree.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a bench measures and tells"
+)]
+#![allow(missing_docs, reason = "criterion's macros")]
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use hivemind_core::resources::{ByteSize, MilliCpu, ResourceName, Resources};
+use hivemind_tenancy::{Amounts, QuotaNode, QuotaTree, TreeLimit};
+
+/// A tree of four levels and six resources, with eight tenants at the bottom.
+fn tree() -> (QuotaTree, Vec<QuotaNode>, Amounts) {
+    let names = ["gpu", "containers", "services"].map(|name| name.parse::<ResourceName>().unwrap());
+    let resources =
+        [ResourceName::Cpu, ResourceName::Memory, ResourceName::Storage].into_iter().chain(names.clone());
+    let limit = TreeLimit::at_most(1 << 50).with_guaranteed(1 << 40).with_lending(1 << 39);
+    let (tree, root) = QuotaTree::new(resources, &[TreeLimit::at_most(1 << 60); 6]).unwrap();
+    let region = tree.add(root, &[limit; 6]).unwrap();
+    let teams: Vec<_> = (0..2).map(|_| tree.add(region, &[limit; 6]).unwrap()).collect();
+    let limit = limit.with_guaranteed(0);
+    let leaves = (0..8).map(|at| tree.add(teams[at % 2], &[limit; 6]).unwrap()).collect();
+    let mut asked = Resources::new()
+        .with_cpu(MilliCpu::from_millis(500))
+        .with_memory(ByteSize::from_gib(1))
+        .with_storage(ByteSize::from_gib(10));
+    for name in names {
+        asked = asked.with(name, 1);
+    }
+    let asked = tree.amounts(&asked).unwrap();
+    (tree, leaves, asked)
+}
+
+fn alone(c: &mut Criterion) {
+    let mut group = c.benchmark_group("quota, 4 levels, 6 resources");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("reserve + commit", |b| {
+        b.iter_custom(|times| {
+            let (tree, leaves, asked) = tree();
+            let mut took = Duration::ZERO;
+            let mut left = times;
+            while left > 0 {
+                // In batches, so that what is never released does not grow without end.
+                let batch = left.min(10_000);
+                let mut charges = Vec::with_capacity(10_000);
+                let begun = Instant::now();
+                for turn in 0..batch {
+                    let leaf = leaves[usize::try_from(turn % 8).unwrap()];
+                    charges.push(tree.reserve(leaf, &asked, None).unwrap().commit().unwrap());
+                }
+                took += begun.elapsed();
+                for charge in charges {
+                    tree.release(charge);
+                }
+                left -= batch;
+            }
+            took
+        });
+    });
+    group.bench_function("reserve + commit + release", |b| {
+        let (tree, leaves, asked) = tree();
+        let mut turn = 0;
+        b.iter(|| {
+            turn += 1;
+            let hold = tree.reserve(leaves[turn % 8], black_box(&asked), None).unwrap();
+            tree.release(hold.commit().unwrap())
+        });
+    });
+    group.bench_function("denied, with every limit that is short", |b| {
+        let (tree, leaves, _) = tree();
+        let much = tree.amounts(&Resources::new().with_cpu(MilliCpu::from_millis(1 << 61))).unwrap();
+        b.iter(|| tree.reserve(leaves[0], black_box(&much), None).is_err());
+    });
+    group.finish();
+}
+
+fn contended(c: &mut Criterion) {
+    let mut group = c.benchmark_group("quota, 4 levels, 6 resources, one of 16 threads");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("reserve + commit + release", |b| {
+        let (tree, leaves, asked) = tree();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for thread in 1..16_usize {
+                let (tree, leaves, stop) = (&tree, &leaves, &stop);
+                scope.spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        let hold = tree.reserve(leaves[thread % 8], &asked, None).unwrap();
+                        tree.release(hold.commit().unwrap());
+                    }
+                });
+            }
+            b.iter(|| {
+                let hold = tree.reserve(leaves[0], &asked, None).unwrap();
+                tree.release(hold.commit().unwrap())
+            });
+            stop.store(true, Ordering::Relaxed);
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, alone, contended);
+criterion_main!(benches);

@@ -1,0 +1,325 @@
+//! Quotas of a tree of tenants in memory, for hosts that decide many thousand times a second.
+//!
+//! A tree is one root tenant and everything below it, behind one short lock. A host has one tree for each root: roots
+//! never wait for each other. Nothing here is lock-free: a lock that is held for some tens of nanoseconds costs less
+//! than as many atomic counters, and makes all levels and all resources change at once.
+//!
+//! For every tenant and resource a tree counts what is used and what is reserved by it and everything below it, and its
+//! *load*: what it asks of the tenant above. That is its own part and, for each child, the larger of the child's load and
+//! what the child keeps back: its guarantee less what it lends. No load ever exceeds its limit.
+//!
+//! No I/O, no clock, no async.
+
+mod denial;
+mod lane;
+mod limits;
+mod recount;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hivemind_core::Timestamp;
+use hivemind_core::resources::{ResourceName, Resources};
+
+pub use self::denial::{TreeError, TreeShortage};
+use self::lane::{Lane, SlotState};
+pub use self::limits::TreeLimit;
+
+/// The most resources that one tree counts.
+pub const MAX_RESOURCES: usize = 16;
+
+static TREES: AtomicU64 = AtomicU64::new(0);
+
+/// A tenant's place in a [`QuotaTree`]. It is of no use after the tenant was removed, even if the place is taken again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuotaNode {
+    pub(self) tree: u64,
+    pub(self) index: u32,
+    pub(self) generation: u32,
+}
+
+/// Amounts of the resources of one tree, without their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Amounts([u64; MAX_RESOURCES]);
+
+/// What may be charged, is reserved and is in use in a tree of tenants.
+///
+/// ```
+/// use hivemind_core::resources::{MilliCpu, ResourceName, Resources};
+/// use hivemind_tenancy::{QuotaTree, TreeError, TreeLimit};
+///
+/// let (tree, company) = QuotaTree::new([ResourceName::Cpu], &[TreeLimit::at_most(8000)])?;
+/// // A team with four cores by right, of which it lends two while it does not need them.
+/// let team = tree.add(company, &[TreeLimit::none().with_guaranteed(4000).with_lending(2000)])?;
+/// let other = tree.add(company, &[TreeLimit::none()])?;
+///
+/// let cores = |n| tree.amounts(&Resources::new().with_cpu(MilliCpu::from_cores(n)));
+/// let charge = tree.reserve(other, &cores(6)?, None)?.commit()?;
+/// let Err(TreeError::Denied(short)) = tree.reserve(other, &cores(1)?, None) else { panic!("two are kept back") };
+/// assert_eq!(
+///     short[0].to_string(),
+///     "cpu, 1 level(s) up: limit 8, used 6, reserved 0, held for others 2, asked 1, short by 1"
+/// );
+/// tree.reserve(team, &cores(2)?, None)?.commit()?;
+/// tree.release(charge);
+/// # Ok::<(), TreeError>(())
+/// ```
+pub struct QuotaTree {
+    id: u64,
+    resources: Vec<ResourceName>,
+    lane: Mutex<Lane>,
+}
+
+/// An amount that is held for a request. Dropped, it is given back.
+#[must_use = "a reservation that is dropped is given back"]
+#[derive(Debug)]
+pub struct Hold<'a> {
+    tree: &'a QuotaTree,
+    slot: u32,
+    generation: u32,
+}
+
+/// An amount that is in use until it is [released](QuotaTree::release).
+#[must_use = "a charge that is lost is never released"]
+#[derive(Debug, PartialEq, Eq)]
+pub struct Charge {
+    tree: u64,
+    slot: u32,
+    generation: u32,
+}
+
+/// What a tenant and everything below it have of one resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct TreeUsage {
+    /// In use.
+    pub used: u64,
+    /// Held for requests that are not committed.
+    pub reserved: u64,
+    /// What counts against the limit: used, reserved, and kept back for tenants below.
+    pub load: u64,
+    /// The most that may be charged.
+    pub limit: u64,
+}
+
+impl TreeUsage {
+    /// Whether a limit was lowered below what was there.
+    pub fn is_over(&self) -> bool {
+        self.load > self.limit
+    }
+}
+
+impl QuotaTree {
+    /// A tree that counts `resources`, and its root with one limit for each of them, in their order.
+    ///
+    /// # Errors
+    /// [`TreeError::TooManyResources`] with more than [`MAX_RESOURCES`] of them.
+    pub fn new(
+        resources: impl IntoIterator<Item = ResourceName>,
+        limits: &[TreeLimit],
+    ) -> Result<(Self, QuotaNode), TreeError> {
+        let resources: Vec<_> = resources.into_iter().collect();
+        if resources.len() > MAX_RESOURCES {
+            return Err(TreeError::TooManyResources(resources.len()));
+        }
+        let id = TREES.fetch_add(1, Ordering::Relaxed);
+        let (lane, root) = Lane::new(resources.len(), limits);
+        let tree = Self { id, resources, lane: Mutex::new(lane) };
+        Ok((tree, QuotaNode { tree: id, index: root, generation: 0 }))
+    }
+
+    fn lane(&self) -> MutexGuard<'_, Lane> {
+        // Nothing under the lock can panic half way: what another thread left is whole.
+        self.lane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, lane: &Lane, node: QuotaNode) -> Result<u32, TreeError> {
+        let known = node.tree == self.id && lane.is_live(node.index, node.generation);
+        if known { Ok(node.index) } else { Err(TreeError::UnknownNode) }
+    }
+
+    fn denied(&self, short: Vec<lane::Short>) -> TreeError {
+        let named = |short: lane::Short| {
+            let resource = self.resources.get(short.resource)?.clone();
+            let (index, generation) = short.node;
+            let node = QuotaNode { tree: self.id, index, generation };
+            let lane::Short { level, limit, used, reserved, held, asked, short_by, .. } = short;
+            Some(TreeShortage { level, node, resource, limit, used, reserved, held, asked, short_by })
+        };
+        TreeError::Denied(short.into_iter().filter_map(named).collect())
+    }
+
+    /// `resources` as amounts of this tree.
+    ///
+    /// # Errors
+    /// [`TreeError::UnknownResource`] for a resource that the tree does not count.
+    pub fn amounts(&self, resources: &Resources) -> Result<Amounts, TreeError> {
+        let mut amounts = Amounts::default();
+        for (name, amount) in resources.iter().filter(|(_, amount)| *amount > 0) {
+            let at = self.resources.iter().position(|known| *known == name);
+            let Some(cell) = at.and_then(|at| amounts.0.get_mut(at)) else {
+                return Err(TreeError::UnknownResource(name));
+            };
+            *cell = amount;
+        }
+        Ok(amounts)
+    }
+
+    /// Adds a tenant below `parent`, with one limit for each resource, in the order given to [`new`](Self::new).
+    ///
+    /// # Errors
+    /// [`TreeError::Denied`] if what it keeps back does not fit above it; [`TreeError::UnknownNode`].
+    pub fn add(&self, parent: QuotaNode, limits: &[TreeLimit]) -> Result<QuotaNode, TreeError> {
+        let mut lane = self.lane();
+        let parent = self.place(&lane, parent)?;
+        let (index, generation) = lane.add(parent, limits).map_err(|short| self.denied(short))?;
+        Ok(QuotaNode { tree: self.id, index, generation })
+    }
+
+    /// Removes a tenant that has nothing.
+    ///
+    /// # Errors
+    /// [`TreeError::NotEmpty`] if it has children, reservations or charges; [`TreeError::UnknownNode`].
+    pub fn remove(&self, node: QuotaNode) -> Result<(), TreeError> {
+        let mut lane = self.lane();
+        let index = self.place(&lane, node)?;
+        let (children, reservations) = lane.contents(index);
+        if children > 0 || reservations > 0 {
+            return Err(TreeError::NotEmpty { children, reservations });
+        }
+        lane.remove(index);
+        Ok(())
+    }
+
+    /// Holds `amounts` for a request of `node`, at every level above it or at none, until `deadline` if there is one.
+    ///
+    /// # Errors
+    /// [`TreeError::Denied`] with every limit that is short; [`TreeError::UnknownNode`].
+    pub fn reserve(
+        &self,
+        node: QuotaNode,
+        amounts: &Amounts,
+        deadline: Option<Timestamp>,
+    ) -> Result<Hold<'_>, TreeError> {
+        let mut lane = self.lane();
+        let index = self.place(&lane, node)?;
+        match lane.reserve(index, amounts, deadline) {
+            Ok((slot, generation)) => Ok(Hold { tree: self, slot, generation }),
+            Err(short) => Err(self.denied(short)),
+        }
+    }
+
+    /// Whether all of `asked` together would be admitted, in that order. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve), for the first that would not.
+    pub fn what_if(&self, asked: &[(QuotaNode, Amounts)]) -> Result<(), TreeError> {
+        let mut lane = self.lane();
+        let mut held = Vec::new();
+        let outcome = asked.iter().try_for_each(|(node, amounts)| {
+            let index = self.place(&lane, *node)?;
+            held.push(lane.reserve(index, amounts, None).map_err(|short| self.denied(short))?);
+            Ok(())
+        });
+        for (slot, generation) in held {
+            lane.give_back(slot, generation, SlotState::Reserved);
+        }
+        outcome
+    }
+
+    /// Changes what a charge holds.
+    ///
+    /// # Errors
+    /// [`TreeError::Denied`] if there is not enough: the charge stays as it was. [`TreeError::Gone`] if it is another
+    /// tree's.
+    pub fn resize(&self, charge: &Charge, amounts: &Amounts) -> Result<(), TreeError> {
+        if charge.tree != self.id {
+            return Err(TreeError::Gone);
+        }
+        let resized = self.lane().resize(charge.slot, charge.generation, amounts);
+        match resized {
+            Some(outcome) => outcome.map_err(|short| self.denied(short)),
+            None => Err(TreeError::Gone),
+        }
+    }
+
+    /// Gives back a charge. Says whether it was this tree's.
+    #[allow(clippy::needless_pass_by_value, reason = "what is released is gone: the type says so")]
+    pub fn release(&self, charge: Charge) -> bool {
+        charge.tree == self.id && self.lane().give_back(charge.slot, charge.generation, SlotState::Committed)
+    }
+
+    /// Gives back what was held until `now` and not committed; returns how many reservations that were.
+    pub fn expire(&self, now: Timestamp) -> usize {
+        self.lane().expire(now)
+    }
+
+    /// Changes the limits of a tenant. Lowered below what is there they take nothing away: the tenant
+    /// [is over](TreeUsage::is_over) until it has shrunk, and gets nothing more before.
+    ///
+    /// # Errors
+    /// [`TreeError::Denied`] if what it keeps back no longer fits above it; [`TreeError::UnknownNode`].
+    pub fn set_limits(&self, node: QuotaNode, limits: &[TreeLimit]) -> Result<(), TreeError> {
+        let mut lane = self.lane();
+        let index = self.place(&lane, node)?;
+        lane.set_limits(index, limits).map_err(|short| self.denied(short))
+    }
+
+    /// Moves a tenant and everything below it, with all that it has, below another parent; all or nothing.
+    ///
+    /// # Errors
+    /// [`TreeError::Denied`] if it does not fit there, [`TreeError::Cycle`] if `parent` is below it or it is the root,
+    /// [`TreeError::UnknownNode`].
+    pub fn reparent(&self, node: QuotaNode, parent: QuotaNode) -> Result<(), TreeError> {
+        let mut lane = self.lane();
+        let (node, parent) = (self.place(&lane, node)?, self.place(&lane, parent)?);
+        if lane.is_root(node) || lane.is_within(parent, node) {
+            return Err(TreeError::Cycle);
+        }
+        lane.reparent(node, parent).map_err(|short| self.denied(short))
+    }
+
+    /// What a tenant and everything below it have, by resource in the tree's order.
+    ///
+    /// # Errors
+    /// [`TreeError::UnknownNode`].
+    pub fn usage(&self, node: QuotaNode) -> Result<Vec<(ResourceName, TreeUsage)>, TreeError> {
+        let lane = self.lane();
+        let index = self.place(&lane, node)?;
+        Ok(self.resources.iter().cloned().zip(lane.usage(index)).collect())
+    }
+
+    /// Whether what is counted at every level is what the reservations, charges and limits add up to.
+    pub fn is_consistent(&self) -> bool {
+        self.lane().is_consistent()
+    }
+}
+
+impl Hold<'_> {
+    /// Puts what is held to use.
+    ///
+    /// # Errors
+    /// [`TreeError::Gone`] if its deadline passed and it was given back.
+    pub fn commit(self) -> Result<Charge, TreeError> {
+        let charge = Charge { tree: self.tree.id, slot: self.slot, generation: self.generation };
+        let committed = self.tree.lane().commit(self.slot, self.generation);
+        std::mem::forget(self);
+        if committed { Ok(charge) } else { Err(TreeError::Gone) }
+    }
+
+    /// Gives back what is held.
+    pub fn abort(self) {}
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.tree.lane().give_back(self.slot, self.generation, SlotState::Reserved);
+    }
+}
+
+impl fmt::Debug for QuotaTree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuotaTree").field("resources", &self.resources).finish_non_exhaustive()
+    }
+}

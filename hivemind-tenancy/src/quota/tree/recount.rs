@@ -1,0 +1,67 @@
+//! Counts a tree again from what its reservations and charges say.
+//!
+//! No I/O, no clock, no async.
+
+use super::lane::{Cell, Lane, NOBODY, SlotState, at};
+
+impl Lane {
+    /// Whether every level holds what the slots and the limits add up to.
+    pub(super) fn is_consistent(&self) -> bool {
+        let mut counted: Vec<Cell> = self.cells.iter().map(Cell::without_usage).collect();
+        self.count_slots(&mut counted);
+        for node in self.deepest_first() {
+            self.count_into_parent(&mut counted, node);
+        }
+        let live = |node: &usize| self.nodes.get(*node).is_some_and(|node| node.live);
+        (0..self.nodes.len()).filter(live).all(|node| {
+            let range = node * self.width..(node + 1) * self.width;
+            self.cells.get(range.clone()) == counted.get(range)
+        })
+    }
+
+    fn count_slots(&self, counted: &mut [Cell]) {
+        for slot in self.slots.iter().filter(|slot| slot.state != SlotState::Free) {
+            let start = at(slot.node) * self.width;
+            let cells = counted.get_mut(start..start + self.width).unwrap_or_default();
+            for (cell, amount) in cells.iter_mut().zip(slot.amounts.0) {
+                let part =
+                    if slot.state == SlotState::Reserved { &mut cell.reserved } else { &mut cell.used };
+                *part += amount;
+                cell.load += amount;
+            }
+        }
+    }
+
+    /// Live tenants, each before the one above it.
+    fn deepest_first(&self) -> Vec<u32> {
+        let depth = |mut node: u32| {
+            let mut depth = 0_usize;
+            while node != NOBODY {
+                node = self.parent(node);
+                depth += 1;
+            }
+            depth
+        };
+        let mut nodes: Vec<_> = (0..self.nodes.len())
+            .filter(|node| self.nodes.get(*node).is_some_and(|node| node.live))
+            .filter_map(|node| u32::try_from(node).ok())
+            .collect();
+        nodes.sort_by_key(|node| std::cmp::Reverse(depth(*node)));
+        nodes
+    }
+
+    fn count_into_parent(&self, counted: &mut [Cell], node: u32) {
+        let parent = self.parent(node);
+        if parent == NOBODY {
+            return;
+        }
+        for resource in 0..self.width {
+            let Some(child) = counted.get(at(node) * self.width + resource).copied() else { continue };
+            if let Some(cell) = counted.get_mut(at(parent) * self.width + resource) {
+                cell.used += child.used;
+                cell.reserved += child.reserved;
+                cell.load += child.charge();
+            }
+        }
+    }
+}

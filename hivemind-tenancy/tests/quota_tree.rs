@@ -1,0 +1,487 @@
+//! The tree in memory against a naive model that counts everything again each time, and under many threads.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hivemind_core::Timestamp;
+use hivemind_core::resources::{ByteSize, MilliCpu, ResourceName, Resources};
+use hivemind_tenancy::{Amounts, Charge, Hold, QuotaNode, QuotaTree, TreeError, TreeLimit};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+const WIDTH: usize = 2;
+
+type Limits = [TreeLimit; WIDTH];
+type Pair = [u64; WIDTH];
+
+fn resources(pair: Pair) -> Resources {
+    Resources::new().with_cpu(MilliCpu::from_millis(pair[0])).with_memory(ByteSize::from_bytes(pair[1]))
+}
+
+fn tree(limits: &Limits) -> (QuotaTree, QuotaNode) {
+    QuotaTree::new([ResourceName::Cpu, ResourceName::Memory], limits).unwrap()
+}
+
+fn amounts(tree: &QuotaTree, pair: Pair) -> Amounts {
+    tree.amounts(&resources(pair)).unwrap()
+}
+
+#[derive(Debug, Clone)]
+struct ModelTenant {
+    parent: Option<usize>,
+    limits: Limits,
+    alive: bool,
+}
+
+#[derive(Debug, Clone)]
+struct ModelEntry {
+    tenant: usize,
+    amounts: Pair,
+    deadline: Option<u64>,
+    committed: bool,
+}
+
+/// Everything there is, with nothing summed up.
+#[derive(Debug, Clone)]
+struct Model {
+    tenants: Vec<ModelTenant>,
+    entries: BTreeMap<usize, ModelEntry>,
+}
+
+fn ceiling(limit: &TreeLimit) -> u128 {
+    let ratio = u128::from(limit.overcommit_per_mille.unwrap_or(1000));
+    let max = limit.max.map_or(u128::MAX, |max| u128::from(max) * ratio / 1000);
+    limit.borrowing.map_or(max, |most| max.min(u128::from(limit.guaranteed) + u128::from(most)))
+}
+
+fn kept(limit: &TreeLimit) -> u128 {
+    limit.lending.map_or(0, |lent| u128::from(limit.guaranteed.saturating_sub(lent)))
+}
+
+impl Model {
+    fn children(&self, of: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..self.tenants.len())
+            .filter(move |at| self.tenants[*at].alive && self.tenants[*at].parent == Some(of))
+    }
+
+    fn load(&self, tenant: usize, r: usize) -> u128 {
+        let own: u128 = self.own(tenant, |entry| u128::from(entry.amounts[r]));
+        let below =
+            self.children(tenant).map(|child| self.load(child, r).max(kept(&self.tenants[child].limits[r])));
+        own + below.sum::<u128>()
+    }
+
+    fn own(&self, tenant: usize, part: impl Fn(&ModelEntry) -> u128) -> u128 {
+        self.entries.values().filter(|entry| entry.tenant == tenant).map(part).sum()
+    }
+
+    fn sum(&self, tenant: usize, committed: bool, r: usize) -> u128 {
+        let part = |e: &ModelEntry| if e.committed == committed { u128::from(e.amounts[r]) } else { 0 };
+        self.own(tenant, part)
+            + self.children(tenant).map(|child| self.sum(child, committed, r)).sum::<u128>()
+    }
+
+    fn loads(&self) -> Vec<[u128; WIDTH]> {
+        (0..self.tenants.len()).map(|tenant| [0, 1].map(|r| self.load(tenant, r))).collect()
+    }
+
+    /// Whether a change is in order: nothing that grew by it is over its limit. `moved` may be over itself.
+    fn admits(&self, changed: &Self, moved: Option<usize>) -> bool {
+        let (before, after) = (self.loads(), changed.loads());
+        (0..changed.tenants.len()).all(|tenant| {
+            !changed.tenants[tenant].alive
+                || moved == Some(tenant)
+                || (0..WIDTH).all(|r| {
+                    let old = before.get(tenant).map_or(0, |load| load[r]);
+                    after[tenant][r] <= old || after[tenant][r] <= ceiling(&changed.tenants[tenant].limits[r])
+                })
+        })
+    }
+
+    fn is_within(&self, mut tenant: usize, top: usize) -> bool {
+        loop {
+            if tenant == top {
+                return true;
+            }
+            match self.tenants[tenant].parent {
+                Some(parent) => tenant = parent,
+                None => return false,
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Add { parent: usize, limits: Limits },
+    Remove { tenant: usize },
+    Reserve { tenant: usize, amounts: Pair, deadline: Option<u64> },
+    WhatIf { tenants: Vec<(usize, Pair)> },
+    Commit { entry: usize },
+    Abort { entry: usize },
+    Release { entry: usize },
+    Resize { entry: usize, amounts: Pair },
+    Expire { now: u64 },
+    SetLimits { tenant: usize, limits: Limits },
+    Reparent { tenant: usize, parent: usize },
+}
+
+fn limit() -> impl Strategy<Value = TreeLimit> {
+    (
+        option::of(0..60_u64),
+        0..20_u64,
+        option::of(0..30_u64),
+        option::of(0..20_u64),
+        option::of(500..2000_u32),
+    )
+        .prop_map(|(max, guaranteed, borrowing, lending, ratio)| {
+            let mut limit = max.map_or(TreeLimit::none(), TreeLimit::at_most).with_guaranteed(guaranteed);
+            limit.borrowing = borrowing;
+            limit.lending = lending;
+            limit.overcommit_per_mille = ratio;
+            limit
+        })
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    [limit(), limit()]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let n = 0..12_usize;
+    let pair = || [0..12_u64, 0..12_u64];
+    prop_oneof![
+        3 => (n.clone(), limits()).prop_map(|(parent, limits)| Op::Add { parent, limits }),
+        1 => n.clone().prop_map(|tenant| Op::Remove { tenant }),
+        8 => (n.clone(), pair(), option::of(0..100_u64))
+            .prop_map(|(tenant, amounts, deadline)| Op::Reserve { tenant, amounts, deadline }),
+        1 => vec((n.clone(), pair()), 1..4).prop_map(|tenants| Op::WhatIf { tenants }),
+        5 => (0..40_usize).prop_map(|entry| Op::Commit { entry }),
+        2 => (0..40_usize).prop_map(|entry| Op::Abort { entry }),
+        3 => (0..40_usize).prop_map(|entry| Op::Release { entry }),
+        2 => ((0..40_usize), pair()).prop_map(|(entry, amounts)| Op::Resize { entry, amounts }),
+        1 => (0..100_u64).prop_map(|now| Op::Expire { now }),
+        1 => (n.clone(), limits()).prop_map(|(tenant, limits)| Op::SetLimits { tenant, limits }),
+        2 => (n.clone(), n).prop_map(|(tenant, parent)| Op::Reparent { tenant, parent }),
+    ]
+}
+
+struct Run<'a> {
+    tree: &'a QuotaTree,
+    nodes: Vec<QuotaNode>,
+    model: Model,
+    holds: BTreeMap<usize, Hold<'a>>,
+    charges: BTreeMap<usize, Charge>,
+    next: usize,
+}
+
+impl<'a> Run<'a> {
+    fn pick(&self, tenant: usize) -> usize {
+        tenant % self.nodes.len()
+    }
+
+    fn agree(&mut self, outcome: Result<(), TreeError>, changed: Model, moved: Option<usize>, known: bool) {
+        match outcome {
+            Ok(()) => {
+                assert!(
+                    known && self.model.admits(&changed, moved),
+                    "the tree admits what the model does not"
+                );
+                self.model = changed;
+            }
+            Err(TreeError::Denied(short)) => {
+                assert!(!short.is_empty());
+                assert!(
+                    known && !self.model.admits(&changed, moved),
+                    "the tree denies what the model does not"
+                );
+            }
+            Err(TreeError::UnknownNode) => assert!(!known),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Add { parent, limits } => {
+                let parent = self.pick(parent);
+                let mut changed = self.model.clone();
+                changed.tenants.push(ModelTenant { parent: Some(parent), limits, alive: true });
+                let added = self.tree.add(self.nodes[parent], &limits);
+                let itself = self.nodes.len();
+                let alive = self.model.tenants[parent].alive;
+                self.agree(added.clone().map(|_| ()), changed, Some(itself), alive);
+                self.nodes.extend(added.ok());
+            }
+            Op::Remove { tenant } => self.remove(tenant),
+            Op::Reserve { tenant, amounts, deadline } => self.reserve(tenant, amounts, deadline),
+            Op::WhatIf { tenants } => {
+                let mut changed = self.model.clone();
+                let mut expected = true;
+                for (at, (tenant, amounts)) in tenants.iter().enumerate() {
+                    let (before, tenant) = (changed.clone(), self.pick(*tenant));
+                    let entry = ModelEntry { tenant, amounts: *amounts, deadline: None, committed: false };
+                    expected &= changed.tenants[tenant].alive;
+                    changed.entries.insert(1_000_000 + at, entry);
+                    expected &= before.admits(&changed, None);
+                }
+                let asked: Vec<_> = tenants
+                    .iter()
+                    .map(|(tenant, pair)| (self.nodes[self.pick(*tenant)], amounts(self.tree, *pair)))
+                    .collect();
+                assert_eq!(self.tree.what_if(&asked).is_ok(), expected);
+            }
+            Op::Commit { entry } => {
+                if let Some(hold) = self.holds.remove(&entry) {
+                    match (hold.commit(), self.model.entries.get_mut(&entry)) {
+                        (Ok(charge), Some(found)) => {
+                            found.committed = true;
+                            self.charges.insert(entry, charge);
+                        }
+                        (Err(TreeError::Gone), None) => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            Op::Abort { entry } => {
+                if let Some(hold) = self.holds.remove(&entry) {
+                    hold.abort();
+                    self.model.entries.remove(&entry);
+                }
+            }
+            Op::Release { entry } => {
+                if let Some(charge) = self.charges.remove(&entry) {
+                    assert!(self.tree.release(charge));
+                    self.model.entries.remove(&entry).unwrap();
+                }
+            }
+            Op::Resize { entry, amounts: pair } => {
+                if let Some(charge) = self.charges.get(&entry) {
+                    let mut changed = self.model.clone();
+                    changed.entries.get_mut(&entry).unwrap().amounts = pair;
+                    let outcome = self.tree.resize(charge, &amounts(self.tree, pair));
+                    self.agree(outcome, changed, None, true);
+                }
+            }
+            Op::Expire { now } => {
+                let due = |e: &ModelEntry| !e.committed && e.deadline.is_some_and(|deadline| deadline <= now);
+                let before = self.model.entries.len();
+                self.model.entries.retain(|_, entry| !due(entry));
+                let expired = self.tree.expire(Timestamp::from_nanos(now));
+                assert_eq!(expired, before - self.model.entries.len());
+            }
+            Op::SetLimits { tenant, limits } => {
+                let tenant = self.pick(tenant);
+                let mut changed = self.model.clone();
+                changed.tenants[tenant].limits = limits;
+                let outcome = self.tree.set_limits(self.nodes[tenant], &limits);
+                let alive = self.model.tenants[tenant].alive;
+                self.agree(outcome, changed, Some(tenant), alive);
+            }
+            Op::Reparent { tenant, parent } => self.reparent(tenant, parent),
+        }
+    }
+
+    fn remove(&mut self, tenant: usize) {
+        let tenant = self.pick(tenant);
+        let empty = self.model.children(tenant).next().is_none()
+            && self.model.entries.values().all(|entry| entry.tenant != tenant);
+        match self.tree.remove(self.nodes[tenant]) {
+            Ok(()) => {
+                assert!(empty && self.model.tenants[tenant].alive);
+                self.model.tenants[tenant].alive = tenant == 0;
+            }
+            Err(TreeError::NotEmpty { .. }) => assert!(!empty),
+            Err(TreeError::UnknownNode) => assert!(!self.model.tenants[tenant].alive),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    fn reserve(&mut self, tenant: usize, pair: Pair, deadline: Option<u64>) {
+        let tenant = self.pick(tenant);
+        let mut changed = self.model.clone();
+        let entry = self.next;
+        self.next += 1;
+        changed.entries.insert(entry, ModelEntry { tenant, amounts: pair, deadline, committed: false });
+        let asked = amounts(self.tree, pair);
+        let held = self.tree.reserve(self.nodes[tenant], &asked, deadline.map(Timestamp::from_nanos));
+        let (outcome, hold) = match held {
+            Ok(hold) => (Ok(()), Some(hold)),
+            Err(e) => (Err(e), None),
+        };
+        let alive = self.model.tenants[tenant].alive;
+        self.agree(outcome, changed, None, alive);
+        self.holds.extend(hold.map(|hold| (entry, hold)));
+    }
+
+    fn reparent(&mut self, tenant: usize, parent: usize) {
+        let (tenant, parent) = (self.pick(tenant), self.pick(parent));
+        let alive = self.model.tenants[tenant].alive && self.model.tenants[parent].alive;
+        let outcome = self.tree.reparent(self.nodes[tenant], self.nodes[parent]);
+        if let Err(TreeError::Cycle) = outcome {
+            assert!(tenant == 0 || self.model.is_within(parent, tenant));
+            return;
+        }
+        assert!(!alive || (tenant != 0 && !self.model.is_within(parent, tenant)));
+        // The model moves in two steps, as what is common to both places must not count twice.
+        let mut lifted = self.model.clone();
+        lifted.tenants[tenant].alive = false;
+        let mut changed = self.model.clone();
+        changed.tenants[tenant].parent = Some(parent);
+        let before = std::mem::replace(&mut self.model, lifted);
+        let denied = outcome.is_err();
+        self.agree(outcome, changed, Some(tenant), alive);
+        if denied {
+            self.model = before;
+        }
+    }
+
+    fn compare(&self) {
+        for (tenant, found) in self.model.tenants.iter().enumerate().filter(|(_, tenant)| tenant.alive) {
+            let usage = self.tree.usage(self.nodes[tenant]).unwrap();
+            for (r, (_, usage)) in usage.iter().enumerate() {
+                assert_eq!(u128::from(usage.used), self.model.sum(tenant, true, r));
+                assert_eq!(u128::from(usage.reserved), self.model.sum(tenant, false, r));
+                assert_eq!(u128::from(usage.load), self.model.load(tenant, r));
+                assert_eq!(usage.limit, u64::try_from(ceiling(&found.limits[r])).unwrap_or(u64::MAX));
+            }
+        }
+        assert!(self.tree.is_consistent());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_interleaving_equals_the_model(root in limits(), ops in vec(op(), 1..120)) {
+        // The root can be taken out as any other, and then the tree is over.
+        let (tree, node) = tree(&root);
+        let model = Model {
+            tenants: vec![ModelTenant { parent: None, limits: root, alive: true }],
+            entries: BTreeMap::new(),
+        };
+        let mut run = Run {
+            tree: &tree,
+            nodes: vec![node],
+            model,
+            holds: BTreeMap::new(),
+            charges: BTreeMap::new(),
+            next: 0,
+        };
+        for op in ops {
+            if matches!(op, Op::Remove { tenant } if run.pick(tenant) == 0) {
+                continue;
+            }
+            run.apply(op);
+            run.compare();
+        }
+    }
+}
+
+#[test]
+fn a_denial_names_every_limit_that_is_short() {
+    let (tree, root) = tree(&[TreeLimit::at_most(10), TreeLimit::at_most(100)]);
+    let team = tree.add(root, &[TreeLimit::at_most(4), TreeLimit::none()]).unwrap();
+    let Err(TreeError::Denied(short)) = tree.reserve(team, &amounts(&tree, [11, 101]), None) else {
+        panic!("admitted")
+    };
+    let told: Vec<_> = short.iter().map(|s| (s.level, s.resource.to_string(), s.short_by)).collect();
+    let expected = [(0, "cpu".to_owned(), 7), (1, "cpu".to_owned(), 1), (1, "memory".to_owned(), 1)];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn an_amount_that_overflows_is_denied() {
+    let (tree, root) = tree(&[TreeLimit::none(), TreeLimit::none()]);
+    let most = amounts(&tree, [u64::MAX, 0]);
+    let held = tree.reserve(root, &most, None).unwrap();
+    assert!(matches!(tree.reserve(root, &amounts(&tree, [1, 0]), None), Err(TreeError::Denied(_))));
+    held.abort();
+    assert!(tree.reserve(root, &amounts(&tree, [1, 0]), None).is_ok());
+}
+
+#[test]
+fn handles_of_another_tree_or_of_one_who_is_gone_do_nothing() {
+    let (mine, root) = tree(&[TreeLimit::none(); 2]);
+    let (theirs, other_root) = tree(&[TreeLimit::none(); 2]);
+    let one = amounts(&mine, [1, 1]);
+    assert_eq!(mine.reserve(other_root, &one, None).err(), Some(TreeError::UnknownNode));
+    let charge = theirs.reserve(other_root, &one, None).unwrap().commit().unwrap();
+    let mine_too = mine.reserve(root, &one, None).unwrap().commit().unwrap();
+    assert_eq!(mine.resize(&charge, &one), Err(TreeError::Gone));
+    assert!(!mine.release(charge));
+    assert!(mine.release(mine_too));
+
+    let team = mine.add(root, &[]).unwrap();
+    mine.remove(team).unwrap();
+    let again = mine.add(root, &[]).unwrap();
+    assert_ne!(team, again);
+    assert_eq!(mine.reserve(team, &one, None).err(), Some(TreeError::UnknownNode));
+}
+
+#[test]
+fn a_dropped_reservation_is_given_back() {
+    let (tree, root) = tree(&[TreeLimit::at_most(1), TreeLimit::none()]);
+    for _ in 0..10_000 {
+        drop(tree.reserve(root, &amounts(&tree, [1, 0]), None).unwrap());
+    }
+    assert_eq!(tree.usage(root).unwrap()[0].1.load, 0);
+}
+
+/// What `pitfall_04` is about: between a check and its act nobody else gets in.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "real threads are what is tested")]
+fn pitfall_04_sixteen_threads_never_get_more_than_there_is() {
+    const LIMIT: u64 = 37;
+    let (tree, root) = tree(&[TreeLimit::at_most(LIMIT), TreeLimit::at_most(LIMIT * 2)]);
+    let teams: Vec<_> =
+        (0..4).map(|_| tree.add(root, &[TreeLimit::at_most(13), TreeLimit::none()]).unwrap()).collect();
+    let (inside, denied, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for thread in 0..16_usize {
+            let (tree, teams, inside, denied, over) = (&tree, &teams, &inside, &denied, &over);
+            scope.spawn(move || {
+                let three = amounts(tree, [3, 6]);
+                let mut charges = Vec::new();
+                for turn in 0..20_000_usize {
+                    match tree.reserve(teams[(thread + turn) % 4], &three, None) {
+                        Ok(hold) => {
+                            if inside.fetch_add(3, Ordering::SeqCst) + 3 > LIMIT {
+                                over.store(true, Ordering::SeqCst);
+                            }
+                            charges.push(hold.commit().unwrap());
+                        }
+                        Err(TreeError::Denied(_)) => {
+                            denied.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(other) => panic!("{other}"),
+                    }
+                    if (turn % 3 == 0 || charges.len() > 1)
+                        && let Some(charge) = charges.pop()
+                    {
+                        // Counted out before it is given back, so that the count is never above the truth.
+                        inside.fetch_sub(3, Ordering::SeqCst);
+                        assert!(tree.release(charge));
+                    }
+                }
+                for charge in charges {
+                    inside.fetch_sub(3, Ordering::SeqCst);
+                    assert!(tree.release(charge));
+                }
+            });
+        }
+    });
+    assert!(!over.load(Ordering::SeqCst), "more was charged than there is");
+    assert!(denied.load(Ordering::Relaxed) > 0, "the threads never met the limit");
+    assert_eq!(tree.usage(root).unwrap()[0].1.load, 0);
+    assert!(tree.is_consistent());
+}
