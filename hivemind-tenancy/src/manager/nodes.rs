@@ -7,9 +7,7 @@ use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, Te
 
 use super::TenantManager;
 use crate::placement::{allocations, nodes};
-use crate::{
-    Node, NodeAllocations, NodeState, PlacedWorkload, PlacementRequest, Tenant, WorkloadRequest, place,
-};
+use crate::{Node, NodeAllocations, NodeState, PlacementRequest, Tenant, WorkloadRequest, place};
 
 fn administered(ctx: &TenantContext) -> Result<()> {
     if *ctx.tenant() == TenantRef::system() {
@@ -118,11 +116,7 @@ impl TenantManager {
             // The node must still be as it was when this commits: ready, with these labels.
             nodes()?.expect(txn, stamped)?;
             let here = changed.entry(node).or_insert_with(|| (*running.value).clone());
-            let new = PlacedWorkload {
-                resources: request.resources.clone(),
-                spread_key: request.spread_key.clone(),
-            };
-            here.add(ctx.tenant(), workload, new, isolated)?;
+            here.add(ctx.tenant(), workload, request.placed(), isolated)?;
         }
         for (node, new) in changed {
             if let Some((_, running)) = by_name.get(node) {
