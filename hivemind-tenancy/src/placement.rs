@@ -5,6 +5,7 @@ mod engine;
 mod filters;
 mod node;
 mod reason;
+mod record;
 mod request;
 mod rules;
 mod scores;
@@ -18,6 +19,8 @@ pub use self::filters::{
 pub use self::node::{Node, NodeAllocations, NodeState, PlacedWorkload};
 pub(crate) use self::node::{allocations, nodes};
 pub use self::reason::{Rejection, Unplaceable, Unplaced};
+pub use self::record::{Gang, GangState, PlacementRecord, StaleNode};
+pub(crate) use self::record::{gang_key, gangs, joined, placement_key, placements};
 pub use self::request::{Packing, PlacementRequest, WorkloadRequest};
 pub use self::rules::{
     AffinityTerm, BlastRadius, NodeAffinity, Topology, TopologySpread, Weighted, WhenUnsatisfiable,
