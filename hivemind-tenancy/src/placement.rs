@@ -3,6 +3,7 @@
 mod cluster;
 mod engine;
 mod filters;
+mod index;
 mod node;
 mod reason;
 mod record;
@@ -16,6 +17,7 @@ pub use self::engine::{Engine, Placement, place};
 pub use self::filters::{
     Affinity, AntiAffinity, Check, Exclusion, Filter, Fit, NodeLabels, Radius, Ready, Spread, Taints, filters,
 };
+pub use self::index::ClusterIndex;
 pub use self::node::{Node, NodeAllocations, NodeState, PlacedWorkload};
 pub(crate) use self::node::{allocations, nodes};
 pub use self::reason::{Rejection, Unplaceable, Unplaced};
