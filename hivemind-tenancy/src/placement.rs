@@ -5,6 +5,7 @@ mod engine;
 mod filters;
 mod index;
 mod node;
+mod preempt;
 mod reason;
 mod record;
 mod request;
@@ -20,6 +21,7 @@ pub use self::filters::{
 pub use self::index::ClusterIndex;
 pub use self::node::{Node, NodeAllocations, NodeState, PlacedWorkload};
 pub(crate) use self::node::{allocations, nodes};
+pub use self::preempt::{DisruptionBudget, Preemption, Reach, choose_victims};
 pub use self::reason::{Rejection, Unplaceable, Unplaced};
 pub use self::record::{Gang, GangState, PlacementRecord, StaleNode};
 pub(crate) use self::record::{gang_key, gangs, joined, placement_key, placements};

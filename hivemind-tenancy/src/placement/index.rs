@@ -3,6 +3,7 @@
 mod counters;
 mod find;
 mod intern;
+mod preempt;
 mod query;
 mod shapes;
 mod slot;
@@ -15,9 +16,10 @@ use hivemind_core::resources::Resources;
 use hivemind_core::{Error, ErrorKind, NodeId, Result, TenantRef, WorkloadId};
 
 use self::counters::{Counters, Kind};
+use self::preempt::Bands;
+use self::query::Query;
 use self::shapes::Shapes;
-pub(super) use self::slot::Running;
-use self::slot::{Equals, Slot, class_of};
+use self::slot::{Equals, Running, Slot, class_of};
 use super::cluster::{Ask, tie};
 use super::{
     Node, NodeAllocations, Packing, PlacedWorkload, Placement, PlacementRequest, Unplaceable, Unplaced,
@@ -166,6 +168,8 @@ impl ClusterIndex {
             tenants: BTreeMap::new(),
             dedicated: None,
             running: Vec::new(),
+            amounts: [0; 4],
+            bands: Bands::default(),
             node,
         };
         self.by_node.insert(slot.node.id.clone(), at);
@@ -300,10 +304,25 @@ impl ClusterIndex {
             if isolated {
                 slot.dedicated = Some(running.tenant);
             }
+            slot.bands.change(&running, true);
             let position = slot.running.partition_point(|one| one.order() < running.order());
             slot.running.insert(position, running);
         });
         Ok(())
+    }
+
+    /// The workload that asks runs here.
+    fn put_query(&mut self, at: usize, query: &Query<'_>) -> Result<()> {
+        let workload = query.ask.workload;
+        let running = Running {
+            tenant: query.tenant,
+            id: workload.id.clone(),
+            resources: workload.resources.clone(),
+            priority: workload.priority,
+            group: query.group,
+            apart: query.apart.clone(),
+        };
+        self.put_on(at, running, query.ask.isolated)
     }
 
     /// A workload no longer runs; returns where it did.
@@ -317,6 +336,7 @@ impl ClusterIndex {
         let gone = self.change(at, |slot| {
             let position = slot.running.iter().position(|one| one.tenant == known && one.id == *id)?;
             let running = slot.running.remove(position);
+            slot.bands.change(&running, false);
             slot.used = slot.used.saturating_sub(&running.resources);
             let left = slot.tenants.get_mut(&known)?;
             *left = left.saturating_sub(1);
@@ -367,16 +387,7 @@ impl ClusterIndex {
     pub fn place(&mut self, ask: Ask<'_>) -> Result<NodeId> {
         let query = self.query(ask);
         let at = self.best(&query).ok_or_else(|| exhausted(self.why_not(&query)))?;
-        let workload = ask.workload;
-        let running = Running {
-            tenant: query.tenant,
-            id: workload.id.clone(),
-            resources: workload.resources.clone(),
-            priority: workload.priority,
-            group: query.group,
-            apart: query.apart,
-        };
-        self.put_on(at, running, ask.isolated)?;
+        self.put_query(at, &query)?;
         let slot = self.slots.get(at).and_then(Option::as_ref);
         slot.map(|slot| slot.node.id.clone()).ok_or_else(|| Error::internal("place", "a node without a slot"))
     }

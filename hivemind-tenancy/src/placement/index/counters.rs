@@ -54,6 +54,8 @@ pub(super) enum Counted<'a> {
     Labelled(&'a [&'a Selector]),
     /// The same, if they are live and of this generation.
     Live(&'a [&'a Selector], u64),
+    /// The same, if they are live.
+    Available(&'a [&'a Selector]),
     /// Those with this spread key.
     Key(&'a str),
 }
@@ -63,34 +65,40 @@ pub(super) enum Counted<'a> {
 struct Wanted {
     selectors: Vec<Selector>,
     compiled: Vec<CompiledSelector>,
-    live: Option<u64>,
+    live: bool,
+    generation: Option<u64>,
     key: Option<String>,
 }
 
 impl Wanted {
     fn new(counted: Counted<'_>) -> Self {
-        let (selectors, live, key) = match counted {
-            Counted::All => (&[][..], None, None),
-            Counted::Labelled(all) => (all, None, None),
-            Counted::Live(all, generation) => (all, Some(generation), None),
-            Counted::Key(key) => (&[][..], None, Some(key.to_owned())),
+        let (selectors, live) = match counted {
+            Counted::All | Counted::Key(_) => (&[][..], false),
+            Counted::Labelled(all) => (all, false),
+            Counted::Live(all, _) | Counted::Available(all) => (all, true),
         };
+        let generation = if let Counted::Live(_, generation) = counted { Some(generation) } else { None };
+        let key = if let Counted::Key(key) = counted { Some(key.to_owned()) } else { None };
         let compiled = selectors.iter().map(|one| one.compile()).collect();
-        Self { selectors: selectors.iter().map(|one| (*one).clone()).collect(), compiled, live, key }
+        let selectors = selectors.iter().map(|one| (*one).clone()).collect();
+        Self { selectors, compiled, live, generation, key }
     }
 
     fn is(&self, counted: Counted<'_>) -> bool {
         let same = |all: &[&Selector]| self.selectors.iter().eq(all.iter().copied());
+        let (plain, any) = (!self.live && self.key.is_none(), self.generation.is_none());
         match counted {
-            Counted::All => self.selectors.is_empty() && self.live.is_none() && self.key.is_none(),
-            Counted::Labelled(all) => same(all) && self.live.is_none() && self.key.is_none(),
-            Counted::Live(all, generation) => same(all) && self.live == Some(generation),
+            Counted::All => plain && self.selectors.is_empty(),
+            Counted::Labelled(all) => plain && same(all),
+            Counted::Live(all, generation) => same(all) && self.generation == Some(generation),
+            Counted::Available(all) => self.live && any && same(all),
             Counted::Key(key) => self.key.as_deref() == Some(key),
         }
     }
 
     fn selects(&self, kind: &Kind<'_>) -> bool {
-        self.live.is_none_or(|generation| !kind.terminating && kind.generation == generation)
+        !(self.live && kind.terminating)
+            && self.generation.is_none_or(|generation| kind.generation == generation)
             && self.key.as_deref().is_none_or(|key| kind.spread_key == Some(key))
             && self.compiled.iter().all(|one| one.matches(kind.labels))
     }

@@ -58,7 +58,7 @@ impl ClusterIndex {
         self.counters.topology(topology, nodes)
     }
 
-    fn rule(&mut self, tenant: usize, counted: Counted<'_>, topology: &Topology) -> usize {
+    pub(super) fn rule(&mut self, tenant: usize, counted: Counted<'_>, topology: &Topology) -> usize {
         let topology = self.topology(topology);
         let slots = &self.slots;
         let lost = |at: usize| slots.get(at).and_then(Option::as_ref).is_some_and(Slot::is_lost);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hivemind_core::WorkloadId;
 use hivemind_core::resources::Resources;
 
+use super::preempt::Bands;
 use super::tree::{Amounts, Key, Tree, amounts};
 use crate::placement::cluster::{millionths, share};
 use crate::placement::scores::rank;
@@ -12,11 +13,11 @@ use crate::placement::{Node, NodeState, Packing};
 
 /// A workload on a node.
 #[derive(Debug, Clone)]
-pub(in crate::placement) struct Running {
-    pub(in crate::placement) tenant: usize,
-    pub(in crate::placement) id: WorkloadId,
-    pub(in crate::placement) resources: Resources,
-    pub(in crate::placement) priority: i32,
+pub(super) struct Running {
+    pub(super) tenant: usize,
+    pub(super) id: WorkloadId,
+    pub(super) resources: Resources,
+    pub(super) priority: i32,
     pub(super) group: usize,
     pub(super) apart: Vec<usize>,
 }
@@ -41,6 +42,10 @@ pub(super) struct Slot {
     pub(super) tenants: BTreeMap<usize, u64>,
     pub(super) dedicated: Option<usize>,
     pub(super) running: Vec<Running>,
+    /// What is free, in short.
+    pub(super) amounts: Amounts,
+    /// What each priority uses.
+    pub(super) bands: Bands,
 }
 
 impl Slot {
@@ -51,6 +56,7 @@ impl Slot {
     /// Counts again what is free.
     pub(super) fn renew(&mut self, packing: Packing) {
         self.free = self.node.capacity.saturating_sub(&self.used);
+        self.amounts = amounts(&self.free);
         let used = self.node.capacity.saturating_sub(&self.free);
         self.rank = rank(packing, share(&used, &self.node.capacity));
     }
@@ -99,7 +105,7 @@ impl Equals {
             return;
         }
         let key = Key { rank: slot.rank, tie: slot.tie, slot: at };
-        let free = amounts(&slot.free);
+        let free = slot.amounts;
         let change = |tree: &mut Tree| if comes { tree.insert(key, free) } else { tree.remove(&key) };
         if slot.dedicated.is_none() {
             change(&mut self.open);
