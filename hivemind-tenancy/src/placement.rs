@@ -1,8 +1,37 @@
 //! Which node runs what. The engine is [`place`]; staging is on the [`TenantManager`](crate::TenantManager).
 
+mod cluster;
 mod engine;
+mod filters;
+mod index;
 mod node;
+mod preempt;
+mod reason;
+mod record;
+mod request;
+mod rules;
+mod scores;
+mod taint;
 
-pub use self::engine::{Packing, PlacementRequest, Rejection, Unplaceable, Unplaced, WorkloadRequest, place};
+pub use self::cluster::{Ask, Cluster, Seat};
+pub use self::engine::{Engine, Placement, place};
+pub use self::filters::{
+    Affinity, AntiAffinity, Check, Exclusion, Filter, Fit, NodeLabels, Radius, Ready, Spread, Taints, filters,
+};
+pub use self::index::ClusterIndex;
 pub use self::node::{Node, NodeAllocations, NodeState, PlacedWorkload};
 pub(crate) use self::node::{allocations, nodes};
+pub use self::preempt::{DisruptionBudget, Preemption, Reach, choose_victims};
+pub use self::reason::{Rejection, Unplaceable, Unplaced};
+pub use self::record::{Gang, GangState, PlacementRecord, StaleNode};
+pub(crate) use self::record::{gang_key, gangs, joined, placement_key, placements};
+pub use self::request::{Packing, PlacementRequest, WorkloadRequest};
+pub use self::rules::{
+    AffinityTerm, BlastRadius, NodeAffinity, Topology, TopologySpread, Weighted, WhenUnsatisfiable,
+    WorkloadAffinity,
+};
+pub use self::scores::{
+    Load, NodePreference, Rate, Replicas, Score, SpreadPreference, TaintPreference, WorkloadPreference,
+    scores,
+};
+pub use self::taint::{Taint, TaintEffect, Tolerated, Toleration, repelled_by};

@@ -1,15 +1,14 @@
-//! Nodes, and placing workloads on them.
+//! Nodes. Placing workloads on them is in `nodes/`.
 
-use std::collections::BTreeMap;
+mod gang;
+mod place;
 
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef, WorkloadId};
+use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef};
 
 use super::TenantManager;
 use crate::placement::{allocations, nodes};
-use crate::{
-    Node, NodeAllocations, NodeState, PlacedWorkload, PlacementRequest, Tenant, WorkloadRequest, place,
-};
+use crate::{Node, NodeAllocations, NodeState, Taint};
 
 fn administered(ctx: &TenantContext) -> Result<()> {
     if *ctx.tenant() == TenantRef::system() {
@@ -56,6 +55,26 @@ impl TenantManager {
         nodes()?.update(txn, &old, &new)
     }
 
+    /// Stages other taints of a node, in place of those it has. What no longer may run there is told by
+    /// [`NodeAllocations::evicted_by`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such node.
+    pub fn stage_set_taints(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        id: &NodeId,
+        taints: &[Taint],
+    ) -> Result<()> {
+        administered(ctx)?;
+        let old = nodes()?.require(view, txn, &nodes()?.key([id.as_str()])?)?;
+        let mut new = (*old.value).clone();
+        new.taints = taints.to_vec();
+        nodes()?.update(txn, &old, &new)
+    }
+
     /// Every node with what runs on it, in the order of names.
     ///
     /// # Errors
@@ -72,86 +91,6 @@ impl TenantManager {
             return Err(Error::new(ErrorKind::Corrupt, "nodes", message));
         }
         Ok(all.into_iter().zip(running).collect())
-    }
-
-    /// Stages a node for each of `workloads`, all or none; returns which.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Exhausted`] with [`Unplaceable`](crate::Unplaceable) as detail if one fits nowhere,
-    /// [`ErrorKind::AlreadyExists`] if one runs somewhere already, [`ErrorKind::NotFound`] if the tenant is gone.
-    /// Two requests that place the same workload at the same time do not meet here: guard a record of the workload.
-    pub fn stage_place(
-        &self,
-        view: &Snapshot,
-        txn: &mut Txn,
-        ctx: &TenantContext,
-        workloads: &[WorkloadRequest],
-    ) -> Result<BTreeMap<WorkloadId, NodeId>> {
-        let tenant = Tenant::of(view, txn, ctx)?;
-        let isolated = tenant.isolation_level.settings().compute_isolation;
-        let cluster = self.nodes(view, txn)?;
-        let pairs: Vec<_> = cluster.iter().map(|(node, running)| (&*node.value, &*running.value)).collect();
-        let request = PlacementRequest::new(ctx.tenant(), isolated, workloads);
-        let placed = place(&request, &pairs).map_err(|e| Error::of(ErrorKind::Exhausted, "place", e))?;
-
-        for (node, running) in &cluster {
-            let Some(theirs) = running.workloads.get(ctx.tenant()) else { continue };
-            if let Some(twice) = workloads.iter().find(|workload| theirs.contains_key(&workload.id)) {
-                let message =
-                    format!("workload {} of tenant {} runs on {}", twice.id, ctx.tenant().id, node.id);
-                return Err(Error::new(ErrorKind::AlreadyExists, "place", message));
-            }
-        }
-        let asked: BTreeMap<_, _> = workloads.iter().map(|workload| (&workload.id, workload)).collect();
-        if asked.len() != workloads.len() {
-            return Err(Error::invalid("place", "two workloads have the same name"));
-        }
-        let mut changed: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
-        let by_name: BTreeMap<_, _> = cluster.iter().map(|pair| (&pair.0.id, pair)).collect();
-        for (workload, node) in &placed {
-            let (Some(request), Some((stamped, running))) = (asked.get(workload), by_name.get(node)) else {
-                return Err(Error::internal(
-                    "place",
-                    format!("{workload} was placed on an unknown node {node}"),
-                ));
-            };
-            // The node must still be as it was when this commits: ready, with these labels.
-            nodes()?.expect(txn, stamped)?;
-            let here = changed.entry(node).or_insert_with(|| (*running.value).clone());
-            let new = PlacedWorkload {
-                resources: request.resources.clone(),
-                spread_key: request.spread_key.clone(),
-            };
-            here.add(ctx.tenant(), workload, new, isolated)?;
-        }
-        for (node, new) in changed {
-            if let Some((_, running)) = by_name.get(node) {
-                allocations()?.update(txn, running, &new)?;
-            }
-        }
-        // Whether the tenant is isolated must still be so, too.
-        crate::tenant::tenants()?.expect(txn, &tenant)?;
-        Ok(placed)
-    }
-
-    /// Stages that workloads of the tenant no longer run where they did; each exactly once.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] if one does not run there.
-    pub fn stage_unplace<'a>(
-        &self,
-        view: &Snapshot,
-        txn: &mut Txn,
-        ctx: &TenantContext,
-        workloads: impl IntoIterator<Item = (&'a WorkloadId, &'a NodeId)>,
-    ) -> Result<()> {
-        for (workload, node) in workloads {
-            let old = allocations()?.require(view, txn, &allocations()?.key([node.as_str()])?)?;
-            let mut new = (*old.value).clone();
-            new.remove(ctx.tenant(), workload)?;
-            allocations()?.update(txn, &old, &new)?;
-        }
-        Ok(())
     }
 
     /// Adds a node.

@@ -1,323 +1,209 @@
-//! Placement as a pure function. No I/O, no clock, no async.
+//! Placement as a pure function over all nodes. No I/O, no clock, no async.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use hivemind_core::labels::Selector;
-use hivemind_core::resources::Resources;
-use hivemind_core::{NodeId, TenantRef, WorkloadId};
-use serde::{Deserialize, Serialize};
+use hivemind_core::{NodeId, WorkloadId};
 
-use super::{Node, NodeAllocations, NodeState};
+use super::cluster::{Ask, Cluster, tie};
+use super::filters::{Check, Filter, filters};
+use super::scores::{Rate, Score, scores};
+use super::{Node, NodeAllocations, PlacementRequest, Rejection, Unplaceable, Unplaced, WorkloadRequest};
 
-/// How nodes are filled.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Packing {
-    /// The emptiest node first.
-    #[default]
-    Spread,
-    /// The fullest node that still fits first.
-    BinPack,
-}
+/// Where every workload of a request goes.
+pub type Placement = BTreeMap<WorkloadId, NodeId>;
 
-/// One workload to be placed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WorkloadRequest {
-    /// Its name, unique in the tenant.
-    pub id: WorkloadId,
-    /// What it uses.
-    pub resources: Resources,
-    /// Which nodes it may run on.
-    pub selector: Selector,
-    /// Workloads of the tenant with the same key are put on different nodes as far as possible.
-    pub spread_key: Option<String>,
-}
-
-impl WorkloadRequest {
-    /// A workload that may run anywhere.
-    pub fn new(id: WorkloadId, resources: Resources) -> Self {
-        Self { id, resources, selector: Selector::everything(), spread_key: None }
-    }
-
-    /// Only on nodes with these labels.
-    #[must_use]
-    pub fn on(mut self, selector: Selector) -> Self {
-        self.selector = selector;
-        self
-    }
-
-    /// Apart from others of the same key.
-    #[must_use]
-    pub fn spread_by(mut self, key: impl Into<String>) -> Self {
-        self.spread_key = Some(key.into());
-        self
-    }
-}
-
-/// Workloads of one tenant, to be placed all or none.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct PlacementRequest<'a> {
-    /// Whose.
-    pub tenant: &'a TenantRef,
-    /// Whether the tenant has nodes to itself.
-    pub isolated: bool,
-    /// How nodes are filled.
-    pub packing: Packing,
-    /// What.
-    pub workloads: &'a [WorkloadRequest],
-}
-
-impl<'a> PlacementRequest<'a> {
-    /// `workloads` of `tenant`, spread over the nodes.
-    pub fn new(tenant: &'a TenantRef, isolated: bool, workloads: &'a [WorkloadRequest]) -> Self {
-        Self { tenant, isolated, packing: Packing::Spread, workloads }
-    }
-
-    /// Filled so.
-    #[must_use]
-    pub fn packing(mut self, packing: Packing) -> Self {
-        self.packing = packing;
-        self
-    }
-}
-
-/// Why a node cannot take a workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Rejection {
-    /// It is cordoned or lost.
-    NotReady,
-    /// Its labels are others.
-    Selector,
-    /// An isolated tenant has it to itself.
-    Dedicated,
-    /// The tenant must have a node to itself, and others run here.
-    Shared,
-    /// Too little is free.
-    Full,
-}
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotReady => "not ready",
-            Self::Selector => "other labels than selected",
-            Self::Dedicated => "dedicated to another tenant",
-            Self::Shared => "shared with other tenants",
-            Self::Full => "too little free",
-        })
-    }
-}
-
-/// A workload that fits nowhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Unplaced {
-    /// Which.
-    pub workload: WorkloadId,
-    /// What it asks for.
-    pub resources: Resources,
-    /// How many nodes were rejected, by the first reason found.
-    pub rejected: BTreeMap<Rejection, usize>,
-}
-
-impl fmt::Display for Unplaced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}): ", self.workload, self.resources)?;
-        if self.rejected.is_empty() {
-            return f.write_str("there are no nodes");
-        }
-        for (index, (reason, nodes)) in self.rejected.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{nodes} nodes {reason}")?;
-        }
-        Ok(())
-    }
-}
-
-/// Some workload fits nowhere, so none was placed. Detail of an
-/// [`Exhausted`](hivemind_core::ErrorKind::Exhausted) error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("no node for {}", few(.workloads))]
-#[non_exhaustive]
-pub struct Unplaceable {
-    /// Every workload of the first group that does not fit.
-    pub workloads: Vec<Unplaced>,
-}
-
-/// The first of them; the others of its group are like it.
-fn few(workloads: &[Unplaced]) -> String {
-    match workloads {
-        [] => "anything".to_owned(),
-        [one] => one.to_string(),
-        [first, more @ ..] => format!("{first}; nor for {} more like it", more.len()),
-    }
-}
-
-/// A node with what is left of it.
+/// Filters and scores, and nothing else: which nodes are possible, and which of them is best.
+///
+/// It looks at every node for every workload. It is what [`ClusterIndex`](super::ClusterIndex) is compared with, and
+/// is fast enough for thousands of nodes a request.
+///
+/// ```
+/// use hivemind_core::{Generation, TenantRef};
+/// use hivemind_core::resources::{MilliCpu, Resources};
+/// use hivemind_tenancy::{Ask, Cluster, Exclusion, Filter, Node, NodeAllocations, WorkloadRequest};
+///
+/// let acme = TenantRef::new("acme".parse()?, Generation::from_u64(1));
+/// let (node, nothing) = (Node::new("n1".parse()?, Resources::new()), NodeAllocations::default());
+/// let workload = WorkloadRequest::new("w".parse()?, Resources::new().with_cpu(MilliCpu::from_cores(1)));
+/// // One condition alone: may these tenants share the node? Whether there is room is another question.
+/// let cluster = Cluster::new(&[(&node, &nothing)]);
+/// let check = Exclusion.prepare(Ask::new(&acme, &workload), &cluster);
+/// assert!(cluster.seats().iter().all(|seat| check(seat).is_none()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
-struct Candidate<'a> {
-    node: &'a Node,
-    running: &'a NodeAllocations,
-    free: Resources,
+pub struct Engine {
+    filters: Vec<Box<dyn Filter>>,
+    scores: Vec<Box<dyn Score>>,
 }
 
-impl<'a> Candidate<'a> {
-    fn new(node: &'a Node, running: &'a NodeAllocations) -> Self {
-        Self { node, running, free: node.capacity.saturating_sub(&running.used) }
+impl Default for Engine {
+    /// Every filter and every score of this crate.
+    fn default() -> Self {
+        Self::new(filters(), scores())
     }
+}
 
-    /// Why it cannot take the group, leaving room aside.
-    fn rejects(&self, request: &PlacementRequest<'_>) -> Option<Rejection> {
-        if self.node.state != NodeState::Ready {
-            return Some(Rejection::NotReady);
+/// Filters and scores made ready for one workload.
+struct Ready<'a> {
+    checks: Vec<Check<'a>>,
+    rates: Vec<Rate<'a>>,
+}
+
+/// What was found of one node: how much it is disliked, or why it is impossible.
+type Verdict = Result<u64, Rejection>;
+
+impl Ready<'_> {
+    fn verdict(&self, seat: &super::Seat<'_>) -> Verdict {
+        match self.checks.iter().find_map(|check| check(seat)) {
+            Some(reason) => Err(reason),
+            None => Ok(self.rates.iter().map(|rate| rate(seat)).fold(0, u64::saturating_add)),
         }
-        if self.running.dedicated_to.as_ref().is_some_and(|owner| owner != request.tenant) {
-            return Some(Rejection::Dedicated);
+    }
+}
+
+impl Engine {
+    /// These filters, in the order in which reasons are given, and these scores.
+    pub fn new(filters: Vec<Box<dyn Filter>>, scores: Vec<Box<dyn Score>>) -> Self {
+        Self { filters, scores }
+    }
+
+    /// With one more filter.
+    #[must_use]
+    pub fn with_filter(mut self, filter: impl Filter + 'static) -> Self {
+        self.filters.push(Box::new(filter));
+        self
+    }
+
+    /// With one more score.
+    #[must_use]
+    pub fn with_score(mut self, score: impl Score + 'static) -> Self {
+        self.scores.push(Box::new(score));
+        self
+    }
+
+    fn prepare<'a>(&self, ask: Ask<'a>, cluster: &Cluster<'_>) -> Ready<'a> {
+        Ready {
+            checks: self.filters.iter().map(|filter| filter.prepare(ask, cluster)).collect(),
+            rates: self.scores.iter().map(|score| score.prepare(ask, cluster)).collect(),
         }
-        let shared = || self.running.workloads.keys().any(|tenant| tenant != request.tenant);
-        (request.isolated && shared()).then_some(Rejection::Shared)
     }
 
-    /// How much the packing would like to put `more` here, the lower the better; `None` if it does not fit.
-    fn preference(&self, packing: Packing, more: &Resources) -> Option<u64> {
-        let load = more.fits_in(&self.free).then(|| self.load_with(more))?;
-        Some(match packing {
-            Packing::Spread => load,
-            Packing::BinPack => u64::MAX - load,
-        })
+    fn is_local(&self, ask: Ask<'_>) -> bool {
+        self.filters.iter().all(|filter| filter.is_local(ask))
+            && self.scores.iter().all(|score| score.is_local(ask))
     }
 
-    /// How full it would be with `more`, in millionths of its scarcer resource.
-    fn load_with(&self, more: &Resources) -> u64 {
-        let part = |free: u64, more: u64, capacity: u64| {
-            let used = capacity.saturating_sub(free).saturating_add(more);
-            match used.checked_mul(1_000_000) {
-                Some(scaled) => scaled.checked_div(capacity).unwrap_or_default(),
-                // Petabytes: the narrow division does not hold them, and loses no time on anything else.
-                None => used / (capacity / 1_000_000).max(1),
+    /// Puts every workload of `request` on a node, or none. See [`place`].
+    ///
+    /// # Errors
+    /// As [`place`].
+    pub fn place(
+        &self,
+        request: &PlacementRequest<'_>,
+        nodes: &[(&Node, &NodeAllocations)],
+    ) -> Result<Placement, Unplaceable> {
+        let mut cluster = Cluster::new(nodes);
+        let ties: Vec<_> = cluster.seats().iter().map(|seat| tie(request.seed, &seat.node.id)).collect();
+        let mut placed = BTreeMap::new();
+        for group in groups(request.workloads) {
+            let Some(first) = group.first() else { continue };
+            let local = self.is_local(ask(request, first));
+            let mut ready = self.prepare(ask(request, first), &cluster);
+            let mut verdicts: Vec<_> = cluster.seats().iter().map(|seat| ready.verdict(seat)).collect();
+            for (position, workload) in group.iter().enumerate() {
+                let Some(best) = best(&verdicts, &ties) else {
+                    let left = group.get(position..).unwrap_or_default();
+                    return Err(unplaceable(left, &cluster, &verdicts));
+                };
+                let Some(node) = cluster.seats().get(best).map(|seat| seat.node.id.clone()) else { continue };
+                placed.insert(workload.id.clone(), node);
+                cluster.assign(best, &ask(request, workload));
+                if local {
+                    // Nothing else has changed.
+                    if let (Some(verdict), Some(seat)) = (verdicts.get_mut(best), cluster.seats().get(best)) {
+                        *verdict = ready.verdict(seat);
+                    }
+                } else {
+                    ready = self.prepare(ask(request, first), &cluster);
+                    verdicts = cluster.seats().iter().map(|seat| ready.verdict(seat)).collect();
+                }
             }
-        };
-        let (free, capacity) = (&self.free, &self.node.capacity);
-        let cpu = part(free.cpu().as_millis(), more.cpu().as_millis(), capacity.cpu().as_millis());
-        let memory = part(free.memory().as_bytes(), more.memory().as_bytes(), capacity.memory().as_bytes());
-        cpu.max(memory)
+        }
+        Ok(placed)
+    }
+
+    /// Everything that speaks against each node, in the order of filters; nodes without are possible.
+    pub fn explain(
+        &self,
+        ask: Ask<'_>,
+        nodes: &[(&Node, &NodeAllocations)],
+    ) -> BTreeMap<NodeId, Vec<Rejection>> {
+        let cluster = Cluster::new(nodes);
+        let ready = self.prepare(ask, &cluster);
+        let all = |seat: &super::Seat<'_>| ready.checks.iter().filter_map(|check| check(seat)).collect();
+        cluster.seats().iter().map(|seat| (seat.node.id.clone(), all(seat))).collect()
     }
 }
 
-/// Workloads that are alike for placement: they are scored once.
-struct Group<'a> {
-    first: &'a WorkloadRequest,
-    members: Vec<&'a WorkloadRequest>,
+fn ask<'a>(request: &'a PlacementRequest<'_>, workload: &'a WorkloadRequest) -> Ask<'a> {
+    Ask {
+        tenant: request.tenant,
+        isolated: request.isolated,
+        packing: request.packing,
+        blast_radius: request.blast_radius.as_ref(),
+        workload,
+    }
 }
 
-fn groups<'a>(workloads: &'a [WorkloadRequest]) -> Vec<Group<'a>> {
-    let mut groups: Vec<Group<'a>> = Vec::new();
+/// The node that is disliked the least, then by the seed, then the first name.
+fn best(verdicts: &[Verdict], ties: &[u64]) -> Option<usize> {
+    let possible = verdicts.iter().zip(ties).enumerate();
+    let keyed = possible.filter_map(|(index, (verdict, tie))| Some((verdict.ok()?, *tie, index)));
+    keyed.min().map(|(_, _, index)| index)
+}
+
+/// Workloads that are alike for placement, which are scored once; large ones first: they are the hardest to place.
+fn groups(workloads: &[WorkloadRequest]) -> Vec<Vec<&WorkloadRequest>> {
+    let mut groups: Vec<Vec<&WorkloadRequest>> = Vec::new();
     for workload in workloads {
-        let alike = |group: &&mut Group<'a>| {
-            group.first.resources == workload.resources
-                && group.first.spread_key == workload.spread_key
-                && group.first.selector == workload.selector
-        };
+        let alike = |group: &&mut Vec<&WorkloadRequest>| group.first().is_some_and(|one| one.alike(workload));
         match groups.iter_mut().find(alike) {
-            Some(group) => group.members.push(workload),
-            None => groups.push(Group { first: workload, members: vec![workload] }),
+            Some(group) => group.push(workload),
+            None => groups.push(vec![workload]),
         }
     }
-    // Large ones first: they are the hardest to place.
     groups.sort_by_key(|group| {
-        let ask = &group.first.resources;
-        (std::cmp::Reverse(ask.memory()), std::cmp::Reverse(ask.cpu()), group.first.id.clone())
+        let ask = group.first().map(|first| &first.resources);
+        let size = ask.map(|ask| (ask.memory(), ask.cpu()));
+        (std::cmp::Reverse(size), group.first().map(|first| first.id.clone()))
     });
     groups
 }
 
+fn unplaceable(left: &[&WorkloadRequest], cluster: &Cluster<'_>, verdicts: &[Verdict]) -> Unplaceable {
+    let unplaced = |workload: &&WorkloadRequest| {
+        let mut unplaced = Unplaced::new(workload.id.clone(), workload.resources.clone());
+        for (seat, verdict) in cluster.seats().iter().zip(verdicts) {
+            if let Err(reason) = verdict {
+                unplaced.count(*reason, &seat.node.id);
+            }
+        }
+        unplaced
+    };
+    Unplaceable { workloads: left.iter().map(unplaced).collect() }
+}
+
 /// Puts every workload of `request` on a node of `nodes`, or none.
 ///
-/// Pure: the same input gives the same placement. `nodes` come with what runs on each, in any order; ties go to the
-/// node that is named first.
+/// Pure: the same input gives the same placement, so asking what would be is the same call. `nodes` come with what
+/// runs on each, in any order; ties go by the seed of the request, or to the node that is named first.
 ///
 /// # Errors
-/// [`Unplaceable`] says, workload by workload, how many nodes were rejected for which reason.
+/// [`Unplaceable`] says, workload by workload, how many nodes were rejected for which reason, and the first of each.
 pub fn place(
     request: &PlacementRequest<'_>,
     nodes: &[(&Node, &NodeAllocations)],
-) -> Result<BTreeMap<WorkloadId, NodeId>, Unplaceable> {
-    let mut candidates: Vec<_> = nodes.iter().map(|(node, running)| Candidate::new(node, running)).collect();
-    candidates.sort_by(|a, b| a.node.id.cmp(&b.node.id));
-    place_on(request, &mut candidates)
-}
-
-fn place_on(
-    request: &PlacementRequest<'_>,
-    candidates: &mut [Candidate<'_>],
-) -> Result<BTreeMap<WorkloadId, NodeId>, Unplaceable> {
-    let mut placed = BTreeMap::new();
-    // Which workloads of this request went to a node, by spread key, so that replicas see each other.
-    let mut spread: BTreeMap<(&str, usize), u32> = BTreeMap::new();
-    for group in groups(request.workloads) {
-        let selector = group.first.selector.compile();
-        let key = group.first.spread_key.as_deref();
-        let mut eligible: Vec<Slot> = Vec::new();
-        let mut rejected: BTreeMap<Rejection, usize> = BTreeMap::new();
-        for (index, candidate) in candidates.iter().enumerate() {
-            let labels_differ = || !selector.matches(&candidate.node.labels);
-            match candidate.rejects(request).or_else(|| labels_differ().then_some(Rejection::Selector)) {
-                Some(reason) => *rejected.entry(reason).or_default() += 1,
-                None => {
-                    let replicas = key.map_or(0, |key| {
-                        let ours = spread.get(&(key, index)).copied().unwrap_or_default();
-                        candidate.running.replicas(request.tenant, key).saturating_add(ours)
-                    });
-                    let preference = candidate.preference(request.packing, &group.first.resources);
-                    eligible.push(Slot { index, replicas, preference });
-                }
-            }
-        }
-        for (position, workload) in group.members.iter().enumerate() {
-            let Some(slot) = best(&mut eligible) else {
-                let full = eligible.len();
-                rejected.extend((full > 0).then_some((Rejection::Full, full)));
-                return Err(unplaceable(group.members.get(position..).unwrap_or_default(), &rejected));
-            };
-            let Some(candidate) = candidates.get_mut(slot.index) else { continue };
-            candidate.free = candidate.free.saturating_sub(&workload.resources);
-            placed.insert(workload.id.clone(), candidate.node.id.clone());
-            slot.replicas += u32::from(key.is_some());
-            slot.preference = candidate.preference(request.packing, &workload.resources);
-            if let Some(key) = key {
-                *spread.entry((key, slot.index)).or_default() += 1;
-            }
-        }
-    }
-    Ok(placed)
-}
-
-/// A node that may take the workloads of a group, as far as they fit.
-struct Slot {
-    index: usize,
-    /// How many workloads of the same spread key it has.
-    replicas: u32,
-    /// The lower the better; `None` if one more does not fit. Only the node that is chosen changes.
-    preference: Option<u64>,
-}
-
-/// The node with room that has the fewest replicas, then the load that the packing prefers, then the first name.
-fn best(eligible: &mut [Slot]) -> Option<&mut Slot> {
-    let with_room = eligible.iter_mut().filter(|slot| slot.preference.is_some());
-    with_room.min_by_key(|slot| (slot.replicas, slot.preference, slot.index))
-}
-
-fn unplaceable(left: &[&WorkloadRequest], rejected: &BTreeMap<Rejection, usize>) -> Unplaceable {
-    let unplaced = |workload: &&WorkloadRequest| Unplaced {
-        workload: workload.id.clone(),
-        resources: workload.resources.clone(),
-        rejected: rejected.clone(),
-    };
-    Unplaceable { workloads: left.iter().map(unplaced).collect() }
+) -> Result<Placement, Unplaceable> {
+    Engine::default().place(request, nodes)
 }

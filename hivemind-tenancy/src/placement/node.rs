@@ -7,6 +7,8 @@ use hivemind_core::resources::Resources;
 use hivemind_core::{Collection, Error, ErrorKind, NodeId, Result, Stored, TenantRef, WorkloadId};
 use serde::{Deserialize, Serialize};
 
+use super::{AffinityTerm, Taint, TaintEffect, Toleration};
+
 /// Whether a node takes workloads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -33,6 +35,9 @@ pub struct Node {
     pub labels: Labels,
     /// Whether it takes workloads.
     pub state: NodeState,
+    /// What keeps workloads away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
 }
 
 impl Stored for Node {
@@ -42,13 +47,20 @@ impl Stored for Node {
 impl Node {
     /// A ready node.
     pub fn new(id: NodeId, capacity: Resources) -> Self {
-        Self { id, capacity, labels: Labels::new(), state: NodeState::Ready }
+        Self { id, capacity, labels: Labels::new(), state: NodeState::Ready, taints: Vec::new() }
     }
 
     /// With labels.
     #[must_use]
     pub fn with_labels(mut self, labels: Labels) -> Self {
         self.labels = labels;
+        self
+    }
+
+    /// With one more taint.
+    #[must_use]
+    pub fn with_taint(mut self, taint: Taint) -> Self {
+        self.taints.push(taint);
         self
     }
 }
@@ -62,6 +74,40 @@ pub struct PlacedWorkload {
     /// The key by which its replicas are spread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread_key: Option<String>,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// The taints it puts up with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// Which workloads must not come beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anti_affinity: Vec<AffinityTerm>,
+    /// A workload of a higher priority may take its place.
+    #[serde(default)]
+    pub priority: i32,
+    /// Which rollout it belongs to.
+    #[serde(default)]
+    pub generation: u64,
+    /// It is on its way out: it holds its room, and counts no longer where live workloads are counted.
+    #[serde(default)]
+    pub terminating: bool,
+}
+
+impl PlacedWorkload {
+    /// A workload that uses `resources`.
+    pub fn new(resources: Resources) -> Self {
+        Self {
+            resources,
+            spread_key: None,
+            labels: Labels::new(),
+            tolerations: Vec::new(),
+            anti_affinity: Vec::new(),
+            priority: 0,
+            generation: 0,
+            terminating: false,
+        }
+    }
 }
 
 /// Everything that runs on a node.
@@ -119,6 +165,19 @@ impl NodeAllocations {
         let broken = |e| Error::of(ErrorKind::Corrupt, "unplace", e);
         self.used = self.used.checked_sub(&placed.resources).map_err(broken)?;
         Ok(placed)
+    }
+
+    /// What must leave the node for its `NoExecute` taints, in the order of tenants and names.
+    pub fn evicted_by(&self, taints: &[Taint]) -> Vec<(TenantRef, WorkloadId)> {
+        let stays = |placed: &PlacedWorkload| {
+            let mut leaving = taints.iter().filter(|taint| taint.effect == TaintEffect::NoExecute);
+            leaving.all(|taint| placed.tolerations.iter().any(|one| one.tolerates(taint)))
+        };
+        let all =
+            self.workloads.iter().flat_map(|(tenant, theirs)| theirs.iter().map(move |one| (tenant, one)));
+        all.filter(|(_, (_, placed))| !stays(placed))
+            .map(|(tenant, (id, _))| (tenant.clone(), id.clone()))
+            .collect()
     }
 
     /// How many of the tenant's workloads here have this spread key.

@@ -1,0 +1,248 @@
+//! The speed of placement in a cluster of 5,000 nodes, by what workloads ask for.
+//!
+//! `cargo bench -p hivemind-tenancy --bench placement` prints criterion's figures, then a table of rates: one core, no
+//! store, each workload placed by the index and the oldest one taken away, so that 50,000 run all the time. Beside it
+//! the engine that looks at every node.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a bench measures and tells"
+)]
+#![allow(missing_docs, reason = "criterion's macros")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hint::black_box;
+use std::num::NonZeroU32;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput};
+use hivemind_core::labels::Labels;
+use hivemind_core::resources::{ByteSize, MilliCpu, Resources};
+use hivemind_core::{Generation, TenantRef};
+use hivemind_tenancy::{
+    AffinityTerm, Ask, ClusterIndex, Node, NodeAffinity, NodeAllocations, Packing, PlacementRequest, Reach,
+    Taint, TaintEffect, Tolerated, Toleration, Topology, TopologySpread, WorkloadAffinity, WorkloadRequest,
+    place,
+};
+
+const NODES: usize = 5_000;
+const RUNNING: usize = 50_000;
+
+/// The best rate of the run by name: what else the machine does only ever takes away.
+static RATES: Mutex<BTreeMap<String, f64>> = Mutex::new(BTreeMap::new());
+
+fn note(name: &str, elapsed: Duration, count: u64) {
+    let mut all = RATES.lock().unwrap();
+    let best = all.entry(name.to_owned()).or_default();
+    *best = best.max(count as f64 / elapsed.as_secs_f64());
+}
+
+fn size(cpu: u64, mib: u64) -> Resources {
+    Resources::new().with_cpu(MilliCpu::from_millis(cpu)).with_memory(ByteSize::from_mib(mib))
+}
+
+/// In ten zones; half of them with fast disks, one in five tainted; of two sizes.
+fn nodes() -> Vec<Node> {
+    let node = |n: usize| {
+        let labels = Labels::new()
+            .with("zone", &format!("z{}", n % 10))
+            .and_then(|labels| labels.with("disk", if n % 4 < 2 { "ssd" } else { "hdd" }))
+            .unwrap();
+        let capacity = if n % 3 == 0 { size(64_000, 256 << 10) } else { size(32_000, 128 << 10) };
+        let mut node = Node::new(format!("node-{n}").parse().unwrap(), capacity).with_labels(labels);
+        if n % 5 == 0 {
+            let effect = if n % 2 == 0 { TaintEffect::NoSchedule } else { TaintEffect::PreferNoSchedule };
+            node.taints.push(Taint::new("pool".parse().unwrap(), "batch".parse().unwrap(), effect));
+        }
+        node
+    };
+    (0..NODES).map(node).collect()
+}
+
+fn tenants() -> Vec<TenantRef> {
+    (0..100).map(|n| TenantRef::new(format!("t{n}").parse().unwrap(), Generation::from_u64(1))).collect()
+}
+
+fn zone() -> Topology {
+    Topology::Label("zone".parse().unwrap())
+}
+
+/// What is asked for, and by which tenants.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    packing: Packing,
+    /// Of a hundred tenants, so many have their nodes to themselves.
+    isolated: usize,
+    ask: fn(usize, WorkloadRequest) -> WorkloadRequest,
+}
+
+fn plain(_: usize, workload: WorkloadRequest) -> WorkloadRequest {
+    workload
+}
+
+fn labelled(n: usize, workload: WorkloadRequest) -> WorkloadRequest {
+    let zones = ["z0,z1,z2", "z3,z4,z5", "z6,z7", "z8,z9"][n % 4];
+    let affinity = NodeAffinity::default().require(format!("zone in ({zones}),disk=ssd").parse().unwrap());
+    let workload = workload.with_node_affinity(affinity);
+    if n.is_multiple_of(3) {
+        return workload.tolerating(Toleration::new(Tolerated::Exists("pool".parse().unwrap())));
+    }
+    workload
+}
+
+/// Services of ten: no two on a node, evenly over zones.
+fn apart(n: usize, workload: WorkloadRequest) -> WorkloadRequest {
+    let app = format!("app-{}", n / 100 % (RUNNING / 1000));
+    let mut affinity = WorkloadAffinity::default();
+    let own = || format!("app={app}").parse().unwrap();
+    affinity.anti_required.push(AffinityTerm::new(own(), Topology::Node));
+    let spread = TopologySpread::new(zone(), own()).with_max_skew(NonZeroU32::new(2).unwrap());
+    workload.with_labels(Labels::new().with("app", &app).unwrap()).with_affinity(affinity).with_spread(spread)
+}
+
+const CASES: [Case; 6] = [
+    Case { name: "resources only, spread", packing: Packing::Spread, isolated: 0, ask: plain },
+    Case { name: "resources only, bin-pack", packing: Packing::BinPack, isolated: 0, ask: plain },
+    Case { name: "tenant exclusion, spread", packing: Packing::Spread, isolated: 20, ask: plain },
+    Case { name: "tenant exclusion, bin-pack", packing: Packing::BinPack, isolated: 20, ask: plain },
+    Case { name: "node affinity + taints", packing: Packing::Spread, isolated: 0, ask: labelled },
+    Case {
+        name: "required anti-affinity + topology spread",
+        packing: Packing::Spread,
+        isolated: 0,
+        ask: apart,
+    },
+];
+
+/// A cluster at work: what comes next, and what goes.
+struct Load {
+    index: ClusterIndex,
+    tenants: Vec<TenantRef>,
+    requests: Vec<(usize, WorkloadRequest)>,
+    running: VecDeque<usize>,
+    next: usize,
+    case: Case,
+}
+
+impl Load {
+    /// Filled with 50,000 workloads.
+    fn new(case: Case) -> Self {
+        let mut index = ClusterIndex::new(case.packing, 7);
+        nodes().into_iter().for_each(|node| index.add_node(node).unwrap());
+        // Twice as many names as run, so that a name is free again when its turn comes.
+        let request = |n: usize| {
+            let resources = size(500 + 250 * (n as u64 % 7), 1024 + 512 * (n as u64 % 5));
+            (n % 100, (case.ask)(n, WorkloadRequest::new(format!("w{n}").parse().unwrap(), resources)))
+        };
+        let requests = (0..2 * RUNNING).map(request).collect();
+        let mut load = Self { index, tenants: tenants(), requests, running: VecDeque::new(), next: 0, case };
+        (0..RUNNING).for_each(|_| load.place());
+        load
+    }
+
+    fn place(&mut self) {
+        let (tenant, workload) = &self.requests[self.next];
+        let mut ask = Ask::new(&self.tenants[*tenant], workload);
+        ask.isolated = *tenant < self.case.isolated;
+        black_box(self.index.place(ask).unwrap());
+        self.running.push_back(self.next);
+        self.next = (self.next + 1) % self.requests.len();
+    }
+
+    fn step(&mut self) {
+        let oldest = self.running.pop_front().unwrap();
+        let (tenant, workload) = &self.requests[oldest];
+        self.index.unassign(&self.tenants[*tenant], &workload.id).unwrap();
+        self.place();
+    }
+}
+
+fn by_index(c: &mut Criterion) {
+    let mut group = c.benchmark_group("place one, take one away");
+    group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    group.throughput(Throughput::Elements(1));
+    for case in CASES {
+        let mut load = Load::new(case);
+        group.bench_function(case.name, |b| {
+            b.iter_custom(|iterations| {
+                let started = Instant::now();
+                (0..iterations).for_each(|_| load.step());
+                note(case.name, started.elapsed(), iterations);
+                started.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn by_looking_at_everything(c: &mut Criterion) {
+    let nodes = nodes();
+    let nothing = NodeAllocations::default();
+    let pairs: Vec<_> = nodes.iter().map(|node| (node, &nothing)).collect();
+    let tenant = tenants().remove(0);
+    let mut group = c.benchmark_group("place one, looking at every node");
+    group.sample_size(10).measurement_time(Duration::from_secs(1)).throughput(Throughput::Elements(1));
+    for case in [CASES[0], CASES[4]] {
+        let batch = [(case.ask)(1, WorkloadRequest::new("w".parse().unwrap(), size(500, 1024)))];
+        let request = PlacementRequest::new(&tenant, false, &batch);
+        group.bench_function(case.name, |b| {
+            b.iter_custom(|iterations| {
+                let started = Instant::now();
+                for _ in 0..iterations {
+                    black_box(place(&request, &pairs).unwrap());
+                }
+                note(&format!("every node: {}", case.name), started.elapsed(), iterations);
+                started.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A full cluster: 5,000 nodes with ten workloads each, of four priorities.
+fn preemption(c: &mut Criterion) {
+    let mut index = ClusterIndex::new(Packing::Spread, 7);
+    let tenants = tenants();
+    for n in 0..NODES {
+        index.add_node(Node::new(format!("node-{n}").parse().unwrap(), size(10_000, 40_960))).unwrap();
+    }
+    for n in 0..RUNNING {
+        let workload = WorkloadRequest::new(format!("w{n}").parse().unwrap(), size(1000, 4096))
+            .with_priority(i32::try_from(n % 4).unwrap());
+        index.place(Ask::new(&tenants[n % 100], &workload)).unwrap();
+    }
+    let mut group = c.benchmark_group("preempt");
+    group.sample_size(20).measurement_time(Duration::from_secs(2));
+    for (name, cores) in [("preemption, one victim", 1), ("preemption, five victims", 5)] {
+        let workload =
+            WorkloadRequest::new("vip".parse().unwrap(), size(1000 * cores, 4096 * cores)).with_priority(9);
+        group.bench_function(name, |b| {
+            b.iter_custom(|iterations| {
+                let started = Instant::now();
+                for _ in 0..iterations {
+                    let decided = index.preempt(Ask::new(&tenants[0], &workload), Reach::AllTenants, &[]);
+                    assert!(!black_box(decided.unwrap()).victims.is_empty());
+                }
+                note(name, started.elapsed(), iterations);
+                started.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    by_index(&mut criterion);
+    preemption(&mut criterion);
+    by_looking_at_everything(&mut criterion);
+    criterion.final_summary();
+    println!("\n{:<56}{:>12}{:>14}", "best of the run, 5,000 nodes, one core", "per second", "microseconds");
+    for (name, rate) in RATES.lock().unwrap().iter() {
+        println!("{name:<56}{rate:>12.0}{:>14.2}", 1e6 / rate);
+    }
+}

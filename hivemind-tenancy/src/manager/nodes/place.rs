@@ -1,0 +1,221 @@
+//! Placing workloads on nodes, and taking them away.
+
+use std::collections::BTreeMap;
+
+use hivemind_core::store::{Snapshot, Txn};
+use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, WorkloadId};
+
+use super::super::TenantManager;
+use crate::placement::{PlacementRecord, allocations, nodes, placement_key, placements};
+use crate::{
+    Ask, Cluster, Exclusion, Filter, Fit, Node, NodeAllocations, NodeLabels, Placement, PlacementRequest,
+    Ready, StaleNode, Taints, Tenant, Unplaceable, WorkloadRequest, place,
+};
+
+/// What is read of a node.
+type Seen = (Stamped<Node>, Stamped<NodeAllocations>);
+
+/// Fails if one of `workloads` is named twice, or runs somewhere already.
+fn all_new(view: &Snapshot, txn: &Txn, ctx: &TenantContext, workloads: &[WorkloadRequest]) -> Result<()> {
+    let names: std::collections::BTreeSet<_> = workloads.iter().map(|workload| &workload.id).collect();
+    if names.len() != workloads.len() {
+        return Err(Error::invalid("place", "two workloads have the same name"));
+    }
+    for id in names {
+        if let Some(found) = placements()?.get(view, txn, &placement_key(ctx.tenant(), id)?)? {
+            let message = format!("workload {id} of tenant {} runs on {}", ctx.tenant().id, found.node);
+            return Err(Error::new(ErrorKind::AlreadyExists, "place", message));
+        }
+    }
+    Ok(())
+}
+
+/// Stages that `workloads` run where `placed` says, on nodes that are still as they were `seen`.
+fn record(
+    view: &Snapshot,
+    txn: &mut Txn,
+    tenant: &Stamped<Tenant>,
+    workloads: &[WorkloadRequest],
+    placed: &Placement,
+    seen: &BTreeMap<&NodeId, &Seen>,
+) -> Result<()> {
+    let isolated = tenant.isolation_level.settings().compute_isolation;
+    let mut changed: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
+    for workload in workloads {
+        let Some((node, (_, running))) =
+            placed.get(&workload.id).and_then(|node| Some((node, seen.get(node)?)))
+        else {
+            let message = format!("{} was placed on an unknown node", workload.id);
+            return Err(Error::internal("place", message));
+        };
+        let here = changed.entry(node).or_insert_with(|| (*running.value).clone());
+        here.add(&tenant.tenant, &workload.id, workload.placed(), isolated)?;
+    }
+    for (node, new) in changed {
+        let Some((node, running)) = seen.get(node) else { continue };
+        // The node must still be as it was when this commits: ready, with these labels.
+        nodes()?.expect(txn, node)?;
+        allocations()?.update(txn, running, &new)?;
+    }
+    for (workload, node) in placed {
+        let key = placement_key(&tenant.tenant, workload)?;
+        placements()?.create(view, txn, key, &PlacementRecord { node: node.clone() })?;
+    }
+    // Whether the tenant is isolated must still be so, too.
+    crate::tenant::tenants()?.expect(txn, tenant)
+}
+
+/// Why `node` cannot take the workload of `ask`, by what is on the node itself.
+fn refusal(ask: Ask<'_>, cluster: &Cluster<'_>) -> Option<crate::Rejection> {
+    let filters: [&dyn Filter; 5] = [&Ready, &Exclusion, &NodeLabels, &Taints, &Fit];
+    let seat = cluster.seats().first()?;
+    filters.iter().find_map(|filter| filter.prepare(ask, cluster)(seat))
+}
+
+impl TenantManager {
+    /// Stages a node for each of `workloads`, all or none; returns which.
+    ///
+    /// Two requests that place the same workload at the same time meet at its record, and two that use the last room
+    /// of a node at the node's: one commits, the other gets a conflict and decides again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exhausted`] with [`Unplaceable`] as detail if one fits nowhere, [`ErrorKind::AlreadyExists`] if one
+    /// runs somewhere already, [`ErrorKind::NotFound`] if the tenant is gone. Nothing is staged then.
+    pub fn stage_place(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        workloads: &[WorkloadRequest],
+    ) -> Result<Placement> {
+        let decided = self.try_place(view, txn, ctx, workloads)?;
+        decided.map_err(|e| Error::of(ErrorKind::Exhausted, "place", e))
+    }
+
+    /// As [`stage_place`](Self::stage_place), with the reasons apart from errors.
+    pub(super) fn try_place(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        workloads: &[WorkloadRequest],
+    ) -> Result<Result<Placement, Unplaceable>> {
+        let tenant = Tenant::of(view, txn, ctx)?;
+        all_new(view, txn, ctx, workloads)?;
+        let isolated = tenant.isolation_level.settings().compute_isolation;
+        let cluster = self.nodes(view, txn)?;
+        let pairs: Vec<_> = cluster.iter().map(|(node, running)| (&*node.value, &*running.value)).collect();
+        let placed = match place(&PlacementRequest::new(ctx.tenant(), isolated, workloads), &pairs) {
+            Ok(placed) => placed,
+            Err(why) => return Ok(Err(why)),
+        };
+        let seen = cluster.iter().map(|pair| (&pair.0.id, pair)).collect();
+        record(view, txn, &tenant, workloads, &placed, &seen)?;
+        Ok(Ok(placed))
+    }
+
+    /// Where each of `batches` would go, one after the other, if it were placed now; nothing is staged.
+    ///
+    /// # Errors
+    /// As [`stage_place`](Self::stage_place), but that a batch does not fit is an answer.
+    pub fn what_if(
+        &self,
+        view: &Snapshot,
+        txn: &Txn,
+        ctx: &TenantContext,
+        batches: &[Vec<WorkloadRequest>],
+    ) -> Result<Vec<Result<Placement, Unplaceable>>> {
+        // A batch that does not fit stages nothing, so the next one finds the state before it.
+        let mut scratch = txn.clone();
+        batches.iter().map(|batch| self.try_place(view, &mut scratch, ctx, batch)).collect()
+    }
+
+    /// Stages what was decided elsewhere, such as by a [`ClusterIndex`](crate::ClusterIndex): each workload on the node
+    /// named beside it, if it still fits there. Any number of schedulers may decide at once; only nodes that are used
+    /// are read.
+    ///
+    /// What is checked is the node itself: ready, labels, taints, exclusion, room. Rules about other nodes, such as
+    /// spread, hold by the state that the scheduler knew.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] with [`StaleNode`] as detail if a node is no longer possible: decide again. Otherwise as
+    /// [`stage_place`](Self::stage_place); nothing is staged then.
+    pub fn stage_assign(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        decided: &[(WorkloadRequest, NodeId)],
+    ) -> Result<Placement> {
+        let tenant = Tenant::of(view, txn, ctx)?;
+        let workloads: Vec<_> = decided.iter().map(|(workload, _)| workload.clone()).collect();
+        all_new(view, txn, ctx, &workloads)?;
+        let isolated = tenant.isolation_level.settings().compute_isolation;
+        let mut seen: BTreeMap<&NodeId, Seen> = BTreeMap::new();
+        let mut filled: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
+        for (workload, id) in decided {
+            if !seen.contains_key(id) {
+                let node = nodes()?.require(view, txn, &nodes()?.key([id.as_str()])?)?;
+                let running = allocations()?.require(view, txn, &allocations()?.key([id.as_str()])?)?;
+                filled.insert(id, (*running.value).clone());
+                seen.insert(id, (node, running));
+            }
+            let (Some((node, _)), Some(here)) = (seen.get(id), filled.get_mut(id)) else { continue };
+            let mut ask = Ask::new(ctx.tenant(), workload);
+            ask.isolated = isolated;
+            if let Some(reason) = refusal(ask, &Cluster::new(&[(&*node.value, &*here)])) {
+                let stale = StaleNode { workload: workload.id.clone(), node: id.clone(), reason };
+                return Err(Error::of(ErrorKind::Conflict, "assign", stale));
+            }
+            here.add(ctx.tenant(), &workload.id, workload.placed(), isolated)?;
+        }
+        let placed = decided.iter().map(|(workload, node)| (workload.id.clone(), node.clone())).collect();
+        let seen = seen.iter().map(|(id, pair)| (*id, pair)).collect();
+        record(view, txn, &tenant, &workloads, &placed, &seen)?;
+        Ok(placed)
+    }
+
+    /// Stages that workloads of the tenant no longer run where they did; each exactly once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if one does not run there.
+    pub fn stage_unplace<'a>(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        workloads: impl IntoIterator<Item = (&'a WorkloadId, &'a NodeId)>,
+    ) -> Result<()> {
+        for (workload, node) in workloads {
+            let old = allocations()?.require(view, txn, &allocations()?.key([node.as_str()])?)?;
+            let mut new = (*old.value).clone();
+            new.remove(ctx.tenant(), workload)?;
+            allocations()?.update(txn, &old, &new)?;
+            if let Some(record) = placements()?.get(view, txn, &placement_key(ctx.tenant(), workload)?)? {
+                placements()?.delete(txn, &record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stages that a workload is on its way out: it keeps its room until [`stage_unplace`](Self::stage_unplace), and no
+    /// longer counts where live workloads are counted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it does not run there.
+    pub fn stage_terminate(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        workload: &WorkloadId,
+        node: &NodeId,
+    ) -> Result<()> {
+        let old = allocations()?.require(view, txn, &allocations()?.key([node.as_str()])?)?;
+        let mut new = (*old.value).clone();
+        let found = new.workloads.get_mut(ctx.tenant()).and_then(|theirs| theirs.get_mut(workload));
+        let missing = || format!("tenant {} runs no {workload} on {node}", ctx.tenant().id);
+        found.ok_or_else(|| Error::not_found("terminate", missing()))?.terminating = true;
+        allocations()?.update(txn, &old, &new)
+    }
+}

@@ -1,0 +1,422 @@
+//! The same decisions as [`place`](super::place), at a cost that grows with what changes. No I/O, no clock, no async.
+
+mod counters;
+mod find;
+mod intern;
+mod preempt;
+mod query;
+mod shapes;
+mod slot;
+mod tree;
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+
+use hivemind_core::resources::Resources;
+use hivemind_core::{Error, ErrorKind, NodeId, Result, TenantRef, WorkloadId};
+
+use self::counters::{Counters, Kind};
+use self::preempt::Bands;
+use self::query::Query;
+use self::shapes::Shapes;
+use self::slot::{Equals, Running, Slot, class_of};
+use super::cluster::{Ask, tie};
+use super::{
+    Node, NodeAllocations, Packing, PlacedWorkload, Placement, PlacementRequest, Unplaceable, Unplaced,
+};
+
+/// A cluster, kept ready for placing workloads.
+///
+/// It gives the answers of [`place`](super::place) with the same seed, but keeps nodes in the order of preference, what
+/// each selector and set of tolerations allows, and how many workloads of which kind are in each place. So a
+/// decision looks at few nodes, and a change renews what it touches. A host feeds it from a mirror of its store, and
+/// commits what it decides by [`stage_assign`](crate::TenantManager::stage_assign).
+///
+/// ```
+/// use hivemind_core::{Generation, TenantRef};
+/// use hivemind_core::resources::{MilliCpu, Resources};
+/// use hivemind_tenancy::{Ask, ClusterIndex, Node, Packing, WorkloadRequest};
+///
+/// let mut index = ClusterIndex::new(Packing::Spread, 7);
+/// let cores = |n| Resources::new().with_cpu(MilliCpu::from_cores(n));
+/// index.add_node(Node::new("n1".parse()?, cores(2)))?;
+/// let acme = TenantRef::new("acme".parse()?, Generation::from_u64(1));
+/// let workload = |name: &str| Ok::<_, hivemind_core::InvalidName>(WorkloadRequest::new(name.parse()?, cores(2)));
+/// let (first, second) = (workload("a")?, workload("b")?);
+/// assert_eq!(index.place(Ask::new(&acme, &first))?.as_str(), "n1");
+/// let error = index.place(Ask::new(&acme, &second)).unwrap_err();
+/// assert_eq!(error.message(), "no node for b (cpu=2): 1 nodes too little free");
+/// index.unassign(&acme, &first.id)?;
+/// assert!(index.place(Ask::new(&acme, &second)).is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ClusterIndex {
+    packing: Packing,
+    seed: u64,
+    /// With so few possible nodes, looking at each is quicker than walking through all in the order of preference.
+    few: usize,
+    slots: Vec<Option<Slot>>,
+    spare: Vec<usize>,
+    by_node: BTreeMap<NodeId, usize>,
+    tenants: Vec<TenantRef>,
+    /// Never iterated.
+    tenant_index: HashMap<TenantRef, usize>,
+    classes: Vec<Equals>,
+    class_index: BTreeMap<(u64, u64), usize>,
+    shapes: Shapes,
+    counters: Counters,
+    /// Where each workload runs. Never iterated.
+    placed: HashMap<(usize, WorkloadId), usize>,
+}
+
+fn exhausted(unplaced: Unplaced) -> Error {
+    Error::of(ErrorKind::Exhausted, "place", Unplaceable { workloads: vec![unplaced] })
+}
+
+impl ClusterIndex {
+    /// No nodes yet; they will be filled so, with ties decided by `seed`.
+    pub fn new(packing: Packing, seed: u64) -> Self {
+        Self {
+            packing,
+            seed,
+            few: 128,
+            slots: Vec::new(),
+            spare: Vec::new(),
+            by_node: BTreeMap::new(),
+            tenants: Vec::new(),
+            tenant_index: HashMap::new(),
+            classes: Vec::new(),
+            class_index: BTreeMap::new(),
+            shapes: Shapes::default(),
+            counters: Counters::default(),
+            placed: HashMap::new(),
+        }
+    }
+
+    /// These nodes with what runs on them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] if a node or a workload is there twice.
+    pub fn of(packing: Packing, seed: u64, nodes: &[(&Node, &NodeAllocations)]) -> Result<Self> {
+        let mut index = Self::new(packing, seed);
+        for (node, running) in nodes {
+            index.add_node((*node).clone())?;
+            for (tenant, theirs) in &running.workloads {
+                let isolated = running.dedicated_to.as_ref() == Some(tenant);
+                for (id, placed) in theirs {
+                    index.assign(tenant, id, placed, isolated, &node.id)?;
+                }
+            }
+        }
+        Ok(index)
+    }
+
+    fn tenant(&mut self, tenant: &TenantRef) -> usize {
+        if let Some(at) = self.tenant_index.get(tenant) {
+            return *at;
+        }
+        self.tenants.push(tenant.clone());
+        self.tenant_index.insert(tenant.clone(), self.tenants.len() - 1);
+        self.tenants.len() - 1
+    }
+
+    fn class(&mut self, capacity: &Resources) -> usize {
+        let (classes, key) = (&mut self.classes, class_of(capacity));
+        *self.class_index.entry(key).or_insert_with(|| {
+            let capacity = Resources::new().with_cpu(capacity.cpu()).with_memory(capacity.memory());
+            classes.push(Equals { capacity, ..Equals::default() });
+            classes.len() - 1
+        })
+    }
+
+    /// Changes a node, and moves it to where it then belongs.
+    fn change<T>(&mut self, at: usize, change: impl FnOnce(&mut Slot) -> T) -> Option<T> {
+        let slot = self.slots.get_mut(at)?.as_mut()?;
+        if let Some(equals) = self.classes.get_mut(slot.capacity) {
+            equals.change(at, slot, false);
+        }
+        let done = change(slot);
+        slot.renew(self.packing);
+        if let Some(equals) = self.classes.get_mut(slot.capacity) {
+            equals.change(at, slot, true);
+        }
+        Some(done)
+    }
+
+    fn at(&self, node: &NodeId) -> Result<usize> {
+        let missing = || Error::not_found("node", format!("there is no node {node}"));
+        self.by_node.get(node).copied().ok_or_else(missing)
+    }
+
+    /// A node comes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] if it is there.
+    pub fn add_node(&mut self, node: Node) -> Result<()> {
+        if self.by_node.contains_key(&node.id) {
+            let message = format!("node {} is there already: update it", node.id);
+            return Err(Error::new(ErrorKind::AlreadyExists, "node", message));
+        }
+        let at = self.spare.pop().unwrap_or(self.slots.len());
+        let slot = Slot {
+            tie: tie(Some(self.seed), &node.id),
+            capacity: self.class(&node.capacity),
+            used: Resources::new(),
+            free: Resources::new(),
+            rank: 0,
+            tenants: BTreeMap::new(),
+            dedicated: None,
+            running: Vec::new(),
+            amounts: [0; 4],
+            bands: Bands::default(),
+            node,
+        };
+        self.by_node.insert(slot.node.id.clone(), at);
+        self.shapes.renew(at, Some(&slot.node));
+        self.counters.renew(at, Some(&slot.node));
+        self.put(at, slot);
+        Ok(())
+    }
+
+    fn put(&mut self, at: usize, mut slot: Slot) {
+        slot.renew(self.packing);
+        if let Some(equals) = self.classes.get_mut(slot.capacity) {
+            equals.change(at, &slot, true);
+        }
+        if at >= self.slots.len() {
+            self.slots.resize_with(at + 1, || None);
+        }
+        if let Some(place) = self.slots.get_mut(at) {
+            *place = Some(slot);
+        }
+    }
+
+    fn take(&mut self, at: usize) -> Option<Slot> {
+        let slot = self.slots.get_mut(at)?.take()?;
+        if let Some(equals) = self.classes.get_mut(slot.capacity) {
+            equals.change(at, &slot, false);
+        }
+        Some(slot)
+    }
+
+    /// A node has other labels, taints, capacity or another state than before. What runs there stays.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it is not there.
+    pub fn update_node(&mut self, node: Node) -> Result<()> {
+        let at = self.at(&node.id)?;
+        let Some(mut slot) = self.take(at) else { return Ok(()) };
+        if !slot.is_lost() {
+            slot.running.iter().for_each(|one| self.counters.count(at, one.group, &one.apart, false));
+        }
+        slot.capacity = self.class(&node.capacity);
+        slot.node = node;
+        self.shapes.renew(at, Some(&slot.node));
+        self.counters.renew(at, Some(&slot.node));
+        if !slot.is_lost() {
+            slot.running.iter().for_each(|one| self.counters.count(at, one.group, &one.apart, true));
+        }
+        self.put(at, slot);
+        Ok(())
+    }
+
+    /// A node goes, with what runs on it; returns that.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it is not there.
+    pub fn remove_node(&mut self, node: &NodeId) -> Result<Vec<(TenantRef, WorkloadId)>> {
+        let at = self.at(node)?;
+        let running = self.running(node)?;
+        for (tenant, id) in &running {
+            self.unassign(tenant, id)?;
+        }
+        self.take(at);
+        self.by_node.remove(node);
+        self.shapes.renew(at, None);
+        self.counters.renew(at, None);
+        self.spare.push(at);
+        Ok(running)
+    }
+
+    /// What runs on a node, in the order of tenants and names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it is not there.
+    pub fn running(&self, node: &NodeId) -> Result<Vec<(TenantRef, WorkloadId)>> {
+        let slot = self.slots.get(self.at(node)?).and_then(Option::as_ref);
+        let named = |one: &Running| Some((self.tenants.get(one.tenant)?.clone(), one.id.clone()));
+        let mut running: Vec<_> = slot.into_iter().flat_map(|slot| &slot.running).filter_map(named).collect();
+        running.sort();
+        Ok(running)
+    }
+
+    /// A workload runs on a node now, whoever decided that; `isolated` tells whether its tenant has nodes to itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] if it runs somewhere, [`ErrorKind::NotFound`] if the node is not there.
+    pub fn assign(
+        &mut self,
+        tenant: &TenantRef,
+        id: &WorkloadId,
+        placed: &PlacedWorkload,
+        isolated: bool,
+        node: &NodeId,
+    ) -> Result<()> {
+        let (at, tenant) = (self.at(node)?, self.tenant(tenant));
+        let (group, apart) = self.counted(tenant, placed);
+        let (resources, priority) = (placed.resources.clone(), placed.priority);
+        self.put_on(at, Running { tenant, id: id.clone(), resources, priority, group, apart }, isolated)
+    }
+
+    /// The group and the rules of a workload.
+    fn counted(&mut self, tenant: usize, placed: &PlacedWorkload) -> (usize, Vec<usize>) {
+        let group = self.counters.group(Kind {
+            tenant,
+            labels: &placed.labels,
+            generation: placed.generation,
+            terminating: placed.terminating,
+            spread_key: placed.spread_key.as_deref(),
+        });
+        (group, self.apart(tenant, &placed.anti_affinity))
+    }
+
+    fn put_on(&mut self, at: usize, running: Running, isolated: bool) -> Result<()> {
+        let Some(slot) = self.slots.get(at).and_then(Option::as_ref) else {
+            return Err(Error::internal("assign", "a node without a slot"));
+        };
+        let used = slot
+            .used
+            .checked_add(&running.resources)
+            .map_err(|e| Error::of(ErrorKind::Invalid, "assign", e))?;
+        let lost = slot.is_lost();
+        match self.placed.entry((running.tenant, running.id.clone())) {
+            Entry::Occupied(_) => {
+                let message = format!("workload {} runs already: take it away first", running.id);
+                return Err(Error::new(ErrorKind::AlreadyExists, "assign", message));
+            }
+            Entry::Vacant(entry) => entry.insert(at),
+        };
+        self.counters.change(at, running.group, &running.apart, true, lost);
+        self.change(at, |slot| {
+            slot.used = used;
+            *slot.tenants.entry(running.tenant).or_default() += 1;
+            if isolated {
+                slot.dedicated = Some(running.tenant);
+            }
+            slot.bands.change(&running, true);
+            let position = slot.running.partition_point(|one| one.order() < running.order());
+            slot.running.insert(position, running);
+        });
+        Ok(())
+    }
+
+    /// The workload that asks runs here.
+    fn put_query(&mut self, at: usize, query: &Query<'_>) -> Result<()> {
+        let workload = query.ask.workload;
+        let running = Running {
+            tenant: query.tenant,
+            id: workload.id.clone(),
+            resources: workload.resources.clone(),
+            priority: workload.priority,
+            group: query.group,
+            apart: query.apart.clone(),
+        };
+        self.put_on(at, running, query.ask.isolated)
+    }
+
+    /// A workload no longer runs; returns where it did.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it runs nowhere.
+    pub fn unassign(&mut self, tenant: &TenantRef, id: &WorkloadId) -> Result<NodeId> {
+        let missing = || Error::not_found("unassign", format!("tenant {} runs no {id}", tenant.id));
+        let known = *self.tenant_index.get(tenant).ok_or_else(missing)?;
+        let at = self.placed.remove(&(known, id.clone())).ok_or_else(missing)?;
+        let gone = self.change(at, |slot| {
+            let position = slot.running.iter().position(|one| one.tenant == known && one.id == *id)?;
+            let running = slot.running.remove(position);
+            slot.bands.change(&running, false);
+            slot.used = slot.used.saturating_sub(&running.resources);
+            let left = slot.tenants.get_mut(&known)?;
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                slot.tenants.remove(&known);
+                slot.dedicated = slot.dedicated.filter(|owner| *owner != known);
+            }
+            Some((running, slot.is_lost(), slot.node.id.clone()))
+        });
+        let (running, lost, node) = gone.flatten().ok_or_else(missing)?;
+        self.counters.change(at, running.group, &running.apart, false, lost);
+        Ok(node)
+    }
+
+    /// A workload is on its way out: it keeps its room, and no longer counts where live ones are counted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it runs nowhere.
+    pub fn terminate(&mut self, tenant: &TenantRef, id: &WorkloadId) -> Result<()> {
+        let missing = || Error::not_found("terminate", format!("tenant {} runs no {id}", tenant.id));
+        let known = *self.tenant_index.get(tenant).ok_or_else(missing)?;
+        let at = *self.placed.get(&(known, id.clone())).ok_or_else(missing)?;
+        let slot = self.slots.get_mut(at).and_then(Option::as_mut).ok_or_else(missing)?;
+        let lost = slot.is_lost();
+        let found = slot.running.iter_mut().find(|one| one.tenant == known && one.id == *id);
+        let running = found.ok_or_else(missing)?;
+        let leaving = self.counters.leaving(running.group);
+        self.counters.change(at, running.group, &running.apart, false, lost);
+        self.counters.change(at, leaving, &running.apart, true, lost);
+        running.group = leaving;
+        Ok(())
+    }
+
+    /// The best node for a workload now; nothing is assigned.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exhausted`] with [`Unplaceable`] as detail if there is none.
+    pub fn find(&mut self, ask: Ask<'_>) -> Result<NodeId> {
+        let query = self.query(ask);
+        let slot = self.best(&query).and_then(|at| self.slots.get(at)?.as_ref());
+        slot.map(|slot| slot.node.id.clone()).ok_or_else(|| exhausted(self.why_not(&query)))
+    }
+
+    /// Assigns a workload to the best node, and returns which.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find); [`ErrorKind::AlreadyExists`] if it runs somewhere.
+    pub fn place(&mut self, ask: Ask<'_>) -> Result<NodeId> {
+        let query = self.query(ask);
+        let at = self.best(&query).ok_or_else(|| exhausted(self.why_not(&query)))?;
+        self.put_query(at, &query)?;
+        let slot = self.slots.get(at).and_then(Option::as_ref);
+        slot.map(|slot| slot.node.id.clone()).ok_or_else(|| Error::internal("place", "a node without a slot"))
+    }
+
+    /// Assigns every workload of `request`, in the order given, or none. The packing and the seed are those of the
+    /// index. To ask what would be, take away again what was placed, or ask a clone.
+    ///
+    /// # Errors
+    /// As [`place`](Self::place); then nothing is assigned.
+    pub fn place_all(&mut self, request: &PlacementRequest<'_>) -> Result<Placement> {
+        let mut placed = Placement::new();
+        for workload in request.workloads {
+            let (tenant, isolated) = (request.tenant, request.isolated);
+            let blast_radius = request.blast_radius.as_ref();
+            match self.place(Ask { tenant, isolated, packing: self.packing, blast_radius, workload }) {
+                Ok(node) => {
+                    placed.insert(workload.id.clone(), node);
+                }
+                Err(refused) => {
+                    for id in placed.keys() {
+                        self.unassign(tenant, id)?;
+                    }
+                    return Err(refused);
+                }
+            }
+        }
+        Ok(placed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! The best node for a workload, without a look at every node. No I/O, no clock, no async.
+
+use std::ops::ControlFlow;
+
+use super::ClusterIndex;
+use super::query::Query;
+use super::slot::{Equals, Slot};
+use super::tree::{Key, Tree};
+use crate::placement::scores::rank;
+use crate::placement::{Rejection, Unplaced};
+
+/// The best node so far: what speaks against it, the tie, and the node.
+type Best = Option<(u64, u64, usize)>;
+
+impl ClusterIndex {
+    fn slot(&self, at: usize) -> Option<&Slot> {
+        self.slots.get(at)?.as_ref()
+    }
+
+    /// The best node for a workload.
+    pub(super) fn best(&self, query: &Query<'_>) -> Option<usize> {
+        let mut best = None;
+        let shape = self.shapes.get(query.shape)?;
+        if shape.count() < self.few {
+            shape.possible().for_each(|at| self.consider(query, at, &mut best));
+        } else {
+            for equals in self.classes.iter().filter(|equals| equals.could_take(&query.need)) {
+                self.best_of(query, equals, &mut best);
+            }
+        }
+        best.map(|(_, _, at)| at)
+    }
+
+    /// Takes the node for the best if it is possible and better.
+    fn consider(&self, query: &Query<'_>, at: usize, best: &mut Best) {
+        let Some(slot) = self.slot(at) else { return };
+        let Some(equals) = self.classes.get(slot.capacity) else { return };
+        if !query.ask.workload.resources.fits_in(&slot.free) || self.refuses(query, at, slot).is_some() {
+            return;
+        }
+        let load = slot.rank.saturating_add(rank(self.packing, equals.adds(&query.ask.workload.resources)));
+        let found = (load.saturating_add(self.cost(query, at)), slot.tie, at);
+        if best.is_none_or(|best| found < best) {
+            *best = Some(found);
+        }
+    }
+
+    fn best_of(&self, query: &Query<'_>, equals: &Equals, best: &mut Best) {
+        let Some(shape) = self.shapes.get(query.shape) else { return };
+        let added =
+            rank(self.packing, equals.adds(&query.ask.workload.resources)).saturating_add(shape.floor());
+        // Nothing but the load and the tie tells nodes apart: the first possible one is the best of its tree.
+        let plain = shape.is_free() && query.is_plain();
+        let mut walk = |tree: &Tree| {
+            tree.walk(&query.need, &mut |key: &Key| {
+                if best.is_some_and(|(cost, _, _)| key.rank.saturating_add(added) > cost) {
+                    return ControlFlow::Break(());
+                }
+                let before = *best;
+                self.consider(query, key.slot, best);
+                if plain && *best != before { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+        };
+        walk(if query.ask.isolated { &equals.empty } else { &equals.open });
+        // Its own nodes: dedicated to it, or without others by chance.
+        if let Some(own) = equals.sole.get(&query.tenant) {
+            walk(own);
+        }
+    }
+
+    /// Why no node can take the workload: a look at every node.
+    pub(super) fn why_not(&self, query: &Query<'_>) -> Unplaced {
+        let workload = query.ask.workload;
+        let mut unplaced = Unplaced::new(workload.id.clone(), workload.resources.clone());
+        for (at, slot) in self.slots.iter().enumerate() {
+            let Some(slot) = slot else { continue };
+            let room = || (!workload.resources.fits_in(&slot.free)).then_some(Rejection::Full);
+            if let Some(reason) = self.refuses(query, at, slot).or_else(room) {
+                unplaced.count(reason, &slot.node.id);
+            }
+        }
+        unplaced
+    }
+}

@@ -1,0 +1,217 @@
+//! What workloads ask of nodes alone, once for all workloads that ask the same. No I/O, no clock, no async.
+
+use std::collections::BTreeMap;
+
+use hivemind_core::labels::{CompiledSelector, Selector};
+
+use super::intern::{Interner, hash};
+use crate::placement::filters::compile_terms;
+use crate::placement::rules::{NodeAffinity, Topology};
+use crate::placement::scores::{STEP, WISH};
+use crate::placement::taint::discouraging;
+use crate::placement::{Node, Rejection, Toleration, WorkloadRequest, repelled_by};
+
+/// Selector, affinity to nodes and tolerations, compiled, with what every node is for them. It changes with nodes, not
+/// with workloads.
+#[derive(Debug, Clone)]
+pub(super) struct Shape {
+    selector: Selector,
+    affinity: NodeAffinity,
+    tolerations: Vec<Toleration>,
+    compiled: CompiledSelector,
+    terms: Option<Vec<CompiledSelector>>,
+    wishes: Vec<(u64, CompiledSelector)>,
+    /// By slot.
+    found: Vec<Found>,
+    /// The slots that are possible.
+    possible: Bits,
+    /// No possible node costs less.
+    floor: u64,
+    /// Whether all possible nodes cost the same: nothing.
+    free: bool,
+    /// The places with a node whose labels are right, by topology; forgotten when a node changes.
+    places: BTreeMap<Topology, Vec<usize>>,
+}
+
+/// What one node is for a shape.
+#[derive(Debug, Clone, Copy, Default)]
+struct Found {
+    why_not: Option<Rejection>,
+    cost: u64,
+}
+
+/// A set of slots.
+#[derive(Debug, Clone, Default)]
+struct Bits {
+    words: Vec<u64>,
+    count: usize,
+}
+
+impl Bits {
+    fn set(&mut self, slot: usize, value: bool) {
+        let (word, bit) = (slot / 64, 1u64 << (slot % 64));
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        let Some(word) = self.words.get_mut(word) else { return };
+        let had = *word & bit != 0;
+        match (had, value) {
+            (false, true) => {
+                *word |= bit;
+                self.count += 1;
+            }
+            (true, false) => {
+                *word &= !bit;
+                self.count -= 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.words.iter().enumerate().flat_map(|(index, word)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let bit = usize::try_from(left.trailing_zeros()).ok().filter(|bit| *bit < 64)?;
+                left &= left - 1;
+                Some(index * 64 + bit)
+            })
+        })
+    }
+}
+
+impl Shape {
+    fn new(workload: &WorkloadRequest) -> Self {
+        let affinity = &workload.node_affinity;
+        let wishes = affinity.preferred.iter().filter(|wish| !wish.term.is_everything());
+        Self {
+            selector: workload.selector.clone(),
+            affinity: affinity.clone(),
+            tolerations: workload.tolerations.clone(),
+            compiled: workload.selector.compile(),
+            terms: affinity.required.as_deref().map(compile_terms),
+            wishes: wishes.map(|wish| (wish.weight(), wish.term.compile())).collect(),
+            found: Vec::new(),
+            possible: Bits::default(),
+            floor: u64::MAX,
+            free: true,
+            places: BTreeMap::new(),
+        }
+    }
+
+    fn look_at(&self, node: &Node) -> Found {
+        let labels = &node.labels;
+        let why_not = if !self.compiled.matches(labels) {
+            Some(Rejection::Selector)
+        } else if self.terms.as_ref().is_some_and(|terms| !terms.iter().any(|term| term.matches(labels))) {
+            Some(Rejection::NodeAffinity)
+        } else {
+            repelled_by(&node.taints, &self.tolerations).map(|_| Rejection::Taint)
+        };
+        let unmet =
+            self.wishes.iter().filter(|(_, term)| !term.matches(labels)).map(|(weight, _)| weight * WISH);
+        let against = u64::try_from(discouraging(&node.taints, &self.tolerations)).unwrap_or(u64::MAX);
+        Found { why_not, cost: against.saturating_mul(STEP).saturating_add(unmet.sum()) }
+    }
+
+    /// `node` is at `slot` now, or nothing is.
+    pub(super) fn renew(&mut self, slot: usize, node: Option<&Node>) {
+        let found = node.map(|node| self.look_at(node));
+        if slot >= self.found.len() {
+            self.found.resize(slot + 1, Found::default());
+        }
+        if let Some(place) = self.found.get_mut(slot) {
+            *place = found.unwrap_or_default();
+        }
+        let possible = found.filter(|found| found.why_not.is_none());
+        self.possible.set(slot, possible.is_some());
+        if let Some(found) = possible {
+            // Both only ever become more careful: a bound that is too low costs time, never the best node.
+            self.floor = self.floor.min(found.cost);
+            self.free &= found.cost == 0;
+        }
+        self.places.clear();
+    }
+
+    pub(super) fn why_not(&self, slot: usize) -> Option<Rejection> {
+        self.found.get(slot).and_then(|found| found.why_not)
+    }
+
+    /// Whether the labels are right, whatever the taints.
+    pub(super) fn labels_match(&self, slot: usize) -> bool {
+        self.found.get(slot).is_some_and(|found| {
+            !matches!(found.why_not, Some(Rejection::Selector | Rejection::NodeAffinity))
+        })
+    }
+
+    pub(super) fn cost(&self, slot: usize) -> u64 {
+        self.found.get(slot).map_or(0, |found| found.cost)
+    }
+
+    pub(super) fn floor(&self) -> u64 {
+        if self.possible.count == 0 { 0 } else { self.floor }
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.free
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.possible.count
+    }
+
+    /// The slots that are possible by labels and taints.
+    pub(super) fn possible(&self) -> impl Iterator<Item = usize> {
+        self.possible.iter()
+    }
+
+    /// The places that `compute` found last, since nodes changed.
+    pub(super) fn places(&mut self, topology: &Topology, compute: impl FnOnce(&Self) -> Vec<usize>) {
+        if !self.places.contains_key(topology) {
+            let places = compute(self);
+            self.places.insert(topology.clone(), places);
+        }
+    }
+
+    pub(super) fn known_places(&self, topology: &Topology) -> &[usize] {
+        self.places.get(topology).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// All shapes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shapes {
+    all: Vec<Shape>,
+    index: Interner,
+}
+
+impl Shapes {
+    /// The shape of `workload`, and whether it is new and knows no node yet.
+    pub(super) fn of(&mut self, workload: &WorkloadRequest) -> (usize, bool) {
+        let hash = hash(&(&workload.selector, &workload.node_affinity, &workload.tolerations));
+        let same = |at: usize| {
+            self.all.get(at).is_some_and(|shape| {
+                shape.selector == workload.selector
+                    && shape.affinity == workload.node_affinity
+                    && shape.tolerations == workload.tolerations
+            })
+        };
+        if let Some(at) = self.index.find(hash, same) {
+            return (at, false);
+        }
+        self.all.push(Shape::new(workload));
+        (self.index.add(hash, self.all.len() - 1), true)
+    }
+
+    pub(super) fn get(&self, at: usize) -> Option<&Shape> {
+        self.all.get(at)
+    }
+
+    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut Shape> {
+        self.all.get_mut(at)
+    }
+
+    pub(super) fn renew(&mut self, slot: usize, node: Option<&Node>) {
+        self.all.iter_mut().for_each(|shape| shape.renew(slot, node));
+    }
+}

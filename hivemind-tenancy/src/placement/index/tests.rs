@@ -1,0 +1,288 @@
+//! The index against the engine that looks at everything.
+
+use std::num::NonZeroU32;
+
+use hivemind_core::Generation;
+use hivemind_core::labels::Labels;
+use hivemind_core::resources::{ByteSize, MilliCpu};
+use proptest::prelude::*;
+
+use super::*;
+use crate::placement::{
+    AffinityTerm, BlastRadius, NodeState, Taint, TaintEffect, Tolerated, Toleration, Topology,
+    TopologySpread, WorkloadAffinity, WorkloadRequest, place,
+};
+
+fn tenant(number: usize) -> TenantRef {
+    TenantRef::new(format!("t{number}").parse().unwrap(), Generation::from_u64(1))
+}
+
+fn labels(app: u8, more: u8) -> Labels {
+    let labels = Labels::new().with("app", &format!("a{}", app % 3)).unwrap();
+    if more % 2 == 0 { labels.with("tier", "web").unwrap() } else { labels }
+}
+
+fn zone() -> Topology {
+    Topology::Label("zone".parse().unwrap())
+}
+
+fn size(cpu: u64, mib: u64) -> Resources {
+    Resources::new().with_cpu(MilliCpu::from_millis(cpu)).with_memory(ByteSize::from_mib(mib))
+}
+
+/// A node: of two capacities, in one of three zones or none, with a GPU or none, tainted or not.
+fn node() -> impl Strategy<Value = Node> {
+    (0usize..8, any::<bool>(), 0u8..4, 0u8..3, 0u8..6, 0u8..6).prop_map(
+        |(id, large, zone, gpus, taint, state)| {
+            let capacity = if large { size(4000, 4096) } else { size(2000, 4096) };
+            let capacity = capacity.with("gpu".parse().unwrap(), u64::from(gpus));
+            let mut labels = Labels::new().with("size", if large { "8" } else { "4" }).unwrap();
+            if zone < 3 {
+                labels = labels.with("zone", &format!("z{zone}")).unwrap();
+            }
+            let mut node = Node::new(format!("n{id}").parse().unwrap(), capacity).with_labels(labels);
+            let effects = [TaintEffect::NoSchedule, TaintEffect::PreferNoSchedule, TaintEffect::NoExecute];
+            if let Some(effect) = effects.get(usize::from(taint)) {
+                node.taints.push(Taint::new("t".parse().unwrap(), "".parse().unwrap(), *effect));
+            }
+            node.state = match state {
+                0 => NodeState::Failed,
+                1 => NodeState::Cordoned,
+                _ => NodeState::Ready,
+            };
+            node
+        },
+    )
+}
+
+fn affinity(kind: u8, app: u8, node: bool) -> WorkloadAffinity {
+    let topology = if node { Topology::Node } else { zone() };
+    let term = || AffinityTerm::new(format!("app=a{}", app % 3).parse().unwrap(), topology.clone());
+    let wish = || vec![crate::Weighted::new(30, term())];
+    let mut affinity = WorkloadAffinity::default();
+    match kind {
+        0 => affinity.required.push(term()),
+        1 | 2 => affinity.anti_required.push(term()),
+        3 => affinity.preferred = wish(),
+        4 => affinity.anti_preferred = wish(),
+        5 => affinity.required = vec![term(), AffinityTerm::new("tier".parse().unwrap(), zone())],
+        _ => {}
+    }
+    affinity
+}
+
+fn workload() -> impl Strategy<Value = WorkloadRequest> {
+    let rules = (0u8..12, 0u8..3, any::<bool>(), 0u8..8, 1u32..3, 0u8..8);
+    let shape = (0u8..10, any::<bool>(), 0u8..4);
+    ((1u64..16, 1u64..16, 0u8..6), (0u8..3, 0u8..2, 0u64..2), rules, shape).prop_map(
+        |(size_of, kind, rules, shape)| {
+            let (cpu, memory, gpu) = size_of;
+            let mut resources = size(cpu * 100, memory * 128);
+            if gpu == 0 {
+                resources = resources.with("gpu".parse().unwrap(), 1);
+            }
+            let mut asks = WorkloadRequest::new("w".parse().unwrap(), resources)
+                .with_labels(labels(kind.0, kind.1))
+                .with_generation(kind.2);
+            asks.affinity = affinity(rules.0, rules.1, rules.2);
+            let spread =
+                TopologySpread::new(if rules.2 { zone() } else { Topology::Node }, "tier".parse().unwrap())
+                    .with_max_skew(NonZeroU32::new(rules.4).unwrap());
+            match rules.3 {
+                0 => asks.spread.push(spread),
+                1 => asks.spread.push(spread.schedule_anyway()),
+                2 => asks.spread.push(spread.with_min_domains(NonZeroU32::new(3).unwrap())),
+                _ => {}
+            }
+            if rules.5 < 2 {
+                asks.spread_key = Some(format!("k{}", rules.5));
+            }
+            asks.selector = ["size=8", "zone in (z0,z1)", "size>4,zone"]
+                .get(usize::from(shape.0))
+                .map_or_else(Default::default, |text| text.parse().unwrap());
+            if shape.1 {
+                asks.tolerations.push(Toleration::new(Tolerated::Exists("t".parse().unwrap())));
+            }
+            match shape.2 {
+                0 => asks.node_affinity = asks.node_affinity.prefer(70, "zone=z0".parse().unwrap()),
+                1 => {
+                    asks.node_affinity = asks
+                        .node_affinity
+                        .require("zone=z1".parse().unwrap())
+                        .require("size=8".parse().unwrap())
+                }
+                _ => {}
+            }
+            asks
+        },
+    )
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Node(Node),
+    Remove(usize),
+    Place { tenant: usize, isolated: bool, radius: Option<u8>, workload: Box<WorkloadRequest> },
+    Leave(usize),
+    Terminate(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let place = (0usize..3, 0u8..4, prop::option::weighted(0.2, 20u8..80), workload());
+    prop_oneof![
+        3 => node().prop_map(Step::Node),
+        1 => (0usize..8).prop_map(Step::Remove),
+        10 => place.prop_map(|(tenant, isolated, radius, workload)| Step::Place {
+            tenant, isolated: isolated == 0, radius, workload: Box::new(workload),
+        }),
+        3 => any::<usize>().prop_map(Step::Leave),
+        1 => any::<usize>().prop_map(Step::Terminate),
+    ]
+}
+
+/// The same cluster twice.
+struct Both {
+    index: ClusterIndex,
+    model: BTreeMap<NodeId, (Node, NodeAllocations)>,
+    running: Vec<(TenantRef, WorkloadId, NodeId)>,
+    number: usize,
+}
+
+impl Both {
+    fn node(&mut self, node: Node) {
+        match self.model.get_mut(&node.id) {
+            Some((old, _)) => {
+                *old = node.clone();
+                self.index.update_node(node).unwrap();
+            }
+            None => {
+                self.model.insert(node.id.clone(), (node.clone(), NodeAllocations::default()));
+                self.index.add_node(node).unwrap();
+            }
+        }
+    }
+
+    fn place(
+        &mut self,
+        tenant: &TenantRef,
+        isolated: bool,
+        radius: Option<u8>,
+        mut asks: WorkloadRequest,
+    ) -> Result<(), TestCaseError> {
+        self.number += 1;
+        asks.id = format!("w{}", self.number).parse().unwrap();
+        let radius = radius.map(|percent| BlastRadius::new(zone(), percent));
+        let batch = [asks];
+        let mut request = PlacementRequest::new(tenant, isolated, &batch)
+            .with_seed(self.index.seed)
+            .packing(self.index.packing);
+        request.blast_radius = radius.clone();
+        let nodes: Vec<_> = self.model.values().map(|(node, running)| (node, running)).collect();
+        let expected = place(&request, &nodes);
+        let workload = &batch[0];
+        let ask =
+            Ask { tenant, isolated, packing: self.index.packing, blast_radius: radius.as_ref(), workload };
+        let found = self.index.place(ask);
+        match (expected, found) {
+            (Ok(expected), Ok(found)) => {
+                prop_assert_eq!(&expected[&workload.id], &found);
+                let (_, running) = self.model.get_mut(&found).unwrap();
+                running.add(tenant, &workload.id, workload.placed(), isolated).unwrap();
+                self.running.push((tenant.clone(), workload.id.clone(), found));
+            }
+            (Err(expected), Err(found)) => {
+                prop_assert_eq!(found.detail::<Unplaceable>(), Some(&expected));
+            }
+            (expected, found) => prop_assert!(false, "{expected:?}, but the index says {found:?}"),
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever comes, goes and changes: the index finds the very node that a look at everything finds, and gives the
+    /// very reasons, both by its order and by looking at the few that are possible.
+    #[test]
+    fn finds_what_a_look_at_everything_finds(
+        nodes in prop::collection::vec(node(), 1..8),
+        steps in prop::collection::vec(step(), 1..60),
+        pack in any::<bool>(),
+        walk in any::<bool>(),
+        seed in 0u64..4,
+    ) {
+        let packing = if pack { Packing::BinPack } else { Packing::Spread };
+        let mut index = ClusterIndex::new(packing, seed);
+        index.few = if walk { 0 } else { 128 };
+        let mut both = Both { index, model: BTreeMap::new(), running: Vec::new(), number: 0 };
+        nodes.into_iter().for_each(|node| both.node(node));
+        for step in steps {
+            match step {
+                Step::Node(node) => both.node(node),
+                Step::Remove(number) => {
+                    let id: NodeId = format!("n{number}").parse().unwrap();
+                    if both.model.remove(&id).is_some() {
+                        let gone = both.index.remove_node(&id).unwrap();
+                        let expected = both.running.iter().filter(|one| one.2 == id).count();
+                        prop_assert_eq!(gone.len(), expected);
+                        both.running.retain(|one| one.2 != id);
+                    }
+                }
+                Step::Place { tenant: number, isolated, radius, workload } => {
+                    // A level belongs to the tenant; now and then it changes.
+                    both.place(&tenant(number), isolated && number == 0, radius, *workload)?;
+                }
+                Step::Leave(which) if !both.running.is_empty() => {
+                    let (tenant, id, node) = both.running.swap_remove(which % both.running.len());
+                    prop_assert_eq!(&both.index.unassign(&tenant, &id).unwrap(), &node);
+                    both.model.get_mut(&node).unwrap().1.remove(&tenant, &id).unwrap();
+                }
+                Step::Terminate(which) if !both.running.is_empty() => {
+                    let (tenant, id, node) = &both.running[which % both.running.len()];
+                    both.index.terminate(tenant, id).unwrap();
+                    let (_, running) = both.model.get_mut(node).unwrap();
+                    running.workloads.get_mut(tenant).unwrap().get_mut(id).unwrap().terminating = true;
+                }
+                Step::Leave(_) | Step::Terminate(_) => {}
+            }
+        }
+    }
+
+    /// An index made from what is there answers as one that saw it come.
+    #[test]
+    fn made_anew_it_answers_the_same(
+        nodes in prop::collection::vec(node(), 1..8),
+        workloads in prop::collection::vec((0usize..3, workload()), 1..30),
+        last in workload(),
+    ) {
+        let index = ClusterIndex::new(Packing::Spread, 1);
+        let mut both = Both { index, model: BTreeMap::new(), running: Vec::new(), number: 0 };
+        nodes.into_iter().for_each(|node| both.node(node));
+        for (number, workload) in workloads {
+            both.place(&tenant(number), number == 0, None, workload)?;
+        }
+        let pairs: Vec<_> = both.model.values().map(|(node, running)| (node, running)).collect();
+        let mut anew = ClusterIndex::of(Packing::Spread, 1, &pairs).unwrap();
+        for number in 0..3 {
+            let tenant = tenant(number);
+            let (old, new) = (both.index.find(Ask::new(&tenant, &last)), anew.find(Ask::new(&tenant, &last)));
+            prop_assert_eq!(old.ok(), new.ok());
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_placed_whole_or_not_at_all() {
+    let mut index = ClusterIndex::new(Packing::Spread, 1);
+    index.add_node(Node::new("n1".parse().unwrap(), size(2000, 4096))).unwrap();
+    let asks = |count: usize| -> Vec<_> {
+        (0..count).map(|n| WorkloadRequest::new(format!("w{n}").parse().unwrap(), size(1000, 64))).collect()
+    };
+    let (acme, three, two) = (tenant(0), asks(3), asks(2));
+    let error = index.place_all(&PlacementRequest::new(&acme, false, &three)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted);
+    assert!(index.running(&"n1".parse().unwrap()).unwrap().is_empty());
+    assert_eq!(index.place_all(&PlacementRequest::new(&acme, false, &two)).unwrap().len(), 2);
+    assert_eq!(index.place(Ask::new(&acme, &two[0])).unwrap_err().kind(), ErrorKind::Exhausted);
+}

@@ -1,0 +1,192 @@
+//! Which nodes a workload wants, and beside whom. No I/O, no clock, no async.
+
+use std::num::NonZeroU32;
+
+use hivemind_core::labels::{LabelKey, Selector};
+use serde::{Deserialize, Serialize};
+
+use super::Node;
+
+/// Something wanted, and how much: 1 to 100, as in Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Weighted<T> {
+    /// How much; more than 100 counts as 100.
+    pub weight: u8,
+    /// What.
+    pub term: T,
+}
+
+impl<T> Weighted<T> {
+    /// `term`, wanted by `weight` of 100.
+    pub fn new(weight: u8, term: T) -> Self {
+        Self { weight, term }
+    }
+
+    /// The weight, 100 at most.
+    pub(crate) fn weight(&self) -> u64 {
+        u64::from(self.weight.min(100))
+    }
+}
+
+/// Which nodes a workload runs on, by their labels.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct NodeAffinity {
+    /// One of these must match, each as a whole. `None` allows every node; an empty list, or a list of empty terms,
+    /// allows none, as in Kubernetes.
+    pub required: Option<Vec<Selector>>,
+    /// Nodes that match are preferred. An empty term means nothing.
+    pub preferred: Vec<Weighted<Selector>>,
+}
+
+impl NodeAffinity {
+    /// One more term, one of which must match.
+    #[must_use]
+    pub fn require(mut self, term: Selector) -> Self {
+        self.required.get_or_insert_default().push(term);
+        self
+    }
+
+    /// Prefers nodes that match `term`, by `weight` of 100.
+    #[must_use]
+    pub fn prefer(mut self, weight: u8, term: Selector) -> Self {
+        self.preferred.push(Weighted::new(weight, term));
+        self
+    }
+}
+
+/// A place in the cluster: what counts as "the same place".
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Topology {
+    /// Each node is a place of its own.
+    Node,
+    /// Nodes with the same value of this label are one place; nodes without it are in none.
+    Label(LabelKey),
+}
+
+impl Topology {
+    /// The place of `node`, if it has one.
+    pub fn domain<'a>(&self, node: &'a Node) -> Option<&'a str> {
+        match self {
+            Self::Node => Some(node.id.as_str()),
+            Self::Label(key) => node.labels.get(key.as_str()).map(|value| value.as_str()),
+        }
+    }
+}
+
+/// Workloads of the same tenant, in the same place. Workloads of other tenants are never looked at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AffinityTerm {
+    /// Which workloads, by their labels.
+    pub workloads: Selector,
+    /// What the same place is.
+    pub topology: Topology,
+}
+
+impl AffinityTerm {
+    /// `workloads` in the same place by `topology`.
+    pub fn new(workloads: Selector, topology: Topology) -> Self {
+        Self { workloads, topology }
+    }
+}
+
+/// Beside which workloads of its tenant a workload runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct WorkloadAffinity {
+    /// It must run where all of these are met; a workload that matches every one itself may be the first.
+    pub required: Vec<AffinityTerm>,
+    /// It must not run where one of these is met; and nothing that matches one may come to where it runs.
+    pub anti_required: Vec<AffinityTerm>,
+    /// It prefers to run where these are met.
+    pub preferred: Vec<Weighted<AffinityTerm>>,
+    /// It prefers not to run where these are met.
+    pub anti_preferred: Vec<Weighted<AffinityTerm>>,
+}
+
+/// What happens if workloads cannot be spread as evenly as wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum WhenUnsatisfiable {
+    /// The workload is not placed.
+    DoNotSchedule,
+    /// It is placed where it is least uneven.
+    ScheduleAnyway,
+}
+
+/// Replicas are spread evenly over places, as in Kubernetes.
+///
+/// Only live workloads of the same tenant and generation count: neither those that terminate, nor those on failed
+/// nodes, nor an older rollout. The places are those with a node that the workload's labels terms allow.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TopologySpread {
+    /// Over which places.
+    pub topology: Topology,
+    /// Which workloads count.
+    pub workloads: Selector,
+    /// By how many a place may have more than the emptiest.
+    pub max_skew: NonZeroU32,
+    /// With fewer places than this, the emptiest counts as empty.
+    pub min_domains: Option<NonZeroU32>,
+    /// What happens otherwise.
+    pub when: WhenUnsatisfiable,
+}
+
+impl TopologySpread {
+    /// `workloads` spread over `topology` with a skew of 1 at most, or not placed.
+    pub fn new(topology: Topology, workloads: Selector) -> Self {
+        let (max_skew, when) = (NonZeroU32::MIN, WhenUnsatisfiable::DoNotSchedule);
+        Self { topology, workloads, max_skew, min_domains: None, when }
+    }
+
+    /// With another skew.
+    #[must_use]
+    pub fn with_max_skew(mut self, skew: NonZeroU32) -> Self {
+        self.max_skew = skew;
+        self
+    }
+
+    /// Over so many places at least.
+    #[must_use]
+    pub fn with_min_domains(mut self, domains: NonZeroU32) -> Self {
+        self.min_domains = Some(domains);
+        self
+    }
+
+    /// As a preference only.
+    #[must_use]
+    pub fn schedule_anyway(mut self) -> Self {
+        self.when = WhenUnsatisfiable::ScheduleAnyway;
+        self
+    }
+}
+
+/// How much of a tenant may be lost with one place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct BlastRadius {
+    /// What is lost at once.
+    pub topology: Topology,
+    /// The most of a tenant's workloads that may be in one place, in hundredths, rounded up; one always may.
+    pub max_percent: u8,
+}
+
+impl BlastRadius {
+    /// At most `max_percent` of a tenant's workloads in one place of `topology`.
+    pub fn new(topology: Topology, max_percent: u8) -> Self {
+        Self { topology, max_percent }
+    }
+
+    /// How many workloads of `total` may be in one place.
+    pub fn allowed(&self, total: u64) -> u64 {
+        let share = u128::from(total) * u128::from(self.max_percent.min(100));
+        u64::try_from(share.div_ceil(100)).unwrap_or(u64::MAX).max(1)
+    }
+}

@@ -1,0 +1,149 @@
+//! What keeps workloads off a node, and what workloads put up with. No I/O, no clock, no async.
+
+use std::fmt;
+
+use hivemind_core::labels::{LabelKey, LabelValue};
+use serde::{Deserialize, Serialize};
+
+/// What a taint does to workloads that do not tolerate it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum TaintEffect {
+    /// New ones are kept away.
+    NoSchedule,
+    /// New ones go elsewhere if they can.
+    PreferNoSchedule,
+    /// New ones are kept away, and those that run are to go.
+    NoExecute,
+}
+
+/// A mark on a node that keeps workloads away, as in Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Taint {
+    /// Its key.
+    pub key: LabelKey,
+    /// Its value, often empty.
+    pub value: LabelValue,
+    /// What it does.
+    pub effect: TaintEffect,
+}
+
+impl Taint {
+    /// The taint `key=value:effect`.
+    pub fn new(key: LabelKey, value: LabelValue, effect: TaintEffect) -> Self {
+        Self { key, value, effect }
+    }
+
+    /// Whether it keeps new workloads away for certain.
+    pub fn repels(&self) -> bool {
+        matches!(self.effect, TaintEffect::NoSchedule | TaintEffect::NoExecute)
+    }
+}
+
+impl fmt::Display for Taint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}:{:?}", self.key, self.value, self.effect)
+    }
+}
+
+/// Which taints a toleration is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Tolerated {
+    /// All of them.
+    Everything,
+    /// Those with this key, whatever their value.
+    Exists(LabelKey),
+    /// Those with this key and this value.
+    Equal(LabelKey, LabelValue),
+}
+
+/// A workload puts up with some taints, as in Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Toleration {
+    /// Which.
+    pub of: Tolerated,
+    /// With this effect only; `None` means with any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<TaintEffect>,
+}
+
+impl Toleration {
+    /// Of taints with any effect.
+    pub fn new(of: Tolerated) -> Self {
+        Self { of, effect: None }
+    }
+
+    /// Of taints with this effect only.
+    #[must_use]
+    pub fn with_effect(mut self, effect: TaintEffect) -> Self {
+        self.effect = Some(effect);
+        self
+    }
+
+    /// Whether it covers `taint`.
+    pub fn tolerates(&self, taint: &Taint) -> bool {
+        let covered = match &self.of {
+            Tolerated::Everything => true,
+            Tolerated::Exists(key) => *key == taint.key,
+            Tolerated::Equal(key, value) => *key == taint.key && *value == taint.value,
+        };
+        covered && self.effect.is_none_or(|effect| effect == taint.effect)
+    }
+}
+
+/// The first taint that keeps a new workload with these tolerations away.
+pub fn repelled_by<'a>(taints: &'a [Taint], tolerations: &[Toleration]) -> Option<&'a Taint> {
+    taints.iter().find(|taint| taint.repels() && !tolerations.iter().any(|one| one.tolerates(taint)))
+}
+
+/// How many taints would rather have a workload with these tolerations elsewhere.
+pub(crate) fn discouraging(taints: &[Taint], tolerations: &[Toleration]) -> usize {
+    let against = |taint: &&Taint| {
+        taint.effect == TaintEffect::PreferNoSchedule && !tolerations.iter().any(|one| one.tolerates(taint))
+    };
+    taints.iter().filter(against).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taint(key: &str, value: &str, effect: TaintEffect) -> Taint {
+        Taint::new(key.parse().unwrap(), value.parse().unwrap(), effect)
+    }
+
+    #[test]
+    fn tolerates_as_kubernetes_does() {
+        use TaintEffect::{NoExecute, NoSchedule, PreferNoSchedule};
+        let foo = || "foo".parse::<LabelKey>().unwrap();
+        let equal = |value: &str| Toleration::new(Tolerated::Equal(foo(), value.parse().unwrap()));
+        let exists = || Toleration::new(Tolerated::Exists(foo()));
+        for (case, toleration, against, expected) in [
+            ("same", equal("bar").with_effect(NoSchedule), taint("foo", "bar", NoSchedule), true),
+            ("exists, any value", exists().with_effect(NoSchedule), taint("foo", "x", NoSchedule), true),
+            ("no effect means all", exists(), taint("foo", "bar", NoExecute), true),
+            ("other key", exists(), taint("other", "bar", NoSchedule), false),
+            ("other value", equal("bar"), taint("foo", "baz", NoSchedule), false),
+            ("other effect", equal("bar").with_effect(NoExecute), taint("foo", "bar", NoSchedule), false),
+            ("everything", Toleration::new(Tolerated::Everything), taint("q", "", PreferNoSchedule), true),
+        ] {
+            assert_eq!(toleration.tolerates(&against), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn only_preferences_let_a_workload_in() {
+        let soft = [taint("a", "", TaintEffect::PreferNoSchedule)];
+        assert_eq!((repelled_by(&soft, &[]), discouraging(&soft, &[])), (None, 1));
+        for effect in [TaintEffect::NoSchedule, TaintEffect::NoExecute] {
+            let hard = [soft[0].clone(), taint("b", "", effect)];
+            assert_eq!(repelled_by(&hard, &[]), hard.get(1));
+            let tolerated = [Toleration::new(Tolerated::Exists("b".parse().unwrap()))];
+            assert_eq!(repelled_by(&hard, &tolerated), None);
+        }
+    }
+}
