@@ -41,6 +41,11 @@ pub use placement::{
     Node, NodeAllocations, NodeState, Packing, PlacedWorkload, PlacementRequest, Rejection, Unplaceable,
     Unplaced, WorkloadRequest, place,
 };
+pub use quota::{
+    Bounds, Crossing, Demand, EmptyPriorityRange, InvalidLimitRange, InvalidRate, LimitRange, OutOfBounds,
+    PriorityRange, Problem, QuotaScope, RateExceeded, RateLimit, RateState, RateStates, RequestAttributes,
+    SoftExceeded, SoftLimit, SoftState, TemporaryLimit, TemporaryLimits,
+};
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
 pub use rbac::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject};
 pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec, TenantState};

@@ -1,6 +1,11 @@
 //! Quotas: what is charged never exceeds the limit, and is given back exactly once.
 
+mod bounds;
+mod lease;
 mod ledger;
+mod rate;
+mod scope;
+mod soft;
 
 use hivemind_core::resources::Resources;
 use hivemind_core::store::{Key, Snapshot, Txn};
@@ -9,8 +14,13 @@ use hivemind_core::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::bounds::{Bounds, Demand, InvalidLimitRange, LimitRange, OutOfBounds, Problem};
+pub use self::lease::{TemporaryLimit, TemporaryLimits};
 pub(crate) use self::ledger::Ledger;
 pub use self::ledger::{OverQuota, Shortage};
+pub use self::rate::{InvalidRate, RateExceeded, RateLimit, RateState, RateStates};
+pub use self::scope::{EmptyPriorityRange, PriorityRange, QuotaScope, RequestAttributes};
+pub use self::soft::{Crossing, SoftExceeded, SoftLimit, SoftState};
 use crate::Tenant;
 
 /// What a tenant has charged.
