@@ -42,9 +42,10 @@ pub use placement::{
     Unplaced, WorkloadRequest, place,
 };
 pub use quota::{
-    Bounds, Crossing, Demand, EmptyPriorityRange, InvalidLimitRange, InvalidRate, LimitRange, OutOfBounds,
-    PriorityRange, Problem, QuotaScope, RateExceeded, RateLimit, RateState, RateStates, RequestAttributes,
-    SoftExceeded, SoftLimit, SoftState, TemporaryLimit, TemporaryLimits,
+    Bounds, Budget, BudgetState, Crossing, Demand, EmptyPriorityRange, Escrow, EscrowError,
+    InvalidLimitRange, InvalidPeriod, InvalidRate, LimitRange, OutOfBounds, PriorityRange, Problem,
+    QuotaScope, RateExceeded, RateLimit, RateState, RateStates, RequestAttributes, Slice, SoftExceeded,
+    SoftLimit, SoftState, TemporaryLimit, TemporaryLimits,
 };
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
 pub use rbac::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject};
