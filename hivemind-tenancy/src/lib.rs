@@ -49,6 +49,12 @@ pub use placement::{
 pub use quota::tree::{
     Amounts, Charge, Hold, MAX_RESOURCES, QuotaNode, QuotaTree, TreeError, TreeLimit, TreeShortage, TreeUsage,
 };
+pub use quota::{
+    Bounds, Budget, BudgetState, Crossing, Demand, EmptyPriorityRange, Escrow, EscrowError,
+    InvalidLimitRange, InvalidPeriod, InvalidRate, LimitRange, OutOfBounds, PriorityRange, Problem,
+    QuotaScope, RateExceeded, RateLimit, RateState, RateStates, RequestAttributes, Slice, SoftExceeded,
+    SoftLimit, SoftState, TemporaryLimit, TemporaryLimits,
+};
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
 pub use rbac::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject};
 pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec, TenantState};

@@ -1,6 +1,13 @@
 //! Quotas: what is charged never exceeds the limit, and is given back exactly once.
 
+mod bounds;
+mod budget;
+mod lease;
 mod ledger;
+mod rate;
+mod scope;
+mod slices;
+mod soft;
 pub(crate) mod tree;
 
 use hivemind_core::resources::Resources;
@@ -10,8 +17,15 @@ use hivemind_core::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::bounds::{Bounds, Demand, InvalidLimitRange, LimitRange, OutOfBounds, Problem};
+pub use self::budget::{Budget, BudgetState, InvalidPeriod};
+pub use self::lease::{TemporaryLimit, TemporaryLimits};
 pub(crate) use self::ledger::Ledger;
 pub use self::ledger::{OverQuota, Shortage};
+pub use self::rate::{InvalidRate, RateExceeded, RateLimit, RateState, RateStates};
+pub use self::scope::{EmptyPriorityRange, PriorityRange, QuotaScope, RequestAttributes};
+pub use self::slices::{Escrow, EscrowError, Slice};
+pub use self::soft::{Crossing, SoftExceeded, SoftLimit, SoftState};
 use crate::Tenant;
 
 /// What a tenant has charged.
