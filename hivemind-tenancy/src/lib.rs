@@ -30,12 +30,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+mod claims;
+mod living;
 mod manager;
 mod placement;
 mod quota;
 mod rbac;
 mod tenant;
 
+pub use claims::{InvalidUniqueName, NameClaim, NameClaims, NameStanding, NameTaken, UniqueName};
 pub use manager::{TenantManager, TenantUpdate};
 pub use placement::{
     Node, NodeAllocations, NodeState, Packing, PlacedWorkload, PlacementRequest, Rejection, Unplaceable,
