@@ -36,6 +36,7 @@ mod manager;
 mod placement;
 mod quota;
 mod rbac;
+mod share;
 mod tenant;
 
 pub use claims::{InvalidUniqueName, NameClaim, NameClaims, NameStanding, NameTaken, UniqueName};
@@ -46,6 +47,7 @@ pub use placement::{
 };
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
 pub use rbac::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject};
+pub use share::{Share, ShareChange, ShareId, ShareOffer, ShareStanding, Shares};
 pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec, TenantState};
 
 use hivemind_core::store::Prefix;

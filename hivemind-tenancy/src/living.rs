@@ -15,6 +15,17 @@ pub(crate) fn lives(view: &Snapshot, txn: &Txn, tenant: &TenantRef) -> Result<bo
     Ok(found.is_some_and(|found| found.tenant == *tenant))
 }
 
+/// Stages the demand that `tenant` is there, as it is now.
+pub(crate) fn stage_lives(view: &Snapshot, txn: &mut Txn, tenant: &TenantRef) -> Result<bool> {
+    if *tenant == TenantRef::system() {
+        return Ok(true);
+    }
+    match tenants()?.get(view, txn, &key(&tenant.id)?)? {
+        Some(found) if found.tenant == *tenant => tenants()?.expect(txn, &found).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
 /// Stages the demand that the tenant of `ctx` takes something new. The system tenant always does.
 ///
 /// # Errors
