@@ -30,12 +30,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+mod claims;
+mod living;
 mod manager;
 mod placement;
 mod quota;
 mod rbac;
+mod share;
 mod tenant;
 
+pub use claims::{InvalidUniqueName, NameClaim, NameClaims, NameStanding, NameTaken, UniqueName};
 pub use manager::{TenantManager, TenantUpdate};
 pub use placement::{
     Affinity, AffinityTerm, AntiAffinity, Ask, BlastRadius, Check, Cluster, ClusterIndex, DisruptionBudget,
@@ -57,6 +61,7 @@ pub use quota::{
 };
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
 pub use rbac::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject};
+pub use share::{Share, ShareChange, ShareId, ShareOffer, ShareStanding, Shares};
 pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec, TenantState};
 
 use hivemind_core::store::Prefix;
