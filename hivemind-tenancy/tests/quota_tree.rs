@@ -8,6 +8,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hivemind_core::Timestamp;
@@ -446,9 +447,12 @@ fn pitfall_04_sixteen_threads_never_get_more_than_there_is() {
     let teams: Vec<_> =
         (0..4).map(|_| tree.add(root, &[TreeLimit::at_most(13), TreeLimit::none()]).unwrap()).collect();
     let (inside, denied, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    // All keep what they have until the last one has tried: whatever the order, they meet the limit.
+    let all_tried = Barrier::new(16);
     std::thread::scope(|scope| {
         for thread in 0..16_usize {
             let (tree, teams, inside, denied, over) = (&tree, &teams, &inside, &denied, &over);
+            let all_tried = &all_tried;
             scope.spawn(move || {
                 let three = amounts(tree, [3, 6]);
                 let mut charges = Vec::new();
@@ -465,7 +469,7 @@ fn pitfall_04_sixteen_threads_never_get_more_than_there_is() {
                         }
                         Err(other) => panic!("{other}"),
                     }
-                    if (turn % 3 == 0 || charges.len() > 1)
+                    if (turn % 3 == 0 || charges.len() > 2)
                         && let Some(charge) = charges.pop()
                     {
                         // Counted out before it is given back, so that the count is never above the truth.
@@ -473,6 +477,13 @@ fn pitfall_04_sixteen_threads_never_get_more_than_there_is() {
                         assert!(tree.release(charge));
                     }
                 }
+                if let Ok(hold) = tree.reserve(teams[thread % 4], &three, None) {
+                    inside.fetch_add(3, Ordering::SeqCst);
+                    charges.push(hold.commit().unwrap());
+                } else {
+                    denied.fetch_add(1, Ordering::Relaxed);
+                }
+                all_tried.wait();
                 for charge in charges {
                     inside.fetch_sub(3, Ordering::SeqCst);
                     assert!(tree.release(charge));
