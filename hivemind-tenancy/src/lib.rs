@@ -30,20 +30,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+mod isolation;
 mod manager;
 mod placement;
 mod quota;
 mod rbac;
 mod tenant;
 
-pub use manager::{TenantManager, TenantUpdate};
+pub use isolation::{IsolationLevel, IsolationSettings};
+pub use manager::{DrainPlan, Eviction, TenantManager, TenantUpdate};
 pub use placement::{
     Node, NodeAllocations, NodeState, Packing, PlacedWorkload, PlacementRequest, Rejection, Unplaceable,
     Unplaced, WorkloadRequest, place,
 };
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
 pub use rbac::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject};
-pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec, TenantState};
+pub use tenant::{
+    Breach, Ceiling, Delegation, DeletionOutcome, DeletionProgress, Finalizer, FinalizerState, LabelPolicy,
+    LabelViolation, LabelViolations, Leftover, MAX_DEPTH, OverCeiling, ResourceQuotas, StateRow,
+    TENANT_LABEL, Tenant, TenantResolver, TenantSpec, TenantState, ValuePattern, VerbClass, check_labels,
+};
 
 use hivemind_core::store::Prefix;
 use hivemind_core::{Collection, Error, ErrorKind, Result, Stored};

@@ -1,6 +1,7 @@
 //! Quotas: what is charged never exceeds the limit, and is given back exactly once.
 
 mod ledger;
+mod reparent;
 
 use hivemind_core::resources::Resources;
 use hivemind_core::store::{Key, Snapshot, Txn};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::ledger::Ledger;
 pub use self::ledger::{OverQuota, Shortage};
+pub(crate) use self::reparent::stage_reparent;
 use crate::Tenant;
 
 /// What a tenant has charged.
