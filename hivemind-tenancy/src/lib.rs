@@ -31,6 +31,7 @@
 //! ```
 
 mod claims;
+mod isolation;
 mod living;
 mod manager;
 mod placement;
@@ -40,7 +41,8 @@ mod share;
 mod tenant;
 
 pub use claims::{InvalidUniqueName, NameClaim, NameClaims, NameStanding, NameTaken, UniqueName};
-pub use manager::{TenantManager, TenantUpdate};
+pub use isolation::{IsolationLevel, IsolationSettings};
+pub use manager::{DrainPlan, Eviction, TenantManager, TenantUpdate};
 pub use placement::{
     Affinity, AffinityTerm, AntiAffinity, Ask, BlastRadius, Check, Cluster, ClusterIndex, DisruptionBudget,
     Engine, Exclusion, Filter, Fit, Gang, GangState, Load, Node, NodeAffinity, NodeAllocations, NodeLabels,
@@ -62,7 +64,11 @@ pub use quota::{
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
 pub use rbac::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject};
 pub use share::{Share, ShareChange, ShareId, ShareOffer, ShareStanding, Shares};
-pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec, TenantState};
+pub use tenant::{
+    Breach, Ceiling, Delegation, DeletionOutcome, DeletionProgress, Finalizer, FinalizerState, LabelPolicy,
+    LabelViolation, LabelViolations, Leftover, MAX_DEPTH, OverCeiling, ResourceQuotas, StateRow,
+    TENANT_LABEL, Tenant, TenantResolver, TenantSpec, TenantState, ValuePattern, VerbClass, check_labels,
+};
 
 use hivemind_core::store::Prefix;
 use hivemind_core::{Collection, Error, ErrorKind, Result, Stored};

@@ -11,7 +11,7 @@ use hivemind_core::{Clock, IdSource, Once, Result, StateStore, TenantContext, tr
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use self::tenants::TenantUpdate;
+pub use self::tenants::{DrainPlan, Eviction, TenantUpdate};
 
 /// Administers tenants, roles and nodes. Clones share the ports.
 ///

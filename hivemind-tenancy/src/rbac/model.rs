@@ -114,7 +114,7 @@ pub enum Subject {
 
 impl Subject {
     /// Whether `ctx` is this subject.
-    pub(super) fn is(&self, ctx: &TenantContext) -> bool {
+    pub(crate) fn is(&self, ctx: &TenantContext) -> bool {
         match self {
             Self::Principal(principal) => principal == ctx.principal(),
             Self::Group(group) => ctx.groups().contains(group),
