@@ -30,6 +30,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+#[cfg(feature = "cedar")]
+pub mod cedar;
 mod manager;
 mod placement;
 mod quota;
