@@ -9,19 +9,22 @@
 //! | service account `ci` of tenant `acme` | `ServiceAccount::"acme.0000000000000001/ci"`, in its tenant |
 //! | node `n1`, system component `scheduler` | `Node::"n1"`, `System::"scheduler"` |
 //! | group `staff` | `Group::"staff"`, a parent of who asks |
-//! | tenant `acme`, of one generation | `Tenant::"acme.0000000000000001"`, in the tenant above it; attribute `state`; labels as tags |
+//! | tenant `acme`, of one generation | `Tenant::"acme.0000000000000001"`, in the tenant above it; attributes `state` and `depth`, 0 for a root; labels as tags |
 //! | verb `create` | `Action::"create"` |
 //! | kind `apps` | the entity type `apps`; see [`entity_type`] |
-//! | the thing `web` of a kind | `apps::"acme.0000000000000001/web"`, in its tenant; attributes `tenant` and `name`; labels as tags |
+//! | the thing `web` of a kind | `apps::"acme.0000000000000001/web"`, in its tenant; attributes `tenant` and `name`; labels as tags, and whether there are any as `labelled` |
 //! | all of a kind, or one without a name yet | `apps::"acme.0000000000000001"`, without `name` |
-//! | time of the request | `context.time` in seconds since 1970, and `context.nanos` below the second |
-//! | where it comes from | `context.source`, an `ipaddr` |
-//! | reason of a claimed emergency | `context.emergency` |
+//! | time of the request | `context.time` in seconds since 1970, with `context.nanos` below the second; in UTC, `context.weekday` from 0 for Monday, and `context.minute` of the day |
+//! | where it comes from | `context.source`, an `ipaddr`; IPv4 within IPv6 counts as IPv4 |
+//! | reason of a claimed emergency, unless blank | `context.emergency` |
 //!
 //! What the context lacks is absent, not empty. A `permit` that reads it without asking `context has ..` permits
-//! nothing; a `forbid` that cannot be evaluated forbids, unlike with Cedar alone, which skips it. Who impersonates
-//! another is asked about too, with its own groups: both must be permitted. A request for a tenant that is gone is
-//! denied, whatever the policies say.
+//! nothing; a `forbid` that cannot be evaluated forbids, unlike with Cedar alone, which skips it. A request for a tenant
+//! that is gone is denied, whatever the policies say, and so is one of a service account whose tenant is gone.
+//!
+//! Who impersonates another needs a permit for the same request, and for `Action::"impersonate"` on the one in whose
+//! name it asks: the thing of that name of kind `users`, `service-accounts` (in the account's tenant), `nodes` or
+//! `system-components`; and on each of that one's `groups`.
 //!
 //! ```
 //! use hivemind_core::store::{Prefix, Revision};

@@ -95,6 +95,8 @@ fn what_the_context_lacks_permits_nothing() {
     let office = "permit(principal, action, resource) when { context.source.isInRange(ip(\"10.0.0.0/8\")) };";
     let early = "permit(principal, action, resource) when { context.time < 100 };";
     let glass = "permit(principal, action, resource) when { context has emergency };";
+    let monday =
+        "permit(principal, action, resource) when { context.weekday == 0 && context.minute >= 480 };";
     let from = |ip: &str| bare.clone().with_source(ip.parse().unwrap());
     let at = |secs| bare.clone().with_time(Timestamp::from_secs(secs));
     for (text, ctx, expected) in [
@@ -105,7 +107,13 @@ fn what_the_context_lacks_permits_nothing() {
         (early, bare.clone(), false),
         (early, at(99), true),
         (early, at(100), false),
+        (office, from("::ffff:10.1.2.3"), true),
+        (monday, bare.clone(), false),
+        (monday, at((4 * 24 + 8) * 3600 + 1), true),
+        (monday, at((4 * 24 + 8) * 3600 - 1), false),
+        (monday, at((5 * 24 + 8) * 3600), false),
         (glass, bare.clone(), false),
+        (glass, bare.clone().with_emergency(" \n"), false),
         (glass, bare.clone().with_emergency("fire \"\\ }; permit(principal, action, resource);"), true),
     ] {
         assert_eq!(allowed(&world, text, &ctx, &get()), expected, "{text} for {ctx:?}");
@@ -129,22 +137,57 @@ fn a_forbid_that_cannot_be_evaluated_forbids() {
 }
 
 #[test]
-fn who_impersonates_must_be_permitted_too() {
+fn who_impersonates_must_be_permitted_too_and_may_impersonate() {
     let world = World::new();
     let as_ada = ctx(&acme(&world), "r").with_group("staff".parse().unwrap());
-    let bob = as_ada.clone().impersonating(user("bob"), []);
-    let only_bob = r#"permit(principal == User::"bob", action, resource);"#;
-    let staff = r#"permit(principal in Group::"staff", action, resource);"#;
-    assert!(!allowed(&world, only_bob, &bob, &get()));
-    assert!(!allowed(&world, staff, &bob, &get()));
-    let both = decide(&world, &format!("{only_bob}{staff}"), &bob, &get());
-    assert!(both.allowed);
+    let bob = as_ada.clone().impersonating(user("bob"), ["night".parse().unwrap()]);
+    let only_bob = r#"@id("bob") permit(principal == User::"bob", action, resource);"#;
+    let staff = r#"@id("staff") permit(principal in Group::"staff", action == Action::"get", resource);"#;
+    let as_bob = r#"@id("as-bob") permit(principal in Group::"staff", action == Action::"impersonate", resource is users)
+        when { resource has name && resource.name == "bob" };"#;
+    let as_night = r#"@id("as-night") permit(principal, action == Action::"impersonate", resource is groups)
+        when { resource has name && resource.name == "night" };"#;
+    for (texts, missing) in [
+        (&[staff, as_bob, as_night][..], "no policy permits user bob to get apps web"),
+        (
+            &[only_bob, as_bob, as_night],
+            "user ada, who impersonates: no policy permits user ada to get apps web",
+        ),
+        (
+            &[only_bob, staff, as_night],
+            "user ada, who impersonates: no policy permits user ada to impersonate users bob",
+        ),
+        (
+            &[only_bob, staff, as_bob],
+            "user ada, who impersonates: no policy permits user ada to impersonate groups night",
+        ),
+    ] {
+        let told = decide(&world, &texts.concat(), &bob, &get());
+        assert_eq!((told.allowed, told.because), (false, vec![missing.to_owned()]));
+    }
+    let all = decide(&world, &[only_bob, staff, as_bob, as_night].concat(), &bob, &get());
+    assert!(all.allowed && all.because.len() == 4, "{all:?}");
     assert_eq!(
-        both.because,
-        ["policy policy0 permits it", "user ada, who impersonates: policy policy1 permits it"]
+        all.because[..2],
+        ["policy bob permits it", "user ada, who impersonates: policy staff permits it"]
     );
-    let told = decide(&world, only_bob, &bob, &get()).because;
-    assert_eq!(told, ["user ada, who impersonates: no policy permits user ada to get apps web"]);
+}
+
+#[test]
+fn an_account_is_impersonated_in_its_own_tenant() {
+    let world = World::new();
+    let acme = acme(&world);
+    let other = world.tenant(TenantSpec::new("other".parse().unwrap())).tenant;
+    let account = Principal::ServiceAccount { tenant: other.clone(), name: "ci".parse().unwrap() };
+    let as_account = ctx(&acme, "r").impersonating(account, []);
+    let text = |tenant| {
+        format!(
+            r#"permit(principal, action == Action::"get", resource);
+            permit(principal, action == Action::"impersonate", resource is service_accounts in Tenant::"{tenant}");"#
+        )
+    };
+    assert!(allowed(&world, &text(&other), &as_account, &get()));
+    assert!(!allowed(&world, &text(&acme), &as_account, &get()));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use cedar_policy::{AuthorizationError, Authorizer as Engine, Decision, Diagnosti
 use hivemind_core::store::{Revision, Snapshot};
 use hivemind_core::{
     AccessDecision, AccessRequest, Authorizer, Error, ErrorKind, GroupName, Principal, Result, TenantContext,
+    Verb,
 };
 
 use super::PolicySet;
@@ -75,14 +76,46 @@ fn decide(
     ctx: &TenantContext,
     request: &AccessRequest,
 ) -> Result<AccessDecision> {
-    let decision = judge(policies, view, ctx, (ctx.principal(), ctx.groups()), request)?;
-    let Some(actor) = ctx.actor().filter(|_| decision.allowed) else { return Ok(decision) };
-    let by = judge(policies, view, ctx, (&actor.principal, &actor.groups), request)?;
-    let because = by.because.iter().map(|why| format!("{}, who impersonates: {why}", actor.principal));
-    if by.allowed {
-        return Ok(AccessDecision::allow(decision.because.into_iter().chain(because)));
+    let mut decision = judge(policies, view, ctx, (ctx.principal(), ctx.groups()), request)?;
+    let Some(actor) = ctx.actor() else { return Ok(decision) };
+    let also = std::iter::once((ctx.clone(), request.clone()));
+    for (ctx, request) in also.chain(impersonation(ctx)?) {
+        if !decision.allowed {
+            break;
+        }
+        let by = judge(policies, view, &ctx, (&actor.principal, &actor.groups), &request)?;
+        let because = by.because.iter().map(|why| format!("{}, who impersonates: {why}", actor.principal));
+        decision = if by.allowed {
+            AccessDecision::allow(decision.because.into_iter().chain(because))
+        } else {
+            AccessDecision::deny(because)
+        };
     }
-    Ok(AccessDecision::deny(because))
+    Ok(decision)
+}
+
+/// What an actor asks for to act as the principal of `ctx`: as itself, and as a member of each group.
+fn impersonation(ctx: &TenantContext) -> Result<Vec<(TenantContext, AccessRequest)>> {
+    let ask = |kind: &str, name: &str| -> Result<AccessRequest> {
+        let kind = kind.parse().map_err(|e| Error::of(ErrorKind::Internal, "cedar", e))?;
+        Ok(AccessRequest::new(Verb::Impersonate, kind).named(name))
+    };
+    let (kind, name) = match ctx.principal() {
+        Principal::User(name) => ("users", name.as_str()),
+        Principal::ServiceAccount { name, .. } => ("service-accounts", name.as_str()),
+        Principal::Node(name) => ("nodes", name.as_str()),
+        Principal::System(name) => ("system-components", name.as_str()),
+        other => return Err(Error::new(ErrorKind::Unsupported, "cedar", format!("{other} has no kind"))),
+    };
+    let home = match ctx.principal() {
+        Principal::ServiceAccount { tenant, .. } => ctx.clone().for_tenant(tenant.clone()),
+        _ => ctx.clone(),
+    };
+    let mut all = vec![(home, ask(kind, name)?)];
+    for group in ctx.groups() {
+        all.push((ctx.clone(), ask("groups", group.as_str())?));
+    }
+    Ok(all)
 }
 
 /// Cedar's decision about one principal.

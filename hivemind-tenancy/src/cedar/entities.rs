@@ -13,7 +13,11 @@ use hivemind_core::{
 };
 
 use super::schema::entity_type;
-use crate::Tenant;
+use crate::{Tenant, TenantState};
+
+const DAY: u64 = 24 * 60;
+/// The first of January 1970 was a Thursday; weeks are counted from Mondays.
+const FIRST_WEEKDAY: u64 = 3;
 
 /// How an error of Cedar's is ours: names are checked before, so none is the caller's fault.
 fn internal(error: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -45,23 +49,44 @@ fn text(value: &str) -> RestrictedExpression {
     RestrictedExpression::new_string(value.to_owned())
 }
 
+fn number(value: u64) -> Result<RestrictedExpression> {
+    i64::try_from(value).map(RestrictedExpression::new_long).map_err(internal)
+}
+
 fn tags(labels: &Labels) -> Vec<(String, RestrictedExpression)> {
     labels.iter().map(|(key, value)| (key.to_string(), text(value.as_str()))).collect()
 }
 
 /// A tenant and all above it.
-fn chain(view: &Snapshot, ctx: &TenantContext, tenant: &TenantRef) -> Result<Vec<Stamped<Tenant>>> {
+fn tenants(view: &Snapshot, ctx: &TenantContext, tenant: &TenantRef) -> Result<Vec<(TenantRef, Entity)>> {
     // The system tenant is a place to stand, not a record.
     if *tenant == TenantRef::system() {
-        return Ok(Vec::new());
+        let entity = tenant_entity(tenant, TenantState::Active, 0, None, &Labels::new())?;
+        return Ok(vec![(tenant.clone(), entity)]);
     }
-    Tenant::chain(view, &Txn::new(), &ctx.clone().for_tenant(tenant.clone()))
+    let chain = Tenant::chain(view, &Txn::new(), &ctx.clone().for_tenant(tenant.clone()))?;
+    let depths = (0..chain.len()).rev();
+    let entity = |(found, depth): (&Stamped<Tenant>, usize)| {
+        let above = found.parent.as_ref();
+        let entity = tenant_entity(&found.tenant, found.state, depth, above, &found.labels)?;
+        Ok((found.tenant.clone(), entity))
+    };
+    chain.iter().zip(depths).map(entity).collect()
 }
 
-fn tenant_entity(tenant: &Tenant) -> Result<Entity> {
-    let state = [("state".to_owned(), text(&tenant.state.to_string()))];
-    let above = tenant.parent.as_ref().map(tenant_uid).transpose()?;
-    Entity::new_with_tags(tenant_uid(&tenant.tenant)?, state, above, tags(&tenant.labels)).map_err(internal)
+fn tenant_entity(
+    tenant: &TenantRef,
+    state: TenantState,
+    depth: usize,
+    above: Option<&TenantRef>,
+    labels: &Labels,
+) -> Result<Entity> {
+    let attributes = [
+        ("state".to_owned(), text(&state.to_string())),
+        ("depth".to_owned(), number(u64::try_from(depth).map_err(internal)?)?),
+    ];
+    let above = above.map(tenant_uid).transpose()?;
+    Entity::new_with_tags(tenant_uid(tenant)?, attributes, above, tags(labels)).map_err(internal)
 }
 
 /// The thing in question, in its tenant.
@@ -73,6 +98,7 @@ fn resource(ctx: &TenantContext, request: &AccessRequest) -> Result<Entity> {
     };
     let tenant = tenant_uid(ctx.tenant())?;
     let mut attributes = vec![("tenant".to_owned(), RestrictedExpression::new_entity_uid(tenant.clone()))];
+    attributes.push(("labelled".to_owned(), RestrictedExpression::new_bool(!request.labels.is_empty())));
     attributes.extend(request.name.as_ref().map(|name| ("name".to_owned(), text(name))));
     let uid = uid(&entity_type(&request.kind), &id)?;
     Entity::new_with_tags(uid, attributes, [tenant], tags(&request.labels)).map_err(internal)
@@ -81,13 +107,21 @@ fn resource(ctx: &TenantContext, request: &AccessRequest) -> Result<Entity> {
 fn circumstances(ctx: &TenantContext) -> Result<Context> {
     let mut pairs = Vec::new();
     if let Some(at) = ctx.at() {
-        let below = i64::try_from(at.as_nanos() % 1_000_000_000).map_err(internal)?;
-        let seconds = i64::try_from(at.as_secs()).map_err(internal)?;
-        pairs.push(("time".to_owned(), RestrictedExpression::new_long(seconds)));
-        pairs.push(("nanos".to_owned(), RestrictedExpression::new_long(below)));
+        let minutes = at.as_secs() / 60;
+        for (name, value) in [
+            ("time", at.as_secs()),
+            ("nanos", at.as_nanos() % 1_000_000_000),
+            ("weekday", (minutes / DAY + FIRST_WEEKDAY) % 7),
+            ("minute", minutes % DAY),
+        ] {
+            pairs.push((name.to_owned(), number(value)?));
+        }
     }
-    pairs.extend(ctx.source().map(|ip| ("source".to_owned(), RestrictedExpression::new_ip(ip.to_string()))));
-    pairs.extend(ctx.emergency().map(|reason| ("emergency".to_owned(), text(reason))));
+    // An IPv4 address within IPv6 is in the networks of IPv4.
+    let source = ctx.source().map(|ip| RestrictedExpression::new_ip(ip.to_canonical().to_string()));
+    pairs.extend(source.map(|ip| ("source".to_owned(), ip)));
+    let reason = ctx.emergency().filter(|reason| !reason.trim().is_empty());
+    pairs.extend(reason.map(|reason| ("emergency".to_owned(), text(reason))));
     Context::from_pairs(pairs).map_err(internal)
 }
 
@@ -104,15 +138,9 @@ pub(super) fn question(
     for group in groups {
         memberships.push(uid("Group", group.as_str())?);
     }
-    let mut tenants = BTreeMap::new();
-    let mut reach = |tenant: &TenantRef| -> Result<()> {
-        let all = chain(view, ctx, tenant)?;
-        tenants.extend(all.into_iter().map(|found| (found.tenant.clone(), found)));
-        Ok(())
-    };
-    reach(ctx.tenant())?;
+    let mut reach: BTreeMap<_, _> = tenants(view, ctx, ctx.tenant())?.into_iter().collect();
     if let Principal::ServiceAccount { tenant, .. } = principal {
-        reach(tenant)?;
+        reach.extend(tenants(view, ctx, tenant)?);
         memberships.push(tenant_uid(tenant)?);
     }
     let thing = resource(ctx, request)?;
@@ -121,9 +149,7 @@ pub(super) fn question(
         Request::new(who.clone(), action, thing.uid(), circumstances(ctx)?, None).map_err(internal)?;
     let mut entities = vec![thing];
     entities.push(Entity::new_with_tags(who, [], memberships, []).map_err(internal)?);
-    for tenant in tenants.values() {
-        entities.push(tenant_entity(tenant)?);
-    }
+    entities.extend(reach.into_values());
     Ok((question, Entities::from_entities(entities, None).map_err(internal)?))
 }
 

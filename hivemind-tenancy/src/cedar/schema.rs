@@ -50,14 +50,16 @@ pub fn schema(kinds: impl IntoIterator<Item = ResourceKind>) -> String {
     }
     format!(
         "entity Group;
-entity Tenant in [Tenant] = {{ state: String }} tags String;
+entity Tenant in [Tenant] = {{ state: String, depth: Long }} tags String;
 entity User, Node, System in [Group];
 entity ServiceAccount in [Group, Tenant];
-entity {kinds} in [Tenant] = {{ tenant: Tenant, name?: String }} tags String;
+entity {kinds} in [Tenant] = {{ tenant: Tenant, name?: String, labelled: Bool }} tags String;
 action {verbs} appliesTo {{
     principal: [User, ServiceAccount, Node, System],
     resource: [{kinds}],
-    context: {{ time?: Long, nanos?: Long, source?: ipaddr, emergency?: String }},
+    context: {{
+        time?: Long, nanos?: Long, weekday?: Long, minute?: Long, source?: ipaddr, emergency?: String,
+    }},
 }};
 "
     )
