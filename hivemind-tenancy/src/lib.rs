@@ -44,7 +44,10 @@ pub use placement::{
     Unplaced, WorkloadRequest, place,
 };
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
-pub use rbac::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject};
+pub use rbac::{
+    AccessHandle, AccessIndex, Conditions, DecidingRule, Decision, Effect, Explanation, Inherit, Role,
+    RoleAuthorizer, RoleBinding, Rule, Scope, StalePolicy, Stop, Subject, TimeWindow,
+};
 pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec, TenantState};
 
 use hivemind_core::store::Prefix;
