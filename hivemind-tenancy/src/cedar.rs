@@ -14,7 +14,7 @@
 //! | kind `apps` | the entity type `apps`; see [`entity_type`] |
 //! | the thing `web` of a kind | `apps::"acme.0000000000000001/web"`, in its tenant; attributes `tenant` and `name`; labels as tags, and whether there are any as `labelled` |
 //! | all of a kind, or one without a name yet | `apps::"acme.0000000000000001"`, without `name` |
-//! | time of the request | `context.time` in seconds since 1970, with `context.nanos` below the second; in UTC, `context.weekday` from 0 for Monday, and `context.minute` of the day |
+//! | time of the request | `context.time`: `seconds` since 1970 and `nanos` below the second; in UTC, `weekday` from 0 for Monday and `minute` of the day |
 //! | where it comes from | `context.source`, an `ipaddr`; IPv4 within IPv6 counts as IPv4 |
 //! | reason of a claimed emergency, unless blank | `context.emergency` |
 //!
@@ -52,10 +52,14 @@
 //! ```
 
 mod authorizer;
+mod compile;
+mod conditions;
 mod entities;
 mod policies;
 mod schema;
+mod syntax;
 
 pub use self::authorizer::CedarAuthorizer;
+pub use self::compile::{NotExpressible, compile};
 pub use self::policies::{InvalidPolicies, PolicySet, Problem};
 pub use self::schema::{entity_type, schema};

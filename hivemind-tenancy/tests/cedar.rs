@@ -93,10 +93,8 @@ fn what_the_context_lacks_permits_nothing() {
     let world = World::new();
     let bare = ctx(&acme(&world), "r");
     let office = "permit(principal, action, resource) when { context.source.isInRange(ip(\"10.0.0.0/8\")) };";
-    let early = "permit(principal, action, resource) when { context.time < 100 };";
-    let glass = "permit(principal, action, resource) when { context has emergency };";
-    let monday =
-        "permit(principal, action, resource) when { context.weekday == 0 && context.minute >= 480 };";
+    let early = "permit(principal, action, resource) when { context.time.seconds < 100 };";
+    let monday = "permit(principal, action, resource) when { context.time.weekday == 0 && context.time.minute >= 480 };";
     let from = |ip: &str| bare.clone().with_source(ip.parse().unwrap());
     let at = |secs| bare.clone().with_time(Timestamp::from_secs(secs));
     for (text, ctx, expected) in [
@@ -112,9 +110,6 @@ fn what_the_context_lacks_permits_nothing() {
         (monday, at((4 * 24 + 8) * 3600 + 1), true),
         (monday, at((4 * 24 + 8) * 3600 - 1), false),
         (monday, at((5 * 24 + 8) * 3600), false),
-        (glass, bare.clone(), false),
-        (glass, bare.clone().with_emergency(" \n"), false),
-        (glass, bare.clone().with_emergency("fire \"\\ }; permit(principal, action, resource);"), true),
     ] {
         assert_eq!(allowed(&world, text, &ctx, &get()), expected, "{text} for {ctx:?}");
     }
@@ -124,11 +119,33 @@ fn what_the_context_lacks_permits_nothing() {
 }
 
 #[test]
+fn what_only_an_emergency_permits_is_for_who_keeps_a_record() {
+    let world = World::new();
+    let (calm, view) = (ctx(&acme(&world), "r"), world.view());
+    let text = "permit(principal, action == Action::\"list\", resource);
+        permit(principal, action, resource) when { context has emergency };";
+    let cedar = CedarAuthorizer::new(PolicySet::parse(text).unwrap(), Revision::new(3));
+    let hostile = calm.clone().with_emergency("fire \"\\ }; permit(principal, action, resource);");
+    for (ctx, request, expected) in [
+        (calm.clone(), get(), (false, false)),
+        (calm.clone().with_emergency(" \n"), get(), (false, false)),
+        (hostile.clone(), get(), (true, true)),
+        (hostile, ask(Verb::List, "apps"), (true, false)),
+    ] {
+        let decision = cedar.decide(&view, &ctx, &request);
+        assert_eq!((decision.allowed, decision.emergency), expected, "{ctx:?}");
+        assert_eq!(decision.revision, Revision::new(3));
+        let told = cedar.authorize(&view, &ctx, &request);
+        assert_eq!(told.allowed, expected == (true, false), "{told:?}");
+    }
+}
+
+#[test]
 fn a_forbid_that_cannot_be_evaluated_forbids() {
     let world = World::new();
     let bare = ctx(&acme(&world), "r");
     let text = "permit(principal, action, resource);
-        @id(\"business-hours\") forbid(principal, action, resource) when { context.time < 100 };";
+        @id(\"business-hours\") forbid(principal, action, resource) when { context.time.seconds < 100 };";
     let told = decide(&world, text, &bare, &get());
     assert!(!told.allowed);
     assert!(told.because[0].starts_with("policy business-hours forbids it: "), "{told:?}");

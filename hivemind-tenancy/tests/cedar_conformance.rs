@@ -30,7 +30,7 @@ fn bind(world: &World, name: &str, rules: Vec<Rule>, scope: Scope, subject: Subj
     block_on(world.tenants.bind(&admin(&format!("bind-{name}")), binding)).unwrap();
 }
 
-fn roles(world: &World, acme: &TenantRef) {
+fn bind_roles(world: &World, acme: &TenantRef) {
     let staff = || Subject::Group("staff".parse().unwrap());
     let here = || Scope::Tenant(acme.clone());
     let reads = vec![Rule::allow().verbs([Verb::Get, Verb::List]).kind("apps".parse().unwrap())];
@@ -97,9 +97,9 @@ fn roles_and_policies_agree_on_every_case() {
     let world = World::new();
     let acme = world.tenant(TenantSpec::new("acme".parse().unwrap())).tenant;
     let other = world.tenant(TenantSpec::new("other".parse().unwrap())).tenant;
-    roles(&world, &acme);
-    let cedar = policies(&acme);
-    let (view, both): (_, [&dyn Authorizer; 2]) = (world.view(), [&RoleAuthorizer, &cedar]);
+    bind_roles(&world, &acme);
+    let (roles, cedar) = (RoleAuthorizer::new(), policies(&acme));
+    let (view, both): (_, [&dyn Authorizer; 2]) = (world.view(), [&roles, &cedar]);
     for authorizer in both {
         for Case { what, ctx, request, expected } in cases(&acme, &other) {
             let decision = authorizer.authorize(&view, &ctx, &request);

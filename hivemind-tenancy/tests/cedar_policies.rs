@@ -55,8 +55,8 @@ fn a_schema_finds_what_could_not_work() {
         };"#;
     PolicySet::parse_for(fine, &schema).unwrap();
     for (condition, says) in [
-        ("context.time < 5", "time"),
-        ("context has time && context.time < \"5\"", "Long"),
+        ("context.time.seconds < 5", "time"),
+        ("context has time && context.time.seconds < \"5\"", "Long"),
         ("resource.name == \"x\"", "name"),
         ("principal in Groop::\"staff\"", "Groop"),
         ("action == Action::\"gett\"", "gett"),

@@ -13,8 +13,12 @@ use hivemind_core::{
 use super::PolicySet;
 use super::entities::question;
 use super::policies::name;
+use crate::Decision as Access;
 
 /// Decides by policies in the Cedar language. `forbid` wins; what nothing permits is denied.
+///
+/// What only an emergency would permit is denied through the port, which keeps no record: decide by
+/// [`decide`](Self::decide) for that, and put it on record.
 ///
 /// Each decision looks at every policy, as Cedar does: it is meant for hundreds, not for millions. See the
 /// [module](super) for what policies can say, and for an example.
@@ -57,6 +61,15 @@ impl CedarAuthorizer {
         self.loaded().revision
     }
 
+    /// May `ctx` do `request`, by the state in `view`? Unlike through the port, what only the claimed emergency makes
+    /// allowed is allowed, and marked as such. A question that cannot be put allows nothing.
+    pub fn decide(&self, view: &Snapshot, ctx: &TenantContext, request: &AccessRequest) -> Access {
+        let loaded = self.loaded();
+        let (allowed, emergency) = decide(&loaded.policies, view, ctx, request)
+            .map_or((false, false), |(told, only)| (told.allowed, only));
+        Access { allowed, emergency, revision: loaded.revision }
+    }
+
     fn loaded(&self) -> Arc<Loaded> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -65,12 +78,36 @@ impl CedarAuthorizer {
 impl Authorizer for CedarAuthorizer {
     fn authorize(&self, view: &Snapshot, ctx: &TenantContext, request: &AccessRequest) -> AccessDecision {
         let loaded = self.loaded();
-        // A question that cannot be put allows nothing.
-        decide(&loaded.policies, view, ctx, request).unwrap_or_else(|e| AccessDecision::deny([e.to_string()]))
+        match decide(&loaded.policies, view, ctx, request) {
+            Ok((_, true)) => {
+                let only = "it is permitted in an emergency alone, and here nobody would put that on record";
+                AccessDecision::deny([only.to_owned()])
+            }
+            Ok((decision, false)) => decision,
+            // A question that cannot be put allows nothing.
+            Err(error) => AccessDecision::deny([error.to_string()]),
+        }
     }
 }
 
+/// The decision, and whether it is yes only because of an emergency.
 fn decide(
+    policies: &PolicySet,
+    view: &Snapshot,
+    ctx: &TenantContext,
+    request: &AccessRequest,
+) -> Result<(AccessDecision, bool)> {
+    let decision = everybody(policies, view, ctx, request)?;
+    if !decision.allowed || ctx.emergency().is_none() {
+        return Ok((decision, false));
+    }
+    // A blank reason is none.
+    let calm = everybody(policies, view, &ctx.clone().with_emergency(""), request)?;
+    Ok((decision, !calm.allowed))
+}
+
+/// The decision about the principal, and about who impersonates it.
+fn everybody(
     policies: &PolicySet,
     view: &Snapshot,
     ctx: &TenantContext,

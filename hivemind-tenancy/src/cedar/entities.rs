@@ -108,14 +108,17 @@ fn circumstances(ctx: &TenantContext) -> Result<Context> {
     let mut pairs = Vec::new();
     if let Some(at) = ctx.at() {
         let minutes = at.as_secs() / 60;
+        let mut time = Vec::new();
         for (name, value) in [
-            ("time", at.as_secs()),
+            ("seconds", at.as_secs()),
             ("nanos", at.as_nanos() % 1_000_000_000),
             ("weekday", (minutes / DAY + FIRST_WEEKDAY) % 7),
             ("minute", minutes % DAY),
         ] {
-            pairs.push((name.to_owned(), number(value)?));
+            time.push((name.to_owned(), number(value)?));
         }
+        let time = RestrictedExpression::new_record(time).map_err(internal)?;
+        pairs.push(("time".to_owned(), time));
     }
     // An IPv4 address within IPv6 is in the networks of IPv4.
     let source = ctx.source().map(|ip| RestrictedExpression::new_ip(ip.to_canonical().to_string()));

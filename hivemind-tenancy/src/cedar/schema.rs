@@ -58,7 +58,9 @@ action {verbs} appliesTo {{
     principal: [User, ServiceAccount, Node, System],
     resource: [{kinds}],
     context: {{
-        time?: Long, nanos?: Long, weekday?: Long, minute?: Long, source?: ipaddr, emergency?: String,
+        time?: {{ seconds: Long, nanos: Long, weekday: Long, minute: Long }},
+        source?: ipaddr,
+        emergency?: String,
     }},
 }};
 "
