@@ -30,6 +30,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+#[cfg(feature = "cedar")]
+pub mod cedar;
 mod claims;
 mod isolation;
 mod living;
@@ -62,7 +64,10 @@ pub use quota::{
     SoftLimit, SoftState, TemporaryLimit, TemporaryLimits,
 };
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
-pub use rbac::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject};
+pub use rbac::{
+    AccessHandle, AccessIndex, Conditions, DecidingRule, Decision, Effect, Explanation, Inherit, Role,
+    RoleAuthorizer, RoleBinding, Rule, Scope, StalePolicy, Stop, Subject, TimeWindow,
+};
 pub use share::{Share, ShareChange, ShareId, ShareOffer, ShareStanding, Shares};
 pub use tenant::{
     Breach, Ceiling, Delegation, DeletionOutcome, DeletionProgress, Finalizer, FinalizerState, LabelPolicy,

@@ -4,7 +4,7 @@ use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, ErrorKind, Result, RoleName, TenantContext, TenantRef};
 
 use super::TenantManager;
-use crate::rbac::{Scope, bindings, roles};
+use crate::rbac::{Scope, bindings, role_key, roles};
 use crate::{Role, RoleBinding};
 
 impl TenantManager {
@@ -24,7 +24,7 @@ impl TenantManager {
                 format!("roles are administered in the context of tenant {}", TenantRef::system().id);
             return Err(Error::new(ErrorKind::Denied, "put role", message));
         }
-        let key = roles()?.key([role.name.as_str()])?;
+        let key = role_key(role.tenant.as_ref(), &role.name)?;
         match roles()?.get(view, txn, &key)? {
             Some(old) => roles()?.update(txn, &old, role),
             None => roles()?.create(view, txn, key, role),

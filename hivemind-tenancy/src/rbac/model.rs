@@ -31,7 +31,7 @@ pub struct Rule {
     /// Which kinds of things; empty for all.
     #[serde(default)]
     pub kinds: BTreeSet<ResourceKind>,
-    /// Which things by name; empty for all, and for those without a name yet.
+    /// Which things by name; empty for all, and for those without a name yet. A `*` at the end stands for any rest.
     #[serde(default)]
     pub names: BTreeSet<String>,
 }
@@ -61,7 +61,7 @@ impl Rule {
         self
     }
 
-    /// Only the thing of this name, and others named so.
+    /// Only the thing of this name, and others named so; `web-*` is every name that starts with `web-`.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.names.insert(name.into());
@@ -71,7 +71,8 @@ impl Rule {
     /// Whether it speaks of the kind, and the name, of `request`.
     pub(super) fn is_about(&self, request: &AccessRequest) -> bool {
         (self.kinds.is_empty() || self.kinds.contains(&request.kind))
-            && (self.names.is_empty() || request.name.as_ref().is_some_and(|name| self.names.contains(name)))
+            && (self.names.is_empty()
+                || request.name.as_ref().is_some_and(|name| self.names.iter().any(|one| named(one, name))))
     }
 
     /// Whether it decides `request`.
@@ -80,14 +81,22 @@ impl Rule {
     }
 }
 
-/// Rules under a name. Global: which tenant they act in is up to the binding.
+/// Whether `name` is meant by `pattern`: a name, or the start of one and `*`.
+pub(super) fn named(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
+}
+
+/// Rules under a name: for every tenant, or one tenant's own. Where they act is up to the binding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Role {
-    /// The name.
+    /// The name, unique among the roles for every tenant, or among the tenant's own.
     pub name: RoleName,
     /// What it allows and denies.
     pub rules: Vec<Rule>,
+    /// Whose own it is. It allows nothing outside that tenant and the tenants below.
+    #[serde(default)]
+    pub tenant: Option<TenantRef>,
 }
 
 impl Stored for Role {
@@ -95,9 +104,16 @@ impl Stored for Role {
 }
 
 impl Role {
-    /// A role of these rules.
+    /// A role of these rules, for every tenant.
     pub fn new(name: RoleName, rules: impl IntoIterator<Item = Rule>) -> Self {
-        Self { name, rules: rules.into_iter().collect() }
+        Self { name, rules: rules.into_iter().collect(), tenant: None }
+    }
+
+    /// The same as one tenant's own.
+    #[must_use]
+    pub fn of_tenant(mut self, tenant: TenantRef) -> Self {
+        self.tenant = Some(tenant);
+        self
     }
 }
 
@@ -118,6 +134,15 @@ impl Subject {
         match self {
             Self::Principal(principal) => principal == ctx.principal(),
             Self::Group(group) => ctx.groups().contains(group),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Principal(principal) => principal.fmt(f),
+            Self::Group(group) => write!(f, "group {group}"),
         }
     }
 }
@@ -149,35 +174,5 @@ impl fmt::Display for Scope {
             Self::Global => f.write_str("every tenant"),
             Self::Tenant(tenant) => write!(f, "tenant {}", tenant.id),
         }
-    }
-}
-
-/// Gives a role to subjects.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct RoleBinding {
-    /// The name, unique in its scope.
-    pub name: RoleName,
-    /// The role that is given.
-    pub role: RoleName,
-    /// Where.
-    pub scope: Scope,
-    /// To whom.
-    pub subjects: BTreeSet<Subject>,
-}
-
-impl Stored for RoleBinding {
-    const KIND: &'static str = "role binding";
-}
-
-impl RoleBinding {
-    /// Gives `role` to `subjects` in `scope`.
-    pub fn new(
-        name: RoleName,
-        role: RoleName,
-        scope: Scope,
-        subjects: impl IntoIterator<Item = Subject>,
-    ) -> Self {
-        Self { name, role, scope, subjects: subjects.into_iter().collect() }
     }
 }

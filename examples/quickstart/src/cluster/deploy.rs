@@ -159,7 +159,7 @@ impl Cluster {
         compose: &Compose,
     ) -> Result<Deployed> {
         let access = AccessRequest::new(Verb::Create, kind()?).named(app.as_str());
-        RoleAuthorizer.authorize(view, ctx, &access).into_result(ctx, &access)?;
+        RoleAuthorizer::new().authorize(view, ctx, &access).into_result(ctx, &access)?;
         let tenant = Tenant::of(view, txn, ctx)?;
         let wanted = wanted(app, compose, &pool_of(&tenant)?)?;
         TenantQuota.reserve(view, txn, ctx, &reservation(app)?, &charge(&wanted)?)?;

@@ -1,0 +1,15 @@
+//! Who may do what, and why: behaviour by behaviour, and against a naive evaluator.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may panic"
+)]
+
+mod behaviour;
+#[path = "../common/mod.rs"]
+mod common;
+mod decide;
+mod model;
+mod naive;
