@@ -1,5 +1,6 @@
-//! What one thing may ask for: defaults, least, most, and how far a limit may be above a request. No I/O, no clock,
-//! no async.
+//! What one thing may ask for: defaults, least, most, and how far a limit may be above a request.
+//!
+//! No I/O, no clock, no async.
 
 mod problem;
 
