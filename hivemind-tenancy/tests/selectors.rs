@@ -1,4 +1,5 @@
 //! Quota scopes and placement rely on label selectors: core's against an evaluator that knows only plain texts.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
 
