@@ -58,10 +58,11 @@ pub use quota::tree::{
     Amounts, Charge, Hold, MAX_RESOURCES, QuotaNode, QuotaTree, TreeError, TreeLimit, TreeShortage, TreeUsage,
 };
 pub use quota::{
-    Bounds, Budget, BudgetState, Crossing, Demand, EmptyPriorityRange, Escrow, EscrowError,
-    InvalidLimitRange, InvalidPeriod, InvalidRate, LimitRange, OutOfBounds, PriorityRange, Problem,
-    QuotaScope, RateExceeded, RateLimit, RateState, RateStates, RequestAttributes, Slice, SoftExceeded,
-    SoftLimit, SoftState, TemporaryLimit, TemporaryLimits,
+    Bounds, Budget, BudgetState, Crossing, Demand, DominantShare, EmptyPriorityRange, Escrow, EscrowError,
+    FairQueue, Fit, HighWater, InvalidLimitRange, InvalidPeriod, InvalidRate, InvalidWindows, LimitRange,
+    OutOfBounds, PriorityRange, Problem, QueuePolicy, QuotaScope, RateExceeded, RateLimit, RateState,
+    RateStates, RequestAttributes, Slice, SoftExceeded, SoftLimit, SoftState, TemporaryLimit,
+    TemporaryLimits, Trend, UsageEvent, WaitingRequest,
 };
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
 pub use rbac::{

@@ -4,12 +4,14 @@ mod bounds;
 mod budget;
 mod lease;
 mod ledger;
+mod queue;
 mod rate;
 mod reparent;
 mod scope;
 mod slices;
 mod soft;
 pub(crate) mod tree;
+mod trend;
 
 use hivemind_core::resources::Resources;
 use hivemind_core::store::{Key, Snapshot, Txn};
@@ -23,11 +25,13 @@ pub use self::budget::{Budget, BudgetState, InvalidPeriod};
 pub use self::lease::{TemporaryLimit, TemporaryLimits};
 pub(crate) use self::ledger::Ledger;
 pub use self::ledger::{OverQuota, Shortage};
+pub use self::queue::{DominantShare, FairQueue, Fit, QueuePolicy, WaitingRequest};
 pub use self::rate::{InvalidRate, RateExceeded, RateLimit, RateState, RateStates};
 pub(crate) use self::reparent::stage_reparent;
 pub use self::scope::{EmptyPriorityRange, PriorityRange, QuotaScope, RequestAttributes};
 pub use self::slices::{Escrow, EscrowError, Slice};
 pub use self::soft::{Crossing, SoftExceeded, SoftLimit, SoftState};
+pub use self::trend::{HighWater, InvalidWindows, Trend, UsageEvent};
 use crate::Tenant;
 
 /// What a tenant has charged.
