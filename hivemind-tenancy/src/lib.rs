@@ -37,7 +37,12 @@ mod quota;
 mod rbac;
 mod tenant;
 
-pub use isolation::{IsolationLevel, IsolationSettings};
+pub use isolation::{
+    BackupFacts, BackupIntent, ChangePlan, ClusterFacts, DEDICATED_KEY, Finding, Intents, IpFamily,
+    IsolationLevel, IsolationSettings, LevelSharing, Move, NetworkFacts, NetworkIntent, NodeFacts,
+    NodeIntent, NodeSharing, ObserveIntent, Obstacle, OwnPlace, StorageIntent, Unsatisfiable, Violation,
+    VolumeFacts, compile, plan_change, verify,
+};
 pub use manager::{DrainPlan, Eviction, TenantManager, TenantUpdate};
 pub use placement::{
     Node, NodeAllocations, NodeState, Packing, PlacedWorkload, PlacementRequest, Rejection, Unplaceable,
