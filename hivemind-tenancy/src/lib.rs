@@ -43,7 +43,12 @@ mod share;
 mod tenant;
 
 pub use claims::{InvalidUniqueName, NameClaim, NameClaims, NameStanding, NameTaken, UniqueName};
-pub use isolation::{IsolationLevel, IsolationSettings};
+pub use isolation::{
+    BackupFacts, BackupIntent, ChangePlan, ClusterFacts, DEDICATED_KEY, Finding, Intents, IpFamily,
+    IsolationLevel, IsolationSettings, LevelSharing, Move, NetworkFacts, NetworkIntent, NodeFacts,
+    NodeIntent, NodeSharing, ObserveIntent, Obstacle, OwnPlace, StorageIntent, Unsatisfiable, Violation,
+    VolumeFacts, compile, plan_change, verify,
+};
 pub use manager::{DrainPlan, Eviction, TenantManager, TenantUpdate};
 pub use placement::{
     Affinity, AffinityTerm, AntiAffinity, Ask, BlastRadius, Check, Cluster, ClusterIndex, DisruptionBudget,
@@ -59,9 +64,9 @@ pub use quota::tree::{
 };
 pub use quota::{
     Bounds, Budget, BudgetState, Crossing, Demand, DominantShare, EmptyPriorityRange, Escrow, EscrowError,
-    FairQueue, Fit, HighWater, InvalidLimitRange, InvalidPeriod, InvalidRate, InvalidWindows, LimitRange,
-    OutOfBounds, PriorityRange, Problem, QueuePolicy, QuotaScope, RateExceeded, RateLimit, RateState,
-    RateStates, RequestAttributes, Slice, SoftExceeded, SoftLimit, SoftState, TemporaryLimit,
+    FairQueue, HighWater, InvalidLimitRange, InvalidPeriod, InvalidRate, InvalidWindows, LimitRange,
+    OutOfBounds, PriorityRange, Problem, QueueFit, QueuePolicy, QuotaScope, RateExceeded, RateLimit,
+    RateState, RateStates, RequestAttributes, Slice, SoftExceeded, SoftLimit, SoftState, TemporaryLimit,
     TemporaryLimits, Trend, UsageEvent, WaitingRequest,
 };
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};

@@ -25,7 +25,7 @@ pub use self::budget::{Budget, BudgetState, InvalidPeriod};
 pub use self::lease::{TemporaryLimit, TemporaryLimits};
 pub(crate) use self::ledger::Ledger;
 pub use self::ledger::{OverQuota, Shortage};
-pub use self::queue::{DominantShare, FairQueue, Fit, QueuePolicy, WaitingRequest};
+pub use self::queue::{DominantShare, FairQueue, QueueFit, QueuePolicy, WaitingRequest};
 pub use self::rate::{InvalidRate, RateExceeded, RateLimit, RateState, RateStates};
 pub(crate) use self::reparent::stage_reparent;
 pub use self::scope::{EmptyPriorityRange, PriorityRange, QuotaScope, RequestAttributes};

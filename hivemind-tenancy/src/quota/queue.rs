@@ -124,7 +124,7 @@ impl WaitingRequest {
 /// Whether a request can have its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fit {
+pub enum QueueFit {
     /// There is room for it.
     Fits,
     /// A limit of its own tenant is in the way: waiting for others does not help.
@@ -196,13 +196,13 @@ impl FairQueue {
     /// Whose turn it is at `now`, where `fits` says what is in the way of a request.
     ///
     /// Call it again with new shares after each that got its turn. A request that never fits should say
-    /// [`Fit::OverLimit`], so that it holds up nobody else.
+    /// [`QueueFit::OverLimit`], so that it holds up nobody else.
     pub fn next<'a>(
         &self,
         waiting: impl IntoIterator<Item = &'a WaitingRequest>,
         shares: &BTreeMap<TenantId, DominantShare>,
         now: Timestamp,
-        fits: impl Fn(&WaitingRequest) -> Fit,
+        fits: impl Fn(&WaitingRequest) -> QueueFit,
     ) -> Option<&'a WaitingRequest> {
         let mut held_up = Vec::new();
         for one in self.order(waiting, shares, now) {
@@ -210,12 +210,12 @@ impl FairQueue {
                 continue;
             }
             match fits(one) {
-                Fit::Fits => return Some(one),
-                Fit::NoRoom if self.is_overdue(one, now) => return None,
-                Fit::NoRoom | Fit::OverLimit if self.policy == QueuePolicy::StrictFifo => {
+                QueueFit::Fits => return Some(one),
+                QueueFit::NoRoom if self.is_overdue(one, now) => return None,
+                QueueFit::NoRoom | QueueFit::OverLimit if self.policy == QueuePolicy::StrictFifo => {
                     held_up.push(&one.tenant);
                 }
-                Fit::NoRoom | Fit::OverLimit => {}
+                QueueFit::NoRoom | QueueFit::OverLimit => {}
             }
         }
         None

@@ -10,7 +10,7 @@ use hivemind_core::{
 use super::authority::{Authority, authority, is_system, parents};
 use super::{add_child, moment};
 use crate::manager::TenantManager;
-use crate::tenant::{key, tenants};
+use crate::tenant::{TenantChildren, children, children_key, key, tenants};
 use crate::{Ceiling, Finalizer, FinalizerState, MAX_DEPTH, Tenant, TenantSpec, VerbClass, check_labels};
 
 /// The most finalizers of one tenant.
@@ -117,6 +117,7 @@ impl TenantManager {
             add_child(view, txn, parent)?;
         }
         tenants()?.create(view, txn, key(id)?, &tenant)?;
+        children()?.create(view, txn, children_key(&tenant.tenant)?, &TenantChildren::default())?;
         Ok(tenant)
     }
 

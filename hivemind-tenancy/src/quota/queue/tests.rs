@@ -31,8 +31,8 @@ fn names(order: &[&WaitingRequest]) -> Vec<String> {
     order.iter().map(|one| format!("{}/{}", one.tenant, one.id)).collect()
 }
 
-fn fits_below(room: u64) -> impl Fn(&WaitingRequest) -> Fit {
-    move |one| if one.amount.amount(&ResourceName::Cpu) <= room { Fit::Fits } else { Fit::NoRoom }
+fn fits_below(room: u64) -> impl Fn(&WaitingRequest) -> QueueFit {
+    move |one| if one.amount.amount(&ResourceName::Cpu) <= room { QueueFit::Fits } else { QueueFit::NoRoom }
 }
 
 #[test]
@@ -81,7 +81,8 @@ fn an_overdue_request_holds_up_others_for_room_but_not_for_its_own_limit() {
     let none = shares(&[("a", 90)]);
     assert_eq!(BEST.next(&all, &none, at(1001), fits_below(10)), None);
     assert_eq!(BEST.next(&all, &none, at(1001), fits_below(50)), all.first());
-    let limited = |one: &WaitingRequest| if one.amount == cpu(50) { Fit::OverLimit } else { Fit::Fits };
+    let limited =
+        |one: &WaitingRequest| if one.amount == cpu(50) { QueueFit::OverLimit } else { QueueFit::Fits };
     assert_eq!(BEST.next(&all, &none, at(1001), limited), all.last());
 }
 
