@@ -7,8 +7,10 @@ mod explain;
 mod grants;
 mod handle;
 mod index;
+mod lint;
 mod model;
 mod tree;
+mod visible;
 
 use hivemind_core::store::{Key, Prefix};
 use hivemind_core::{Collection, Result, RoleName, TenantRef};
@@ -22,7 +24,9 @@ pub(crate) use self::grants::Change;
 pub use self::grants::Escalation;
 pub use self::handle::{AccessHandle, StalePolicy};
 pub use self::index::{AccessIndex, Decision};
+pub use self::lint::{Lint, LintKind};
 pub use self::model::{Effect, Role, Rule, Scope, Subject};
+pub use self::visible::Predicate;
 
 pub(crate) fn roles() -> Result<Collection<Role>> {
     crate::collection("roles")

@@ -312,3 +312,26 @@ fn pitfall_09_nothing_of_a_tenant_applies_to_one_created_anew() {
     assert!(!ask(&anew.tenant, &user("ada")) && !ask(&old, &user("ada")));
     assert!(!ask(&other, &account) && !ask(&other, &reborn));
 }
+
+#[test]
+fn pitfall_09_a_grant_in_one_tenant_is_none_in_the_tenants_below() {
+    let world = World::new();
+    let acme = acme(&world);
+    let mut below = TenantSpec::new("child".parse().unwrap());
+    below.parent = Some(acme);
+    let child = world.tenant(below).tenant;
+    let granter = Rule::allow().verbs([Verb::Grant]).kind("roles".parse().unwrap());
+    block_on(world.tenants.put_role(&admin("put-granter"), role_named("granter", vec![granter]))).unwrap();
+    let subject = Subject::Principal(user("ada"));
+    let name = || "granter".parse().unwrap();
+    block_on(
+        world
+            .tenants
+            .bind(&admin("bind-granter"), RoleBinding::new(name(), name(), Scope::Global, [subject])),
+    )
+    .unwrap();
+    let ada = TenantContext::new(child.clone(), user("ada"), "r".parse().unwrap());
+    let one = bound("b", "reader", &child, "bob");
+    let refused = world.commit(|view, txn| world.tenants.stage_bind(view, txn, &ada, &one));
+    assert!(refused.unwrap_err().detail::<Escalation>().is_some());
+}
