@@ -71,8 +71,9 @@ pub use quota::{
 };
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
 pub use rbac::{
-    AccessHandle, AccessIndex, Conditions, DecidingRule, Decision, Effect, Explanation, Inherit, Role,
-    RoleAuthorizer, RoleBinding, Rule, Scope, StalePolicy, Stop, Subject, TimeWindow,
+    AccessHandle, AccessIndex, Conditions, DecidingRule, Decision, Effect, Escalation, Explanation, Inherit,
+    Lint, LintKind, Predicate, Role, RoleAuthorizer, RoleBinding, Rule, Scope, StalePolicy, Stop, Subject,
+    TimeWindow,
 };
 pub use share::{Share, ShareChange, ShareId, ShareOffer, ShareStanding, Shares};
 pub use tenant::{
