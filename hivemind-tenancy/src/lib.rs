@@ -30,6 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+mod adoption;
 mod claims;
 mod living;
 mod manager;
@@ -39,6 +40,10 @@ mod rbac;
 mod share;
 mod tenant;
 
+pub use adoption::{
+    Adoptable, AdoptableResource, AdoptedMove, AdoptedRecord, Adoption, AdoptionPhase, AdoptionPlan,
+    AdoptionProblem, AdoptionRule, AdoptionStatus, AdoptionStep, LeftBehind, PlannedMove, Unresolved,
+};
 pub use claims::{InvalidUniqueName, NameClaim, NameClaims, NameStanding, NameTaken, UniqueName};
 pub use manager::{TenantManager, TenantUpdate};
 pub use placement::{
