@@ -1,5 +1,4 @@
-//! Existing records become tenants': planned, in steps that survive a crash, and undone on demand. No I/O, no clock,
-//! no async.
+//! Existing records become tenants', in steps, and go back on demand. No I/O, no clock, no async.
 
 mod journal;
 mod plan;
@@ -97,6 +96,64 @@ pub struct AdoptionStatus {
 /// A step says what it moved, so that a host charges quota for it in the same transaction. All operations are pure, are
 /// for the system tenant's context, and need a view of everything below [`prefix`](crate::prefix) and of the host's
 /// records, as of one revision.
+///
+/// ```
+/// use std::sync::Arc;
+/// use hivemind_core::store::{Key, Prefix, Record, Txn};
+/// use hivemind_core::{block_on, MemoryStore, Principal, Result, StateStore, StateStoreExt};
+/// use hivemind_core::{SystemClock, SystemIds, TenantContext, TenantRef};
+/// use hivemind_tenancy::{Adoptable, AdoptableResource, AdoptedRecord, Adoption, AdoptionPhase, AdoptionRule};
+/// use hivemind_tenancy::{TenantManager, TenantSpec};
+///
+/// /// Volumes at `volumes/<name>`, which hold whose they are, or nothing.
+/// #[derive(Debug)]
+/// struct Volumes;
+/// impl Adoptable for Volumes {
+///     fn prefix(&self) -> Prefix {
+///         Prefix::new(["volumes"]).expect("a constant")
+///     }
+///     fn describe(&self, record: &Record) -> Result<Option<AdoptableResource>> {
+///         let name = record.key.last().escape_ascii().to_string();
+///         let volume = AdoptableResource::new("volumes".parse().expect("a constant"), name);
+///         let owner = String::from_utf8_lossy(&record.value).parse().ok();
+///         Ok(Some(match owner {
+///             Some(owner) => volume.of(owner),
+///             None => volume,
+///         }))
+///     }
+///     fn adopt(&self, record: &Record, tenant: &TenantRef) -> Result<AdoptedRecord> {
+///         Ok(AdoptedRecord::new(record.key.clone(), tenant.to_string()))
+///     }
+/// }
+///
+/// # block_on(async {
+/// let store = Arc::new(MemoryStore::new());
+/// let tenants = TenantManager::new(store.clone(), Arc::new(SystemClock::new()), Arc::new(SystemIds::new()));
+/// let operator = Principal::User("root".parse()?);
+/// let ctx = TenantContext::new(TenantRef::system(), operator, "req-1".parse()?);
+/// let acme = tenants.create(&ctx, TenantSpec::new("acme".parse()?)).await?.tenant;
+/// let mut txn = Txn::new();
+/// txn.put(Key::new(["volumes", "acme-data"])?, "");
+/// txn.put(Key::new(["volumes", "scratch"])?, "");
+/// store.commit(&txn).await?;
+///
+/// let adoption = Adoption::new();
+/// let view = store.snapshot(&[Prefix::ROOT]).await?;
+/// let plan = adoption.plan(&view, &ctx, &Volumes, &[AdoptionRule::to(acme).named_like("acme-")])?;
+/// assert_eq!((plan.moves.len(), plan.unmatched.len(), plan.problems.len()), (1, 1, 0));
+/// let mut txn = Txn::new();
+/// adoption.stage_start(&view, &mut txn, &ctx, ctx.request(), &plan)?;
+/// store.commit(&txn).await?;
+/// loop {
+///     let (view, mut txn) = (store.snapshot(&[Prefix::ROOT]).await?, Txn::new());
+///     let step = adoption.stage_step(&view, &mut txn, &ctx, ctx.request(), &Volumes)?;
+///     store.commit(&txn).await?;
+///     if step.phase == AdoptionPhase::Done {
+///         break;
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Adoption {
     limit: usize,
