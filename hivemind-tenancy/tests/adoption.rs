@@ -217,6 +217,8 @@ fn an_undo_leaves_what_was_changed_since_and_keeps_what_it_was() {
     assert!(!now.contains_key(&free("moving", "a")) && !now.contains_key(&free("moving", "c")));
     let status = status(&world);
     assert_eq!((status.phase, status.moved, status.restored), (AdoptionPhase::Undone, 4, 1));
+    let again = world.commit(|view, txn| Adoption::new().stage_step(view, txn, &admin("r"), &id(), &Things));
+    assert_eq!(again.unwrap_err().message(), "adoption adopt-1 has been undone: start another");
     let left: Vec<_> = status.left.iter().map(|left| left.key.clone()).collect();
     assert_eq!(left, ["c", "b", "a"].map(|name| of(&acme, "moving", name)));
     let (view, kept) = (world.view(), Prefix::new(["tenancy", "adoption-kept"]).unwrap());
