@@ -32,6 +32,7 @@
 
 #[cfg(feature = "cedar")]
 pub mod cedar;
+mod adoption;
 mod claims;
 mod isolation;
 mod living;
@@ -42,6 +43,10 @@ mod rbac;
 mod share;
 mod tenant;
 
+pub use adoption::{
+    Adoptable, AdoptableResource, AdoptedMove, AdoptedRecord, Adoption, AdoptionPhase, AdoptionPlan,
+    AdoptionProblem, AdoptionRule, AdoptionStatus, AdoptionStep, LeftBehind, PlannedMove, Unresolved,
+};
 pub use claims::{InvalidUniqueName, NameClaim, NameClaims, NameStanding, NameTaken, UniqueName};
 pub use isolation::{
     BackupFacts, BackupIntent, ChangePlan, ClusterFacts, DEDICATED_KEY, Finding, Intents, IpFamily,
