@@ -30,9 +30,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+mod adoption;
 #[cfg(feature = "cedar")]
 pub mod cedar;
-mod adoption;
 mod claims;
 mod isolation;
 mod living;
