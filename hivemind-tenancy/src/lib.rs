@@ -46,7 +46,10 @@ pub use quota::{
     PriorityRange, Problem, QuotaScope, RateExceeded, RateLimit, RateState, RateStates, RequestAttributes,
     SoftExceeded, SoftLimit, SoftState, TemporaryLimit, TemporaryLimits,
 };
-pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
+pub use quota::{
+    Charged, Drift, OverQuota, QuotaChange, QuotaRequest, QuotaRule, QuotaSpec, Returned, ScopedQuota,
+    Shortage, TenantQuota, Usage, WhenOver,
+};
 pub use rbac::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject};
 pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec, TenantState};
 
