@@ -74,7 +74,10 @@ pub use quota::{
     RateState, RateStates, RequestAttributes, Slice, SoftExceeded, SoftLimit, SoftState, TemporaryLimit,
     TemporaryLimits, Trend, UsageEvent, WaitingRequest,
 };
-pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
+pub use quota::{
+    Charged, Drift, OverQuota, QuotaChange, QuotaRequest, QuotaRule, QuotaSpec, Returned, ScopedQuota,
+    Shortage, TenantQuota, Usage, WhenOver,
+};
 pub use rbac::{
     AccessHandle, AccessIndex, Conditions, DecidingRule, Decision, Effect, Escalation, Explanation, Inherit,
     Lint, LintKind, Predicate, Role, RoleAuthorizer, RoleBinding, Rule, Scope, StalePolicy, Stop, Subject,
