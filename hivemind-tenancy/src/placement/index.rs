@@ -12,6 +12,7 @@ mod tree;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::RandomState;
 use hivemind_core::resources::Resources;
 use hivemind_core::{Error, ErrorKind, NodeId, Result, TenantRef, WorkloadId};
 
@@ -59,7 +60,7 @@ pub struct ClusterIndex {
     by_node: BTreeMap<NodeId, usize>,
     tenants: Vec<TenantRef>,
     /// Never iterated.
-    tenant_index: HashMap<TenantRef, usize>,
+    tenant_index: HashMap<TenantRef, usize, RandomState>,
     classes: Vec<Equals>,
     class_index: BTreeMap<Class, usize>,
     /// The classes that are possible, by shape.
@@ -67,7 +68,7 @@ pub struct ClusterIndex {
     shapes: Shapes,
     counters: Counters,
     /// Where each workload runs. Never iterated.
-    placed: HashMap<(usize, WorkloadId), usize>,
+    placed: HashMap<(usize, WorkloadId), usize, RandomState>,
 }
 
 fn exhausted(unplaced: Unplaced) -> Error {
@@ -84,13 +85,13 @@ impl ClusterIndex {
             spare: Vec::new(),
             by_node: BTreeMap::new(),
             tenants: Vec::new(),
-            tenant_index: HashMap::new(),
+            tenant_index: HashMap::default(),
             classes: Vec::new(),
             class_index: BTreeMap::new(),
             classes_of: Vec::new(),
             shapes: Shapes::default(),
             counters: Counters::default(),
-            placed: HashMap::new(),
+            placed: HashMap::default(),
         }
     }
 
