@@ -33,6 +33,10 @@ use super::{
 /// decision looks at few nodes, and a change renews what it touches. A host feeds it from a mirror of its store, and
 /// commits what it decides by [`stage_assign`](crate::TenantManager::stage_assign).
 ///
+/// What is asked for the first time, be it a selector, a set of tolerations or a rule about other workloads, costs a look
+/// at every node or at the tenant's kinds of workloads, and is remembered. A host whose workloads ask for ever new
+/// things, such as a new generation at each rollout, makes a new index [`of`](Self::of) what is there now and then.
+///
 /// ```
 /// use hivemind_core::{Generation, TenantRef};
 /// use hivemind_core::resources::{MilliCpu, Resources};
