@@ -15,6 +15,15 @@ fn now(ctx: &TenantContext) -> Result<Timestamp> {
     ctx.at().ok_or_else(|| Error::invalid("gang", message))
 }
 
+/// Fails if `workloads` are not those the gang began with.
+fn same_members(id: &ReservationId, gang: &Gang, workloads: &[WorkloadRequest]) -> Result<()> {
+    let named = |one: &WorkloadRequest| gang.held.contains_key(&one.id) || gang.missing.contains(&one.id);
+    if workloads.iter().all(named) && workloads.len() == gang.held.len() + gang.missing.len() {
+        return Ok(());
+    }
+    Err(Error::invalid("gang", format!("gang {id} has other workloads: give those it began with")))
+}
+
 impl TenantManager {
     /// Stages room for every one of `workloads`, or holds what there is for them until `deadline`; call again, with
     /// the same workloads, when there is more. At the deadline everything is given back: by this call, or by
@@ -34,22 +43,17 @@ impl TenantManager {
     ) -> Result<GangState> {
         let now = now(ctx)?;
         let old = gangs()?.get(view, txn, &gang_key(ctx, id)?)?;
-        if let Some(old) = &old {
-            let named =
-                |one: &WorkloadRequest| old.held.contains_key(&one.id) || old.missing.contains(&one.id);
-            if !workloads.iter().all(named) || workloads.len() != old.held.len() + old.missing.len() {
-                let message = format!("gang {id} has other workloads: give those it began with");
-                return Err(Error::invalid("gang", message));
-            }
-            if old.is_over(now) {
+        match &old {
+            Some(old) if old.is_over(now) => {
                 self.give_back(view, txn, ctx, old)?;
                 return Ok(GangState::GivenBack);
             }
-        } else if now >= deadline {
-            return Err(Error::invalid(
-                "gang",
-                format!("the deadline of gang {id} has passed: give a later one"),
-            ));
+            Some(old) => same_members(id, old, workloads)?,
+            None if now >= deadline => {
+                let message = format!("the deadline of gang {id} has passed: give a later one");
+                return Err(Error::invalid("gang", message));
+            }
+            None => {}
         }
         let held = old.as_ref().map(|old| old.held.clone()).unwrap_or_default();
         let wanted: Vec<_> = workloads.iter().filter(|one| !held.contains_key(&one.id)).cloned().collect();
