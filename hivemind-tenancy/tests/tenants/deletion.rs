@@ -89,6 +89,20 @@ fn finalizers_go_in_turn_and_the_record_goes_last() {
 }
 
 #[test]
+fn a_finalizer_is_added_while_there_is_time_and_once() {
+    let world = World::new();
+    let a = world.tenant(spec("a").with_finalizer(finalizer("late", 9)));
+    let add = |ctx, name| block_on(world.tenants.add_finalizer(&ctx, &a.tenant, finalizer(name, 1)));
+    add(admin("a1"), "early").unwrap();
+    add(admin("a2"), "early").unwrap();
+    assert_eq!(add(ctx(&a.tenant, "a3"), "mine").unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(states(&delete(&world, "d", &a).unwrap()), ["early running", "late pending"]);
+    assert_eq!(add(admin("a4"), "too-late").unwrap_err().kind(), ErrorKind::Conflict);
+    // Another who adds the same at this time hears that it is there.
+    add(admin("a5"), "early").unwrap();
+}
+
+#[test]
 fn a_tenant_on_its_way_out_cannot_be_changed_moved_or_brought_back() {
     let world = World::new();
     let (a, b) = (world.tenant(spec("a").with_finalizer(finalizer("f", 0))), world.tenant(spec("b")));

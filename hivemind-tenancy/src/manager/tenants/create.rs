@@ -56,8 +56,8 @@ pub(super) fn room_below(
     Ok(above)
 }
 
-/// In what capacity `ctx` creates a tenant below `above`.
-fn creator(txn: &mut Txn, ctx: &TenantContext, above: &[Stamped<Tenant>]) -> Result<Authority> {
+/// In what capacity `ctx` puts a tenant below `above`.
+pub(super) fn creator(txn: &mut Txn, ctx: &TenantContext, above: &[Stamped<Tenant>]) -> Result<Authority> {
     let who = authority(txn, ctx, above, "create tenant")?;
     let refusing = above.iter().find(|one| !one.delegation.sub_tenants);
     match (who, refusing) {
