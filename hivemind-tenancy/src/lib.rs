@@ -30,12 +30,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+#[cfg(feature = "hash-chain")]
+mod audit;
 mod manager;
 mod placement;
 mod quota;
 mod rbac;
 mod tenant;
 
+#[cfg(feature = "hash-chain")]
+pub use audit::{BrokenChain, ChainHead, ChainedAudit, SealedEvent, verify_chain};
 pub use manager::{TenantManager, TenantUpdate};
 pub use placement::{
     Node, NodeAllocations, NodeState, Packing, PlacedWorkload, PlacementRequest, Rejection, Unplaceable,
