@@ -31,6 +31,8 @@
 //! ```
 
 mod adoption;
+#[cfg(feature = "hash-chain")]
+mod audit;
 #[cfg(feature = "cedar")]
 pub mod cedar;
 mod claims;
@@ -47,6 +49,8 @@ pub use adoption::{
     Adoptable, AdoptableResource, AdoptedMove, AdoptedRecord, Adoption, AdoptionPhase, AdoptionPlan,
     AdoptionProblem, AdoptionRule, AdoptionStatus, AdoptionStep, LeftBehind, PlannedMove, Unresolved,
 };
+#[cfg(feature = "hash-chain")]
+pub use audit::{BrokenChain, ChainHead, ChainedAudit, SealedEvent, verify_chain};
 pub use claims::{InvalidUniqueName, NameClaim, NameClaims, NameStanding, NameTaken, UniqueName};
 pub use isolation::{
     BackupFacts, BackupIntent, ChangePlan, ClusterFacts, DEDICATED_KEY, Finding, Intents, IpFamily,

@@ -3,6 +3,7 @@
 mod access;
 mod nodes;
 mod quota;
+mod recorded;
 mod tenants;
 
 use std::sync::Arc;
