@@ -45,8 +45,9 @@ pub use placement::{
 };
 pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
 pub use rbac::{
-    AccessHandle, AccessIndex, Conditions, DecidingRule, Decision, Effect, Explanation, Inherit, Role,
-    RoleAuthorizer, RoleBinding, Rule, Scope, StalePolicy, Stop, Subject, TimeWindow,
+    AccessHandle, AccessIndex, Conditions, DecidingRule, Decision, Effect, Escalation, Explanation, Inherit,
+    Lint, LintKind, Predicate, Role, RoleAuthorizer, RoleBinding, Rule, Scope, StalePolicy, Stop, Subject,
+    TimeWindow,
 };
 pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec, TenantState};
 

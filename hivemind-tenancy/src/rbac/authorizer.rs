@@ -69,6 +69,27 @@ pub(crate) fn index_for(view: &Snapshot, txn: &Txn, ctx: &TenantContext) -> Resu
     AccessIndex::of_bindings(view, txn, &prefixes)
 }
 
+/// The policy as far as it matters to what `ctx` does with bindings of `scope`; with those below it, if `deep`.
+///
+/// # Errors
+/// [`NotFound`](hivemind_core::ErrorKind::NotFound) if a tenant is gone, and as [`AccessIndex::of`].
+pub(crate) fn index_around(
+    view: &Snapshot,
+    txn: &Txn,
+    ctx: &TenantContext,
+    scope: &Scope,
+    deep: bool,
+) -> Result<AccessIndex> {
+    let (Scope::Tenant(tenant), false) = (scope, deep) else { return AccessIndex::of(view, txn) };
+    let mut prefixes = vec![bindings_of(&Scope::Global)?];
+    add_chain(view, txn, ctx, &mut prefixes)?;
+    add_chain(view, txn, &ctx.clone().for_tenant(tenant.clone()), &mut prefixes)?;
+    if let Principal::ServiceAccount { tenant, .. } = ctx.principal() {
+        add_chain(view, txn, &ctx.clone().for_tenant(tenant.clone()), &mut prefixes)?;
+    }
+    AccessIndex::of_bindings(view, txn, &prefixes)
+}
+
 fn add_chain(view: &Snapshot, txn: &Txn, ctx: &TenantContext, prefixes: &mut Vec<Prefix>) -> Result<()> {
     let mut chain = Vec::new();
     if *ctx.tenant() == TenantRef::system() {

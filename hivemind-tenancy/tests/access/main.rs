@@ -11,5 +11,7 @@ mod behaviour;
 #[path = "../common/mod.rs"]
 mod common;
 mod decide;
+mod grants;
 mod model;
 mod naive;
+mod stored;
