@@ -30,6 +30,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+#[cfg(feature = "hash-chain")]
+mod audit;
 #[cfg(feature = "cedar")]
 pub mod cedar;
 mod manager;
@@ -38,6 +40,8 @@ mod quota;
 mod rbac;
 mod tenant;
 
+#[cfg(feature = "hash-chain")]
+pub use audit::{BrokenChain, ChainHead, ChainedAudit, SealedEvent, verify_chain};
 pub use manager::{TenantManager, TenantUpdate};
 pub use placement::{
     Node, NodeAllocations, NodeState, Packing, PlacedWorkload, PlacementRequest, Rejection, Unplaceable,

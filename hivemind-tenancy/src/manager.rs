@@ -2,6 +2,7 @@
 
 mod access;
 mod nodes;
+mod recorded;
 mod tenants;
 
 use std::sync::Arc;

@@ -13,8 +13,8 @@ use crate::Tenant;
 /// By itself it reads them from the view at each decision, which costs as much as there are tenants and roles. With a
 /// handle it decides by that, as long as the handle is not older than the view.
 ///
-/// What only an emergency would allow is denied here: a port without a record cannot put it on record. Decide by
-/// [`AccessIndex::decide`] for that, and put it on record.
+/// What only an emergency would allow is denied here: a port without a record cannot put it on record. Ask
+/// [`TenantManager::authorize_recorded`](crate::TenantManager::authorize_recorded) for that.
 #[derive(Debug, Clone, Default)]
 pub struct RoleAuthorizer {
     policy: Option<AccessHandle>,

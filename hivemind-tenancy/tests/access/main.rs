@@ -8,6 +8,7 @@
 )]
 
 mod behaviour;
+mod boundary;
 #[path = "../common/mod.rs"]
 mod common;
 mod decide;
