@@ -9,7 +9,7 @@ use super::super::TenantManager;
 use crate::placement::{PlacementRecord, allocations, nodes, placement_key, placements};
 use crate::{
     Ask, Cluster, Exclusion, Filter, Fit, Node, NodeAllocations, NodeLabels, Placement, PlacementPolicy,
-    PlacementRequest, Ready, StaleNode, Taints, Tenant, Unplaceable, WorkloadRequest, place,
+    PlacementRequest, Ready, StaleNode, Taints, Tenant, Unplaceable, VerbClass, WorkloadRequest, place,
 };
 
 /// What is read of a node.
@@ -30,16 +30,39 @@ fn all_new(view: &Snapshot, txn: &Txn, ctx: &TenantContext, workloads: &[Workloa
     Ok(())
 }
 
+/// The tenant with those above it, if all of them admit `workloads`, and whether it has nodes of its own: it has if one
+/// above it has.
+///
+/// What ran before this transaction and is placed again was admitted before: its tenant need only keep it.
+fn placing(
+    view: &Snapshot,
+    txn: &Txn,
+    ctx: &TenantContext,
+    workloads: &[WorkloadRequest],
+) -> Result<(Vec<Stamped<Tenant>>, bool)> {
+    let before = Txn::new();
+    let mut class = VerbClass::Keep;
+    for workload in workloads {
+        if placements()?.get(view, &before, &placement_key(ctx.tenant(), &workload.id)?)?.is_none() {
+            class = VerbClass::Admit;
+        }
+    }
+    let chain = Tenant::chain(view, txn, ctx)?;
+    chain.iter().try_for_each(|one| one.allow(class))?;
+    let own = chain.iter().any(|one| one.isolation_level.settings().compute_isolation);
+    Ok((chain, own))
+}
+
 /// Stages that `workloads` run where `placed` says, on nodes that are still as they were `seen`.
 fn record(
     view: &Snapshot,
     txn: &mut Txn,
-    tenant: &Stamped<Tenant>,
+    ctx: &TenantContext,
+    (chain, isolated): (&[Stamped<Tenant>], bool),
     workloads: &[WorkloadRequest],
     placed: &Placement,
     seen: &BTreeMap<&NodeId, &Seen>,
 ) -> Result<()> {
-    let isolated = tenant.isolation_level.settings().compute_isolation;
     let mut changed: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
     for workload in workloads {
         let Some((node, (_, running))) =
@@ -49,7 +72,7 @@ fn record(
             return Err(Error::internal("place", message));
         };
         let here = changed.entry(node).or_insert_with(|| (*running.value).clone());
-        here.add(&tenant.tenant, &workload.id, workload.placed(), isolated)?;
+        here.add(ctx.tenant(), &workload.id, workload.placed(), isolated)?;
     }
     for (node, new) in changed {
         let Some((node, running)) = seen.get(node) else { continue };
@@ -58,11 +81,11 @@ fn record(
         allocations()?.update(txn, running, &new)?;
     }
     for (workload, node) in placed {
-        let key = placement_key(&tenant.tenant, workload)?;
+        let key = placement_key(ctx.tenant(), workload)?;
         placements()?.create(view, txn, key, &PlacementRecord { node: node.clone() })?;
     }
-    // Whether the tenant is isolated must still be so, too.
-    crate::tenant::tenants()?.expect(txn, tenant)
+    // Whether the tenant is isolated, and admits them, must still be so, too.
+    chain.iter().try_for_each(|one| crate::tenant::tenants()?.expect(txn, one))
 }
 
 /// Why `node` cannot take the workload of `ask`, by what is on the node itself.
@@ -80,7 +103,9 @@ impl TenantManager {
     ///
     /// # Errors
     /// [`ErrorKind::Exhausted`] with [`Unplaceable`] as detail if one fits nowhere, [`ErrorKind::AlreadyExists`] if one
-    /// runs somewhere already, [`ErrorKind::NotFound`] if the tenant is gone. Nothing is staged then.
+    /// runs somewhere already, [`ErrorKind::NotFound`] if the tenant is gone, [`ErrorKind::Conflict`] if it, or one above
+    /// it, admits nothing new: what ran before and is moved in `txn` may be placed again while it is kept. Nothing is
+    /// staged then.
     pub fn stage_place(
         &self,
         view: &Snapshot,
@@ -116,9 +141,8 @@ impl TenantManager {
         workloads: &[WorkloadRequest],
         policy: &PlacementPolicy,
     ) -> Result<Result<Placement, Unplaceable>> {
-        let tenant = Tenant::of(view, txn, ctx)?;
+        let (chain, isolated) = placing(view, txn, ctx, workloads)?;
         all_new(view, txn, ctx, workloads)?;
-        let isolated = tenant.isolation_level.settings().compute_isolation;
         let cluster = self.nodes(view, txn)?;
         let pairs: Vec<_> = cluster.iter().map(|(node, running)| (&*node.value, &*running.value)).collect();
         let request = PlacementRequest::new(ctx.tenant(), isolated, workloads).with_policy(policy.clone());
@@ -127,7 +151,7 @@ impl TenantManager {
             Err(why) => return Ok(Err(why)),
         };
         let seen = cluster.iter().map(|pair| (&pair.0.id, pair)).collect();
-        record(view, txn, &tenant, workloads, &placed, &seen)?;
+        record(view, txn, ctx, (&chain, isolated), workloads, &placed, &seen)?;
         Ok(Ok(placed))
     }
 
@@ -165,10 +189,9 @@ impl TenantManager {
         ctx: &TenantContext,
         decided: &[(WorkloadRequest, NodeId)],
     ) -> Result<Placement> {
-        let tenant = Tenant::of(view, txn, ctx)?;
         let workloads: Vec<_> = decided.iter().map(|(workload, _)| workload.clone()).collect();
+        let (chain, isolated) = placing(view, txn, ctx, &workloads)?;
         all_new(view, txn, ctx, &workloads)?;
-        let isolated = tenant.isolation_level.settings().compute_isolation;
         let mut seen: BTreeMap<&NodeId, Seen> = BTreeMap::new();
         let mut filled: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
         for (workload, id) in decided {
@@ -189,7 +212,7 @@ impl TenantManager {
         }
         let placed = decided.iter().map(|(workload, node)| (workload.id.clone(), node.clone())).collect();
         let seen = seen.iter().map(|(id, pair)| (*id, pair)).collect();
-        record(view, txn, &tenant, &workloads, &placed, &seen)?;
+        record(view, txn, ctx, (&chain, isolated), &workloads, &placed, &seen)?;
         Ok(placed)
     }
 
