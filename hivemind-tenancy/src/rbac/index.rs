@@ -1,4 +1,4 @@
-//! Roles, bindings and the tenant tree, compiled so that a decision allocates nothing and takes the same time however
+//! Roles, bindings and the tenant tree, compiled so that a decision allocates nothing and does the same work however
 //! many there are. No I/O, no clock, no async.
 
 mod compile;
