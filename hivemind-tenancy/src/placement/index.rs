@@ -19,7 +19,7 @@ use self::counters::{Counters, Kind};
 use self::preempt::Bands;
 use self::query::Query;
 use self::shapes::Shapes;
-use self::slot::{Equals, Running, Slot, class_of};
+use self::slot::{Class, Equals, Running, Slot};
 use super::cluster::{Ask, tie};
 use super::{
     Node, NodeAllocations, Packing, PlacedWorkload, Placement, PlacementRequest, Unplaceable, Unplaced,
@@ -54,8 +54,6 @@ use super::{
 pub struct ClusterIndex {
     packing: Packing,
     seed: u64,
-    /// With so few possible nodes, looking at each is quicker than walking through all in the order of preference.
-    few: usize,
     slots: Vec<Option<Slot>>,
     spare: Vec<usize>,
     by_node: BTreeMap<NodeId, usize>,
@@ -63,7 +61,9 @@ pub struct ClusterIndex {
     /// Never iterated.
     tenant_index: HashMap<TenantRef, usize>,
     classes: Vec<Equals>,
-    class_index: BTreeMap<(u64, u64), usize>,
+    class_index: BTreeMap<Class, usize>,
+    /// The classes that are possible, by shape.
+    classes_of: Vec<Vec<usize>>,
     shapes: Shapes,
     counters: Counters,
     /// Where each workload runs. Never iterated.
@@ -80,7 +80,6 @@ impl ClusterIndex {
         Self {
             packing,
             seed,
-            few: 128,
             slots: Vec::new(),
             spare: Vec::new(),
             by_node: BTreeMap::new(),
@@ -88,6 +87,7 @@ impl ClusterIndex {
             tenant_index: HashMap::new(),
             classes: Vec::new(),
             class_index: BTreeMap::new(),
+            classes_of: Vec::new(),
             shapes: Shapes::default(),
             counters: Counters::default(),
             placed: HashMap::new(),
@@ -121,24 +121,46 @@ impl ClusterIndex {
         self.tenants.len() - 1
     }
 
-    fn class(&mut self, capacity: &Resources) -> usize {
-        let (classes, key) = (&mut self.classes, class_of(capacity));
-        *self.class_index.entry(key).or_insert_with(|| {
-            let capacity = Resources::new().with_cpu(capacity.cpu()).with_memory(capacity.memory());
-            classes.push(Equals { capacity, ..Equals::default() });
-            classes.len() - 1
-        })
+    /// The class of the node that comes to `at`.
+    fn class(&mut self, at: usize, capacity: &Resources) -> usize {
+        let (cpu, memory) = (capacity.cpu().as_millis(), capacity.memory().as_bytes());
+        let class = Class { cpu, memory, verdicts: self.shapes.verdicts(at) };
+        if let Some(known) = self.class_index.get(&class) {
+            return *known;
+        }
+        let new = self.classes.len();
+        self.classes_of.resize_with(class.verdicts.len(), Vec::new);
+        for (shape, _) in class.verdicts.iter().enumerate().filter(|(_, verdict)| verdict.is_some()) {
+            if let Some(classes) = self.classes_of.get_mut(shape) {
+                classes.push(new);
+            }
+        }
+        self.class_index.insert(class.clone(), new);
+        self.classes.push(Equals { class, ..Equals::default() });
+        new
+    }
+
+    /// Every node in its class anew: there is a new shape, which may tell apart what was alike.
+    fn classify(&mut self) {
+        self.classes.clear();
+        self.classes_of.clear();
+        self.class_index.clear();
+        for at in 0..self.slots.len() {
+            let Some(mut slot) = self.slots.get_mut(at).and_then(Option::take) else { continue };
+            slot.class = self.class(at, &slot.node.capacity);
+            self.put(at, slot);
+        }
     }
 
     /// Changes a node, and moves it to where it then belongs.
     fn change<T>(&mut self, at: usize, change: impl FnOnce(&mut Slot) -> T) -> Option<T> {
         let slot = self.slots.get_mut(at)?.as_mut()?;
-        if let Some(equals) = self.classes.get_mut(slot.capacity) {
+        if let Some(equals) = self.classes.get_mut(slot.class) {
             equals.change(at, slot, false);
         }
         let done = change(slot);
         slot.renew(self.packing);
-        if let Some(equals) = self.classes.get_mut(slot.capacity) {
+        if let Some(equals) = self.classes.get_mut(slot.class) {
             equals.change(at, slot, true);
         }
         Some(done)
@@ -159,9 +181,12 @@ impl ClusterIndex {
             return Err(Error::new(ErrorKind::AlreadyExists, "node", message));
         }
         let at = self.spare.pop().unwrap_or(self.slots.len());
+        self.by_node.insert(node.id.clone(), at);
+        self.shapes.renew(at, Some(&node));
+        self.counters.renew(at, Some(&node));
         let slot = Slot {
             tie: tie(Some(self.seed), &node.id),
-            capacity: self.class(&node.capacity),
+            class: self.class(at, &node.capacity),
             used: Resources::new(),
             free: Resources::new(),
             rank: 0,
@@ -172,16 +197,13 @@ impl ClusterIndex {
             bands: Bands::default(),
             node,
         };
-        self.by_node.insert(slot.node.id.clone(), at);
-        self.shapes.renew(at, Some(&slot.node));
-        self.counters.renew(at, Some(&slot.node));
         self.put(at, slot);
         Ok(())
     }
 
     fn put(&mut self, at: usize, mut slot: Slot) {
         slot.renew(self.packing);
-        if let Some(equals) = self.classes.get_mut(slot.capacity) {
+        if let Some(equals) = self.classes.get_mut(slot.class) {
             equals.change(at, &slot, true);
         }
         if at >= self.slots.len() {
@@ -194,7 +216,7 @@ impl ClusterIndex {
 
     fn take(&mut self, at: usize) -> Option<Slot> {
         let slot = self.slots.get_mut(at)?.take()?;
-        if let Some(equals) = self.classes.get_mut(slot.capacity) {
+        if let Some(equals) = self.classes.get_mut(slot.class) {
             equals.change(at, &slot, false);
         }
         Some(slot)
@@ -210,9 +232,9 @@ impl ClusterIndex {
         if !slot.is_lost() {
             slot.running.iter().for_each(|one| self.counters.count(at, one.group, &one.apart, false));
         }
-        slot.capacity = self.class(&node.capacity);
+        self.shapes.renew(at, Some(&node));
+        slot.class = self.class(at, &node.capacity);
         slot.node = node;
-        self.shapes.renew(at, Some(&slot.node));
         self.counters.renew(at, Some(&slot.node));
         if !slot.is_lost() {
             slot.running.iter().for_each(|one| self.counters.count(at, one.group, &one.apart, true));

@@ -20,11 +20,9 @@ impl ClusterIndex {
     /// The best node for a workload.
     pub(super) fn best(&self, query: &Query<'_>) -> Option<usize> {
         let mut best = None;
-        let shape = self.shapes.get(query.shape)?;
-        if shape.count() < self.few {
-            shape.possible().for_each(|at| self.consider(query, at, &mut best));
-        } else {
-            for equals in self.classes.iter().filter(|equals| equals.could_take(&query.need)) {
+        for class in self.classes_of.get(query.shape)? {
+            let equals = self.classes.get(*class)?;
+            if equals.could_take(&query.need) {
                 self.best_of(query, equals, &mut best);
             }
         }
@@ -34,7 +32,7 @@ impl ClusterIndex {
     /// Takes the node for the best if it is possible and better.
     fn consider(&self, query: &Query<'_>, at: usize, best: &mut Best) {
         let Some(slot) = self.slot(at) else { return };
-        let Some(equals) = self.classes.get(slot.capacity) else { return };
+        let Some(equals) = self.classes.get(slot.class) else { return };
         if !query.ask.workload.resources.fits_in(&slot.free) || self.refuses(query, at, slot).is_some() {
             return;
         }
@@ -46,14 +44,15 @@ impl ClusterIndex {
     }
 
     fn best_of(&self, query: &Query<'_>, equals: &Equals, best: &mut Best) {
-        let Some(shape) = self.shapes.get(query.shape) else { return };
-        let added =
-            rank(self.packing, equals.adds(&query.ask.workload.resources)).saturating_add(shape.floor());
-        // Nothing but the load and the tie tells nodes apart: the first possible one is the best of its tree.
-        let plain = shape.is_free() && query.is_plain();
+        let Some(cost) = equals.class.verdicts.get(query.shape).copied().flatten() else { return };
+        let added = rank(self.packing, equals.adds(&query.ask.workload.resources)).saturating_add(cost);
+        // Nothing but the load and the tie tells nodes of a class apart: the first possible one is its best.
+        let plain = query.is_plain();
         let mut walk = |tree: &Tree| {
             tree.walk(&query.need, &mut |key: &Key| {
-                if best.is_some_and(|(cost, _, _)| key.rank.saturating_add(added) > cost) {
+                // From here on, every node is at least as much disliked, and later by the tie.
+                if best.is_some_and(|(cost, tie, _)| (key.rank.saturating_add(added), key.tie) > (cost, tie))
+                {
                     return ControlFlow::Break(());
                 }
                 let before = *best;

@@ -104,10 +104,9 @@ impl ClusterIndex {
         let tenant = self.tenant(ask.tenant);
         let (shape, new) = self.shapes.of(workload);
         if new && let Some(shape) = self.shapes.get_mut(shape) {
-            self.slots
-                .iter()
-                .enumerate()
-                .for_each(|(at, slot)| shape.renew(at, slot.as_ref().map(|slot| &slot.node)));
+            let nodes = self.slots.iter().enumerate();
+            nodes.for_each(|(at, slot)| shape.renew(at, slot.as_ref().map(|slot| &slot.node)));
+            self.classify();
         }
         let group = self.counters.group(Kind {
             tenant,

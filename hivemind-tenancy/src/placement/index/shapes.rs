@@ -23,12 +23,6 @@ pub(super) struct Shape {
     wishes: Vec<(u64, CompiledSelector)>,
     /// By slot.
     found: Vec<Found>,
-    /// The slots that are possible.
-    possible: Bits,
-    /// No possible node costs less.
-    floor: u64,
-    /// Whether all possible nodes cost the same: nothing.
-    free: bool,
     /// The places with a node whose labels are right, by topology; forgotten when a node changes.
     places: BTreeMap<Topology, Vec<usize>>,
 }
@@ -38,46 +32,6 @@ pub(super) struct Shape {
 struct Found {
     why_not: Option<Rejection>,
     cost: u64,
-}
-
-/// A set of slots.
-#[derive(Debug, Clone, Default)]
-struct Bits {
-    words: Vec<u64>,
-    count: usize,
-}
-
-impl Bits {
-    fn set(&mut self, slot: usize, value: bool) {
-        let (word, bit) = (slot / 64, 1u64 << (slot % 64));
-        if word >= self.words.len() {
-            self.words.resize(word + 1, 0);
-        }
-        let Some(word) = self.words.get_mut(word) else { return };
-        let had = *word & bit != 0;
-        match (had, value) {
-            (false, true) => {
-                *word |= bit;
-                self.count += 1;
-            }
-            (true, false) => {
-                *word &= !bit;
-                self.count -= 1;
-            }
-            _ => {}
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = usize> {
-        self.words.iter().enumerate().flat_map(|(index, word)| {
-            let mut left = *word;
-            std::iter::from_fn(move || {
-                let bit = usize::try_from(left.trailing_zeros()).ok().filter(|bit| *bit < 64)?;
-                left &= left - 1;
-                Some(index * 64 + bit)
-            })
-        })
-    }
 }
 
 impl Shape {
@@ -92,9 +46,6 @@ impl Shape {
             terms: affinity.required.as_deref().map(compile_terms),
             wishes: wishes.map(|wish| (wish.weight(), wish.term.compile())).collect(),
             found: Vec::new(),
-            possible: Bits::default(),
-            floor: u64::MAX,
-            free: true,
             places: BTreeMap::new(),
         }
     }
@@ -123,13 +74,6 @@ impl Shape {
         if let Some(place) = self.found.get_mut(slot) {
             *place = found.unwrap_or_default();
         }
-        let possible = found.filter(|found| found.why_not.is_none());
-        self.possible.set(slot, possible.is_some());
-        if let Some(found) = possible {
-            // Both only ever become more careful: a bound that is too low costs time, never the best node.
-            self.floor = self.floor.min(found.cost);
-            self.free &= found.cost == 0;
-        }
         self.places.clear();
     }
 
@@ -144,25 +88,13 @@ impl Shape {
         })
     }
 
+    /// What speaks against the node, if it is possible by labels and taints.
+    pub(super) fn allows(&self, slot: usize) -> Option<u64> {
+        self.found.get(slot).filter(|found| found.why_not.is_none()).map(|found| found.cost)
+    }
+
     pub(super) fn cost(&self, slot: usize) -> u64 {
         self.found.get(slot).map_or(0, |found| found.cost)
-    }
-
-    pub(super) fn floor(&self) -> u64 {
-        if self.possible.count == 0 { 0 } else { self.floor }
-    }
-
-    pub(super) fn is_free(&self) -> bool {
-        self.free
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.possible.count
-    }
-
-    /// The slots that are possible by labels and taints.
-    pub(super) fn possible(&self) -> impl Iterator<Item = usize> {
-        self.possible.iter()
     }
 
     /// The places that `compute` found last, since nodes changed.
@@ -209,6 +141,11 @@ impl Shapes {
 
     pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut Shape> {
         self.all.get_mut(at)
+    }
+
+    /// What each shape says of a node.
+    pub(super) fn verdicts(&self, slot: usize) -> Vec<Option<u64>> {
+        self.all.iter().map(|shape| shape.allows(slot)).collect()
     }
 
     pub(super) fn renew(&mut self, slot: usize, node: Option<&Node>) {

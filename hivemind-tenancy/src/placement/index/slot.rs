@@ -34,7 +34,7 @@ impl Running {
 pub(super) struct Slot {
     pub(super) node: Node,
     pub(super) tie: u64,
-    pub(super) capacity: usize,
+    pub(super) class: usize,
     pub(super) used: Resources,
     pub(super) free: Resources,
     pub(super) rank: u64,
@@ -68,10 +68,21 @@ impl Slot {
     }
 }
 
-/// Ready nodes of the same capacity, in the order of preference: a workload adds the same to the load of each.
+/// What nodes have in common that are alike for every workload but for what runs on them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Class {
+    /// Thousandths of cores.
+    pub(super) cpu: u64,
+    /// Bytes.
+    pub(super) memory: u64,
+    /// By shape: what speaks against them, if they are possible.
+    pub(super) verdicts: Vec<Option<u64>>,
+}
+
+/// Ready nodes of one class, in the order of preference: a workload adds the same to the load of each.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Equals {
-    pub(super) capacity: Resources,
+    pub(super) class: Class,
     /// Those that no tenant has to itself.
     pub(super) open: Tree,
     /// Those on which nothing runs.
@@ -80,22 +91,16 @@ pub(super) struct Equals {
     pub(super) sole: BTreeMap<usize, Tree>,
 }
 
-/// What capacities must have in common to be of the same class.
-pub(super) fn class_of(capacity: &Resources) -> (u64, u64) {
-    (capacity.cpu().as_millis(), capacity.memory().as_bytes())
-}
-
 impl Equals {
     /// Whether a workload could fit into a node of this class at all.
     pub(super) fn could_take(&self, need: &Amounts) -> bool {
         let [cpu, memory, ..] = need;
-        let (most_cpu, most_memory) = class_of(&self.capacity);
-        *cpu <= most_cpu && *memory <= most_memory
+        *cpu <= self.class.cpu && *memory <= self.class.memory
     }
 
     /// What a workload that uses `more` adds to the load.
     pub(super) fn adds(&self, more: &Resources) -> u64 {
-        let (cpu, memory) = class_of(&self.capacity);
+        let Class { cpu, memory, .. } = self.class;
         millionths(more.cpu().as_millis(), cpu).saturating_add(millionths(more.memory().as_bytes(), memory))
     }
 
