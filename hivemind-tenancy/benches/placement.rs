@@ -66,10 +66,11 @@ fn nodes() -> Vec<Node> {
             .with("zone", &format!("z{}", n % 10))
             .and_then(|labels| labels.with("disk", if n % 4 < 2 { "ssd" } else { "hdd" }))
             .unwrap();
-        let capacity = if n % 3 == 0 { size(64_000, 256 << 10) } else { size(32_000, 128 << 10) };
+        let capacity = if n.is_multiple_of(3) { size(64_000, 256 << 10) } else { size(32_000, 128 << 10) };
         let mut node = Node::new(format!("node-{n}").parse().unwrap(), capacity).with_labels(labels);
-        if n % 5 == 0 {
-            let effect = if n % 2 == 0 { TaintEffect::NoSchedule } else { TaintEffect::PreferNoSchedule };
+        if n.is_multiple_of(5) {
+            let effect =
+                if n.is_multiple_of(2) { TaintEffect::NoSchedule } else { TaintEffect::PreferNoSchedule };
             node.taints.push(Taint::new("pool".parse().unwrap(), "batch".parse().unwrap(), effect));
         }
         node

@@ -48,11 +48,11 @@ pub use manager::{DrainPlan, Eviction, TenantManager, TenantUpdate};
 pub use placement::{
     Affinity, AffinityTerm, AntiAffinity, Ask, BlastRadius, Check, Cluster, ClusterIndex, DisruptionBudget,
     Engine, Exclusion, Filter, Fit, Gang, GangState, Load, Node, NodeAffinity, NodeAllocations, NodeLabels,
-    NodePreference, NodeState, Packing, PlacedWorkload, Placement, PlacementRecord, PlacementRequest,
-    Preemption, Radius, Rate, Reach, Ready, Rejection, Replicas, Score, Seat, Spread, SpreadPreference,
-    StaleNode, Taint, TaintEffect, TaintPreference, Taints, Tolerated, Toleration, Topology, TopologySpread,
-    Unplaceable, Unplaced, Weighted, WhenUnsatisfiable, WorkloadAffinity, WorkloadPreference,
-    WorkloadRequest, choose_victims, filters, place, repelled_by, scores,
+    NodePreference, NodeState, Packing, PlacedWorkload, Placement, PlacementPolicy, PlacementRecord,
+    PlacementRequest, Preemption, Radius, Rate, Reach, Ready, Rejection, Replicas, Score, Seat, Spread,
+    SpreadPreference, StaleNode, Taint, TaintEffect, TaintPreference, Taints, Tolerated, Toleration,
+    Topology, TopologySpread, Unplaceable, Unplaced, Weighted, WhenUnsatisfiable, WorkloadAffinity,
+    WorkloadPreference, WorkloadRequest, choose_victims, filters, place, repelled_by, scores,
 };
 pub use quota::tree::{
     Amounts, Charge, Hold, MAX_RESOURCES, QuotaNode, QuotaTree, TreeError, TreeLimit, TreeShortage, TreeUsage,

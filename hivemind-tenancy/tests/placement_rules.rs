@@ -9,8 +9,8 @@ use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::{Generation, NodeId, TenantRef, WorkloadId};
 use hivemind_tenancy::{
     AffinityTerm, Ask, BlastRadius, Cluster, Engine, Exclusion, Filter, Load, Node, NodeAffinity,
-    NodeAllocations, PlacedWorkload, PlacementRequest, Rejection, Score, Seat, Taint, TaintEffect, Tolerated,
-    Toleration, Topology, TopologySpread, WorkloadAffinity, WorkloadRequest, place,
+    NodeAllocations, PlacedWorkload, PlacementPolicy, PlacementRequest, Rejection, Score, Seat, Taint,
+    TaintEffect, Tolerated, Toleration, Topology, TopologySpread, WorkloadAffinity, WorkloadRequest, place,
 };
 
 fn acme() -> TenantRef {
@@ -292,7 +292,8 @@ fn a_blast_radius_bounds_what_is_lost_with_one_place() {
     let acme = acme();
     let world = World::new(&ZONES[..3]);
     let request = |workloads| {
-        PlacementRequest::new(&acme, false, workloads).with_blast_radius(BlastRadius::new(zone(), 60))
+        PlacementRequest::new(&acme, false, workloads)
+            .with_policy(PlacementPolicy::default().with_blast_radius(BlastRadius::new(zone(), 60)))
     };
     let batch: Vec<_> = (0..10).map(|n| workload(&format!("w{n}"))).collect();
     let placed = place(&request(&batch), &world.pairs()).unwrap();
@@ -304,7 +305,8 @@ fn a_blast_radius_bounds_what_is_lost_with_one_place() {
     let more = [only_a("w1"), only_a("w2")];
     let both = place(&request(&more), &world.pairs());
     assert!(both.is_ok(), "of two, sixty in a hundred is two, rounded up");
-    let tight = PlacementRequest::new(&acme, false, &more).with_blast_radius(BlastRadius::new(zone(), 50));
+    let tight = PlacementRequest::new(&acme, false, &more)
+        .with_policy(PlacementPolicy::default().with_blast_radius(BlastRadius::new(zone(), 50)));
     let error = place(&tight, &world.pairs()).unwrap_err();
     assert_eq!(
         error.workloads[0].rejected,

@@ -12,7 +12,8 @@ use hivemind_core::{
     ErrorKind, NodeId, Result, Retry, StateStore, StateStoreExt, TenantContext, Timestamp, block_on,
 };
 use hivemind_tenancy::{
-    GangState, IsolationLevel, Node, NodeState, Placement, Rejection, StaleNode, TenantSpec, WorkloadRequest,
+    BlastRadius, GangState, IsolationLevel, Node, NodeState, Packing, Placement, PlacementPolicy, Rejection,
+    StaleNode, TenantSpec, Topology, WorkloadRequest,
 };
 use proptest::prelude::*;
 
@@ -173,13 +174,30 @@ fn what_if_answers_as_placing_would_and_changes_nothing() {
     let acme = tenant(&world, "acme", IsolationLevel::Soft);
     let batches = [vec![workload("a", 2), workload("b", 1)], vec![workload("c", 2)], vec![workload("d", 1)]];
     let (view, txn) = (world.view(), Txn::new());
-    let answers = world.tenants.what_if(&view, &txn, &acme, &batches).unwrap();
+    let answers = world.tenants.what_if(&view, &txn, &acme, &batches, &PlacementPolicy::default()).unwrap();
     assert_eq!(answers.iter().map(std::result::Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
     assert_eq!((txn.is_empty(), used(&world), world.view().revision()), (true, 0, view.revision()));
     for (batch, answer) in batches.iter().zip(answers) {
         let done = world.commit(|view, txn| world.tenants.stage_place(view, txn, &acme, batch));
         assert_eq!(done.ok(), answer.ok());
     }
+}
+
+#[test]
+fn a_policy_of_the_host_is_followed() {
+    let world = World::new();
+    node(&world, "n1", 4);
+    node(&world, "n2", 4);
+    let acme = tenant(&world, "acme", IsolationLevel::Soft);
+    let asks: Vec<_> = ["a", "b", "c", "d"].map(|name| workload(name, 1)).into();
+    let on = |policy: &PlacementPolicy| {
+        let (view, mut txn) = (world.view(), Txn::new());
+        let placed = world.tenants.stage_place_by(&view, &mut txn, &acme, &asks, policy).unwrap();
+        placed.values().collect::<std::collections::BTreeSet<_>>().len()
+    };
+    let packed = PlacementPolicy::default().with_packing(Packing::BinPack);
+    assert_eq!((on(&PlacementPolicy::default()), on(&packed)), (2, 1));
+    assert_eq!(on(&packed.with_blast_radius(BlastRadius::new(Topology::Node, 50))), 2);
 }
 
 fn at(ctx: &TenantContext, seconds: u64) -> TenantContext {

@@ -104,7 +104,8 @@ impl Engine {
         nodes: &[(&Node, &NodeAllocations)],
     ) -> Result<Placement, Unplaceable> {
         let mut cluster = Cluster::new(nodes);
-        let ties: Vec<_> = cluster.seats().iter().map(|seat| tie(request.seed, &seat.node.id)).collect();
+        let ties: Vec<_> =
+            cluster.seats().iter().map(|seat| tie(request.policy.seed, &seat.node.id)).collect();
         let mut placed = BTreeMap::new();
         for group in groups(request.workloads) {
             let Some(first) = group.first() else { continue };
@@ -150,8 +151,8 @@ fn ask<'a>(request: &'a PlacementRequest<'_>, workload: &'a WorkloadRequest) -> 
     Ask {
         tenant: request.tenant,
         isolated: request.isolated,
-        packing: request.packing,
-        blast_radius: request.blast_radius.as_ref(),
+        packing: request.policy.packing,
+        blast_radius: request.policy.blast_radius.as_ref(),
         workload,
     }
 }

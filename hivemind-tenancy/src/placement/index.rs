@@ -423,7 +423,7 @@ impl ClusterIndex {
         let mut placed = Placement::new();
         for workload in request.workloads {
             let (tenant, isolated) = (request.tenant, request.isolated);
-            let blast_radius = request.blast_radius.as_ref();
+            let blast_radius = request.policy.blast_radius.as_ref();
             match self.place(Ask { tenant, isolated, packing: self.packing, blast_radius, workload }) {
                 Ok(node) => {
                     placed.insert(workload.id.clone(), node);

@@ -166,33 +166,23 @@ impl WorkloadRequest {
     }
 }
 
-/// Workloads of one tenant, to be placed all or none.
-#[derive(Debug, Clone)]
+/// How a host wants workloads placed, whatever they ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
-pub struct PlacementRequest<'a> {
-    /// Whose.
-    pub tenant: &'a TenantRef,
-    /// Whether the tenant has nodes to itself.
-    pub isolated: bool,
+pub struct PlacementPolicy {
     /// How nodes are filled.
     pub packing: Packing,
     /// Decides between nodes that are equally good; without, the first name does.
     pub seed: Option<u64>,
-    /// How much of the tenant may be lost with one place.
+    /// How much of a tenant may be lost with one place.
     pub blast_radius: Option<BlastRadius>,
-    /// What.
-    pub workloads: &'a [WorkloadRequest],
 }
 
-impl<'a> PlacementRequest<'a> {
-    /// `workloads` of `tenant`, spread over the nodes.
-    pub fn new(tenant: &'a TenantRef, isolated: bool, workloads: &'a [WorkloadRequest]) -> Self {
-        Self { tenant, isolated, packing: Packing::Spread, seed: None, blast_radius: None, workloads }
-    }
-
-    /// Filled so.
+impl PlacementPolicy {
+    /// With nodes filled so.
     #[must_use]
-    pub fn packing(mut self, packing: Packing) -> Self {
+    pub fn with_packing(mut self, packing: Packing) -> Self {
         self.packing = packing;
         self
     }
@@ -208,6 +198,48 @@ impl<'a> PlacementRequest<'a> {
     #[must_use]
     pub fn with_blast_radius(mut self, radius: BlastRadius) -> Self {
         self.blast_radius = Some(radius);
+        self
+    }
+}
+
+/// Workloads of one tenant, to be placed all or none.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PlacementRequest<'a> {
+    /// Whose.
+    pub tenant: &'a TenantRef,
+    /// Whether the tenant has nodes to itself.
+    pub isolated: bool,
+    /// How.
+    pub policy: PlacementPolicy,
+    /// What.
+    pub workloads: &'a [WorkloadRequest],
+}
+
+impl<'a> PlacementRequest<'a> {
+    /// `workloads` of `tenant`, spread over the nodes.
+    pub fn new(tenant: &'a TenantRef, isolated: bool, workloads: &'a [WorkloadRequest]) -> Self {
+        Self { tenant, isolated, policy: PlacementPolicy::default(), workloads }
+    }
+
+    /// Filled so.
+    #[must_use]
+    pub fn packing(mut self, packing: Packing) -> Self {
+        self.policy.packing = packing;
+        self
+    }
+
+    /// With ties decided by `seed`.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.policy.seed = Some(seed);
+        self
+    }
+
+    /// As the policy says.
+    #[must_use]
+    pub fn with_policy(mut self, policy: PlacementPolicy) -> Self {
+        self.policy = policy;
         self
     }
 }

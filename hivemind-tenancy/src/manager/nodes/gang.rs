@@ -5,7 +5,7 @@ use hivemind_core::{Error, ReservationId, Result, Stamped, TenantContext, Timest
 
 use super::super::TenantManager;
 use crate::placement::{gang_key, gangs, joined};
-use crate::{Gang, GangState, Placement, Unplaceable, WorkloadRequest};
+use crate::{Gang, GangState, Placement, PlacementPolicy, Unplaceable, WorkloadRequest};
 
 /// How many workloads one sweep takes away at most: each is a record, and so is its node.
 const SWEEP: usize = 50;
@@ -53,7 +53,7 @@ impl TenantManager {
         }
         let held = old.as_ref().map(|old| old.held.clone()).unwrap_or_default();
         let wanted: Vec<_> = workloads.iter().filter(|one| !held.contains_key(&one.id)).cloned().collect();
-        match self.try_place(view, txn, ctx, &wanted)? {
+        match self.try_place(view, txn, ctx, &wanted, &PlacementPolicy::default())? {
             Ok(more) => {
                 if let Some(old) = &old {
                     gangs()?.delete(txn, old)?;
@@ -101,7 +101,9 @@ impl TenantManager {
     ) -> Result<Placement> {
         let mut held = Placement::new();
         for one in wanted {
-            if let Ok(placed) = self.try_place(view, txn, ctx, std::slice::from_ref(one))? {
+            if let Ok(placed) =
+                self.try_place(view, txn, ctx, std::slice::from_ref(one), &PlacementPolicy::default())?
+            {
                 held.extend(placed);
             }
         }

@@ -8,8 +8,8 @@ use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, Wo
 use super::super::TenantManager;
 use crate::placement::{PlacementRecord, allocations, nodes, placement_key, placements};
 use crate::{
-    Ask, Cluster, Exclusion, Filter, Fit, Node, NodeAllocations, NodeLabels, Placement, PlacementRequest,
-    Ready, StaleNode, Taints, Tenant, Unplaceable, WorkloadRequest, place,
+    Ask, Cluster, Exclusion, Filter, Fit, Node, NodeAllocations, NodeLabels, Placement, PlacementPolicy,
+    PlacementRequest, Ready, StaleNode, Taints, Tenant, Unplaceable, WorkloadRequest, place,
 };
 
 /// What is read of a node.
@@ -88,24 +88,41 @@ impl TenantManager {
         ctx: &TenantContext,
         workloads: &[WorkloadRequest],
     ) -> Result<Placement> {
-        let decided = self.try_place(view, txn, ctx, workloads)?;
+        self.stage_place_by(view, txn, ctx, workloads, &PlacementPolicy::default())
+    }
+
+    /// As [`stage_place`](Self::stage_place), in the way that `policy` says.
+    ///
+    /// # Errors
+    /// As [`stage_place`](Self::stage_place).
+    pub fn stage_place_by(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        workloads: &[WorkloadRequest],
+        policy: &PlacementPolicy,
+    ) -> Result<Placement> {
+        let decided = self.try_place(view, txn, ctx, workloads, policy)?;
         decided.map_err(|e| Error::of(ErrorKind::Exhausted, "place", e))
     }
 
-    /// As [`stage_place`](Self::stage_place), with the reasons apart from errors.
+    /// As [`stage_place_by`](Self::stage_place_by), with the reasons apart from errors.
     pub(super) fn try_place(
         &self,
         view: &Snapshot,
         txn: &mut Txn,
         ctx: &TenantContext,
         workloads: &[WorkloadRequest],
+        policy: &PlacementPolicy,
     ) -> Result<Result<Placement, Unplaceable>> {
         let tenant = Tenant::of(view, txn, ctx)?;
         all_new(view, txn, ctx, workloads)?;
         let isolated = tenant.isolation_level.settings().compute_isolation;
         let cluster = self.nodes(view, txn)?;
         let pairs: Vec<_> = cluster.iter().map(|(node, running)| (&*node.value, &*running.value)).collect();
-        let placed = match place(&PlacementRequest::new(ctx.tenant(), isolated, workloads), &pairs) {
+        let request = PlacementRequest::new(ctx.tenant(), isolated, workloads).with_policy(policy.clone());
+        let placed = match place(&request, &pairs) {
             Ok(placed) => placed,
             Err(why) => return Ok(Err(why)),
         };
@@ -124,10 +141,11 @@ impl TenantManager {
         txn: &Txn,
         ctx: &TenantContext,
         batches: &[Vec<WorkloadRequest>],
+        policy: &PlacementPolicy,
     ) -> Result<Vec<Result<Placement, Unplaceable>>> {
         // A batch that does not fit stages nothing, so the next one finds the state before it.
         let mut scratch = txn.clone();
-        batches.iter().map(|batch| self.try_place(view, &mut scratch, ctx, batch)).collect()
+        batches.iter().map(|batch| self.try_place(view, &mut scratch, ctx, batch, policy)).collect()
     }
 
     /// Stages what was decided elsewhere, such as by a [`ClusterIndex`](crate::ClusterIndex): each workload on the node

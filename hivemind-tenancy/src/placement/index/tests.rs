@@ -19,7 +19,7 @@ fn tenant(number: usize) -> TenantRef {
 
 fn labels(app: u8, more: u8) -> Labels {
     let labels = Labels::new().with("app", &format!("a{}", app % 3)).unwrap();
-    if more % 2 == 0 { labels.with("tier", "web").unwrap() } else { labels }
+    if more.is_multiple_of(2) { labels.with("tier", "web").unwrap() } else { labels }
 }
 
 fn zone() -> Topology {
@@ -176,7 +176,7 @@ impl Both {
         let mut request = PlacementRequest::new(tenant, isolated, &batch)
             .with_seed(self.index.seed)
             .packing(self.index.packing);
-        request.blast_radius = radius.clone();
+        request.policy.blast_radius = radius.clone();
         let nodes: Vec<_> = self.model.values().map(|(node, running)| (node, running)).collect();
         let expected = place(&request, &nodes);
         let workload = &batch[0];
