@@ -69,6 +69,11 @@ pub enum Topology {
 }
 
 impl Topology {
+    /// Whether a place may be more than one node.
+    pub(crate) fn is_wide(&self) -> bool {
+        *self != Self::Node
+    }
+
     /// The place of `node`, if it has one.
     pub fn domain<'a>(&self, node: &'a Node) -> Option<&'a str> {
         match self {
