@@ -7,6 +7,7 @@ mod preempt;
 mod query;
 mod shapes;
 mod slot;
+mod tidy;
 mod tree;
 
 use std::collections::hash_map::Entry;
@@ -20,10 +21,14 @@ use self::preempt::Bands;
 use self::query::Query;
 use self::shapes::Shapes;
 use self::slot::{Class, Equals, Running, Slot};
+use self::tidy::Allowance;
 use super::cluster::{Ask, tie};
 use super::{
     Node, NodeAllocations, Packing, PlacedWorkload, Placement, PlacementRequest, Unplaceable, Unplaced,
 };
+
+/// So many classes without a node are kept.
+const CLASSES: usize = 64;
 
 /// A cluster, kept ready for placing workloads.
 ///
@@ -68,6 +73,7 @@ pub struct ClusterIndex {
     counters: Counters,
     /// Where each workload runs. Never iterated.
     placed: HashMap<(usize, WorkloadId), usize>,
+    allowance: Allowance,
 }
 
 fn exhausted(unplaced: Unplaced) -> Error {
@@ -91,6 +97,7 @@ impl ClusterIndex {
             shapes: Shapes::default(),
             counters: Counters::default(),
             placed: HashMap::new(),
+            allowance: Allowance::default(),
         }
     }
 
@@ -198,7 +205,15 @@ impl ClusterIndex {
             node,
         };
         self.put(at, slot);
+        self.merge_classes();
         Ok(())
+    }
+
+    /// Forgets classes that no node is in any more, if there are many.
+    fn merge_classes(&mut self) {
+        if self.classes.len() > 2 * self.slots.len() + CLASSES {
+            self.classify();
+        }
     }
 
     fn put(&mut self, at: usize, mut slot: Slot) {
@@ -240,6 +255,7 @@ impl ClusterIndex {
             slot.running.iter().for_each(|one| self.counters.count(at, one.group, &one.apart, true));
         }
         self.put(at, slot);
+        self.merge_classes();
         Ok(())
     }
 
@@ -285,6 +301,7 @@ impl ClusterIndex {
         isolated: bool,
         node: &NodeId,
     ) -> Result<()> {
+        self.tidy();
         let (at, tenant) = (self.at(node)?, self.tenant(tenant));
         let (group, apart) = self.counted(tenant, placed);
         let (resources, priority) = (placed.resources.clone(), placed.priority);
