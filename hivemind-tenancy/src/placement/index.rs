@@ -13,6 +13,7 @@ mod tree;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::RandomState;
 use hivemind_core::resources::Resources;
 use hivemind_core::{Error, ErrorKind, NodeId, Result, TenantRef, WorkloadId};
 
@@ -36,6 +37,10 @@ const CLASSES: usize = 64;
 /// each selector and set of tolerations allows, and how many workloads of which kind are in each place. So a
 /// decision looks at few nodes, and a change renews what it touches. A host feeds it from a mirror of its store, and
 /// commits what it decides by [`stage_assign`](crate::TenantManager::stage_assign).
+///
+/// What is asked for the first time, be it a selector, a set of tolerations or a rule about other workloads, costs a look
+/// at every node or at the tenant's kinds of workloads, and is remembered. When much is, all of it is forgotten that what
+/// runs does not need: a look at every workload, seldom enough to cost each request little.
 ///
 /// ```
 /// use hivemind_core::{Generation, TenantRef};
@@ -64,7 +69,7 @@ pub struct ClusterIndex {
     by_node: BTreeMap<NodeId, usize>,
     tenants: Vec<TenantRef>,
     /// Never iterated.
-    tenant_index: HashMap<TenantRef, usize>,
+    tenant_index: HashMap<TenantRef, usize, RandomState>,
     classes: Vec<Equals>,
     class_index: BTreeMap<Class, usize>,
     /// The classes that are possible, by shape.
@@ -72,7 +77,7 @@ pub struct ClusterIndex {
     shapes: Shapes,
     counters: Counters,
     /// Where each workload runs. Never iterated.
-    placed: HashMap<(usize, WorkloadId), usize>,
+    placed: HashMap<(usize, WorkloadId), usize, RandomState>,
     allowance: Allowance,
 }
 
@@ -90,13 +95,13 @@ impl ClusterIndex {
             spare: Vec::new(),
             by_node: BTreeMap::new(),
             tenants: Vec::new(),
-            tenant_index: HashMap::new(),
+            tenant_index: HashMap::default(),
             classes: Vec::new(),
             class_index: BTreeMap::new(),
             classes_of: Vec::new(),
             shapes: Shapes::default(),
             counters: Counters::default(),
-            placed: HashMap::new(),
+            placed: HashMap::default(),
             allowance: Allowance::default(),
         }
     }

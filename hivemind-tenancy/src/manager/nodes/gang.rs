@@ -32,6 +32,16 @@ fn still_held(view: &Snapshot, txn: &Txn, gang: &Gang) -> Result<Placement> {
     Ok(held)
 }
 
+/// Fails if `workloads` are not those the gang began with, each once.
+fn same_members(id: &ReservationId, gang: &Gang, workloads: &[WorkloadRequest]) -> Result<()> {
+    let named: BTreeSet<_> = workloads.iter().map(|one| &one.id).collect();
+    let members: BTreeSet<_> = gang.held.keys().chain(&gang.missing).collect();
+    if named == members && named.len() == workloads.len() {
+        return Ok(());
+    }
+    Err(Error::invalid("gang", format!("gang {id} has other workloads: give those it began with")))
+}
+
 impl TenantManager {
     /// Stages room for every one of `workloads`, or holds what there is for them until `deadline`; call again, with
     /// the same workloads, when there is more. At the deadline everything is given back: by this call, or by
@@ -51,27 +61,22 @@ impl TenantManager {
         deadline: Timestamp,
     ) -> Result<GangState> {
         let now = now(ctx)?;
-        if workloads.len() > MEMBERS {
-            let message = format!("{} workloads: a gang has at most {MEMBERS}", workloads.len());
-            return Err(Error::invalid("gang", message));
-        }
         let old = gangs()?.get(view, txn, &gang_key(ctx, id)?)?;
-        if let Some(old) = &old {
-            let named: BTreeSet<_> = workloads.iter().map(|one| &one.id).collect();
-            let members: BTreeSet<_> = old.held.keys().chain(&old.missing).collect();
-            if named != members || named.len() != workloads.len() {
-                let message = format!("gang {id} has other workloads: give those it began with");
-                return Err(Error::invalid("gang", message));
-            }
-            if old.is_over(now) {
+        match &old {
+            Some(old) if old.is_over(now) => {
                 self.give_back(view, txn, ctx, old)?;
                 return Ok(GangState::GivenBack);
             }
-        } else if now >= deadline {
-            return Err(Error::invalid(
-                "gang",
-                format!("the deadline of gang {id} has passed: give a later one"),
-            ));
+            Some(old) => same_members(id, old, workloads)?,
+            None if now >= deadline => {
+                let message = format!("the deadline of gang {id} has passed: give a later one");
+                return Err(Error::invalid("gang", message));
+            }
+            None if workloads.len() > MEMBERS => {
+                let message = format!("{} workloads: a gang has at most {MEMBERS}", workloads.len());
+                return Err(Error::invalid("gang", message));
+            }
+            None => {}
         }
         let held = old.as_ref().map(|old| still_held(view, txn, old)).transpose()?.unwrap_or_default();
         let wanted: Vec<_> = workloads.iter().filter(|one| !held.contains_key(&one.id)).cloned().collect();

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use hivemind_core::labels::{CompiledSelector, Labels, Selector};
 
-use super::intern::{Interner, hash};
+use super::intern::Interner;
 use crate::placement::{Node, Topology};
 
 /// What selectors can tell of a workload.
@@ -250,7 +250,7 @@ impl Counters {
 
     /// The number of a group.
     pub(super) fn group(&mut self, kind: Kind<'_>) -> usize {
-        let hash = hash(&kind);
+        let hash = self.group_index.hash(&kind);
         let same = |at: usize| self.groups.get(at).is_some_and(|group| group.kind() == kind);
         if let Some(at) = self.group_index.find(hash, same) {
             return at;
@@ -285,7 +285,7 @@ impl Counters {
         topology: usize,
         lost: impl Fn(usize) -> bool,
     ) -> usize {
-        let hash = hash(&(tenant, counted, topology));
+        let hash = self.rule_index.hash(&(tenant, counted, topology));
         let same = |at: usize| {
             self.rules.get(at).is_some_and(|rule| {
                 rule.tenant == tenant && rule.topology == topology && rule.wanted.is(counted)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hivemind_core::labels::{CompiledSelector, Selector};
 
-use super::intern::{Interner, hash};
+use super::intern::Interner;
 use crate::placement::filters::compile_terms;
 use crate::placement::rules::{NodeAffinity, Topology};
 use crate::placement::scores::{STEP, WISH};
@@ -120,7 +120,7 @@ pub(super) struct Shapes {
 impl Shapes {
     /// The shape of `workload`, and whether it is new and knows no node yet.
     pub(super) fn of(&mut self, workload: &WorkloadRequest) -> (usize, bool) {
-        let hash = hash(&(&workload.selector, &workload.node_affinity, &workload.tolerations));
+        let hash = self.index.hash(&(&workload.selector, &workload.node_affinity, &workload.tolerations));
         let same = |at: usize| {
             self.all.get(at).is_some_and(|shape| {
                 shape.selector == workload.selector
