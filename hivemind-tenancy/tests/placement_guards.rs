@@ -1,5 +1,5 @@
 //! What two requests, a tenant's state and a lost member do to placements in the store.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
 
@@ -225,6 +225,26 @@ fn a_gang_is_small_enough_to_be_given_back_at_once() {
     assert_eq!(used(&world), 31);
     assert_eq!(gang(&world, &acme, 60, "g", &most).unwrap(), GangState::GivenBack);
     assert_eq!(used(&world), 0);
+}
+
+/// All that run on a node share one value of the store: few must not fill it for all.
+#[test]
+fn a_workload_with_endless_labels_is_refused() {
+    let world = World::new();
+    node(&world, "n1", 1, "z");
+    let acme = tenant(&world, "acme");
+    let mut labels = Labels::new();
+    for number in 0..40 {
+        labels = labels.with(&format!("key-{number}-{}", "x".repeat(50)), &"y".repeat(60)).unwrap();
+    }
+    let asks = [workload("a").with_labels(labels)];
+    let placed = world.commit(|view, txn| world.tenants.stage_place(view, txn, &acme, &asks));
+    let error = placed.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.message().contains("of 4096: give it fewer"), "{error}");
+    let decided = [(asks[0].clone(), "n1".parse().unwrap())];
+    let assigned = world.commit(|view, txn| world.tenants.stage_assign(view, txn, &acme, &decided));
+    assert_eq!(assigned.unwrap_err().kind(), ErrorKind::Invalid);
 }
 
 #[test]

@@ -128,7 +128,9 @@ pub enum WhenUnsatisfiable {
 /// Replicas are spread evenly over places, as in Kubernetes.
 ///
 /// Only live workloads of the same tenant and generation count: neither those that terminate, nor those on failed
-/// nodes, nor an older rollout. The places are those with a node that the workload's labels terms allow.
+/// nodes, nor an older rollout. The places are those with a node that the workload's selector and node affinity allow.
+/// Other than there, a place counts with all of its nodes, also those that are not allowed, and each spread has its own
+/// places, also if nodes of them have no place by another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TopologySpread {

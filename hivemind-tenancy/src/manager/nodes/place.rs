@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use hivemind_core::store::{Guard, Snapshot, Staged, Txn};
-use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef, WorkloadId};
+use hivemind_core::{
+    Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef, WorkloadId, encode,
+};
 
 use super::super::TenantManager;
 use crate::placement::{
@@ -17,11 +19,25 @@ use crate::{
 /// What is read of a node.
 type Seen = (Stamped<Node>, Stamped<NodeAllocations>);
 
-/// Fails if one of `workloads` is named twice, or runs somewhere already.
+/// The most bytes of the record of one workload. All that run on a node are one value of the store: nobody may fill it
+/// with a few, so that the node is of no use to others.
+const WORKLOAD_BYTES: usize = 4096;
+
+/// Fails if one of `workloads` is named twice, runs somewhere already, or is too long to be recorded.
 fn all_new(view: &Snapshot, txn: &Txn, ctx: &TenantContext, workloads: &[WorkloadRequest]) -> Result<()> {
     let names: std::collections::BTreeSet<_> = workloads.iter().map(|workload| &workload.id).collect();
     if names.len() != workloads.len() {
         return Err(Error::invalid("place", "two workloads have the same name"));
+    }
+    for workload in workloads {
+        let bytes = encode(&NodeAllocations::of_one(ctx.tenant(), workload))?.len();
+        if bytes > WORKLOAD_BYTES {
+            let message = format!(
+                "the labels and rules of workload {} take {bytes} bytes, of {WORKLOAD_BYTES}: give it fewer",
+                workload.id
+            );
+            return Err(Error::invalid("place", message));
+        }
     }
     for id in names {
         if let Some(found) = placements()?.get(view, txn, &placement_key(ctx.tenant(), id)?)? {
@@ -120,7 +136,8 @@ impl TenantManager {
     /// commits between its decision and its commit.
     ///
     /// # Errors
-    /// [`ErrorKind::Exhausted`] with [`Unplaceable`] as detail if one fits nowhere, [`ErrorKind::AlreadyExists`] if one
+    /// [`ErrorKind::Invalid`] if two have one name, or one takes more than 4 KiB with its labels, tolerations and
+    /// anti-affinity; [`ErrorKind::Exhausted`] with [`Unplaceable`] as detail if one fits nowhere, [`ErrorKind::AlreadyExists`] if one
     /// runs somewhere already, [`ErrorKind::NotFound`] if the tenant is gone, [`ErrorKind::Conflict`] while its state or
     /// that of a tenant above lets nothing new in. What [`stage_unplace`](Self::stage_unplace) took away in the same
     /// transaction is not new. Nothing is staged then.

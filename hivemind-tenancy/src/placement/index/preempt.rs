@@ -81,7 +81,8 @@ impl ClusterIndex {
     /// Where the workload of `ask` can run if less important ones are put out, and who they are; nothing is changed.
     ///
     /// The most important victim is as unimportant as possible, then they are few, then the seed decides. Budgets are
-    /// kept, always. What else than room keeps the workload from a node, such as labels, tenants that share no node,
+    /// kept, always: what they allow goes to the least important of a node, so that room is not found where only the
+    /// absence of another one under the same budget would make it. What else than room keeps the workload from a node, such as labels, tenants that share no node,
     /// affinity and spread, is not changed by putting out others.
     ///
     /// # Errors
