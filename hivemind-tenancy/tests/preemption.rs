@@ -123,6 +123,51 @@ fn whom_it_must_run_beside_stays() {
     assert_eq!(names(&decided), ["x"]);
 }
 
+/// A node that shrank below what runs there has to lose that much first.
+#[test]
+fn a_node_that_holds_more_than_it_can_is_no_bargain() {
+    let acme = tenant("acme");
+    let running = ["a", "b", "c", "d"].map(|name| (&acme, workload(name, 1, 0)));
+    let mut index = index(&[4], &running);
+    index.update_node(Node::new("n0".parse().unwrap(), cores(2))).unwrap();
+    let ask = workload("w", 1, 9);
+    let decided = index.preempt(Ask::new(&acme, &ask), Reach::OwnTenant, &[]).unwrap();
+    assert_eq!(decided.victims.len(), 3, "one of two is left, beside the one that comes");
+    // Half of the decision is not enough.
+    let mut half = decided.clone();
+    half.victims.truncate(1);
+    assert_eq!(index.put_out(Ask::new(&acme, &ask), &half).unwrap_err().kind(), ErrorKind::Conflict);
+    index.put_out(Ask::new(&acme, &ask), &decided).unwrap();
+    assert_eq!(index.running(&decided.node).unwrap().len(), 2);
+}
+
+#[test]
+fn a_decision_that_no_longer_holds_puts_nobody_out() {
+    let acme = tenant("acme");
+    let mut index = index(&[1, 1], &[(&acme, workload("a", 1, 0)), (&acme, workload("b", 1, 5))]);
+    let ask = workload("w", 1, 3);
+    let decided = index.preempt(Ask::new(&acme, &ask), Reach::OwnTenant, &[]).unwrap();
+    assert_eq!(names(&decided), ["a"]);
+    let refused = |index: &mut ClusterIndex, decided: &Preemption| {
+        let kind = index.put_out(Ask::new(&acme, &ask), decided).unwrap_err().kind();
+        (kind, index.running(&decided.node).unwrap().len())
+    };
+    // One victim named twice makes no more room than once.
+    let mut twice = decided.clone();
+    twice.victims.push(twice.victims[0].clone());
+    assert_eq!(refused(&mut index, &twice), (ErrorKind::Conflict, 1));
+    // The victim has become more important.
+    index.unassign(&acme, &"a".parse().unwrap()).unwrap();
+    assert_eq!(index.place(Ask::new(&acme, &workload("a", 1, 9))).unwrap(), decided.node);
+    assert_eq!(refused(&mut index, &decided), (ErrorKind::Conflict, 1));
+    // Whom it was for runs by now.
+    index.unassign(&acme, &"a".parse().unwrap()).unwrap();
+    index.place(Ask::new(&acme, &workload("a", 1, 0))).unwrap();
+    index.add_node(Node::new("n9".parse().unwrap(), cores(1))).unwrap();
+    index.place(Ask::new(&acme, &ask)).unwrap();
+    assert_eq!(refused(&mut index, &decided), (ErrorKind::AlreadyExists, 1));
+}
+
 /// A cluster with what runs and what waits.
 struct Sim {
     index: ClusterIndex,

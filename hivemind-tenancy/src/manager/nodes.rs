@@ -22,7 +22,7 @@ impl TenantManager {
     /// Stages a new node.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] if the name is taken.
+    /// [`ErrorKind::AlreadyExists`] if the name is taken, [`ErrorKind::Denied`] outside the context of the system tenant.
     pub fn stage_add_node(
         &self,
         view: &Snapshot,
@@ -39,7 +39,7 @@ impl TenantManager {
     /// Stages another state of a node.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no such node.
+    /// [`ErrorKind::NotFound`] if there is no such node, [`ErrorKind::Denied`] outside the context of the system tenant.
     pub fn stage_set_node_state(
         &self,
         view: &Snapshot,
@@ -59,7 +59,7 @@ impl TenantManager {
     /// [`NodeAllocations::evicted_by`].
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no such node.
+    /// [`ErrorKind::NotFound`] if there is no such node, [`ErrorKind::Denied`] outside the context of the system tenant.
     pub fn stage_set_taints(
         &self,
         view: &Snapshot,

@@ -198,7 +198,8 @@ fn unplaceable(left: &[&WorkloadRequest], cluster: &Cluster<'_>, verdicts: &[Ver
 /// Puts every workload of `request` on a node of `nodes`, or none.
 ///
 /// Pure: the same input gives the same placement, so asking what would be is the same call. `nodes` come with what
-/// runs on each, in any order; ties go by the seed of the request, or to the node that is named first.
+/// runs on each, in any order; ties go by the seed of the request, or to the node that is named first. The workloads have
+/// a name each, and none of them runs yet: that is checked where placements are recorded, not here.
 ///
 /// # Errors
 /// [`Unplaceable`] says, workload by workload, how many nodes were rejected for which reason, and the first of each.

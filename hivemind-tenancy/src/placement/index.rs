@@ -7,6 +7,7 @@ mod preempt;
 mod query;
 mod shapes;
 mod slot;
+mod tidy;
 mod tree;
 
 use std::collections::hash_map::Entry;
@@ -21,10 +22,14 @@ use self::preempt::Bands;
 use self::query::Query;
 use self::shapes::Shapes;
 use self::slot::{Class, Equals, Running, Slot};
+use self::tidy::Allowance;
 use super::cluster::{Ask, tie};
 use super::{
     Node, NodeAllocations, Packing, PlacedWorkload, Placement, PlacementRequest, Unplaceable, Unplaced,
 };
+
+/// So many classes without a node are kept.
+const CLASSES: usize = 64;
 
 /// A cluster, kept ready for placing workloads.
 ///
@@ -34,8 +39,8 @@ use super::{
 /// commits what it decides by [`stage_assign`](crate::TenantManager::stage_assign).
 ///
 /// What is asked for the first time, be it a selector, a set of tolerations or a rule about other workloads, costs a look
-/// at every node or at the tenant's kinds of workloads, and is remembered. A host whose workloads ask for ever new
-/// things, such as a new generation at each rollout, makes a new index [`of`](Self::of) what is there now and then.
+/// at every node or at the tenant's kinds of workloads, and is remembered. When much is, all of it is forgotten that what
+/// runs does not need: a look at every workload, seldom enough to cost each request little.
 ///
 /// ```
 /// use hivemind_core::{Generation, TenantRef};
@@ -73,6 +78,7 @@ pub struct ClusterIndex {
     counters: Counters,
     /// Where each workload runs. Never iterated.
     placed: HashMap<(usize, WorkloadId), usize, RandomState>,
+    allowance: Allowance,
 }
 
 fn exhausted(unplaced: Unplaced) -> Error {
@@ -96,6 +102,7 @@ impl ClusterIndex {
             shapes: Shapes::default(),
             counters: Counters::default(),
             placed: HashMap::default(),
+            allowance: Allowance::default(),
         }
     }
 
@@ -203,7 +210,15 @@ impl ClusterIndex {
             node,
         };
         self.put(at, slot);
+        self.merge_classes();
         Ok(())
+    }
+
+    /// Forgets classes that no node is in any more, if there are many.
+    fn merge_classes(&mut self) {
+        if self.classes.len() > 2 * self.slots.len() + CLASSES {
+            self.classify();
+        }
     }
 
     fn put(&mut self, at: usize, mut slot: Slot) {
@@ -245,6 +260,7 @@ impl ClusterIndex {
             slot.running.iter().for_each(|one| self.counters.count(at, one.group, &one.apart, true));
         }
         self.put(at, slot);
+        self.merge_classes();
         Ok(())
     }
 
@@ -290,6 +306,7 @@ impl ClusterIndex {
         isolated: bool,
         node: &NodeId,
     ) -> Result<()> {
+        self.tidy();
         let (at, tenant) = (self.at(node)?, self.tenant(tenant));
         let (group, apart) = self.counted(tenant, placed);
         let (resources, priority) = (placed.resources.clone(), placed.priority);

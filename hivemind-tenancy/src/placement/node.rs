@@ -7,7 +7,7 @@ use hivemind_core::resources::Resources;
 use hivemind_core::{Collection, Error, ErrorKind, NodeId, Result, Stored, TenantRef, WorkloadId};
 use serde::{Deserialize, Serialize};
 
-use super::{AffinityTerm, Taint, TaintEffect, Toleration};
+use super::{AffinityTerm, Taint, TaintEffect, Toleration, WorkloadRequest};
 
 /// Whether a node takes workloads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +127,12 @@ impl Stored for NodeAllocations {
 }
 
 impl NodeAllocations {
+    /// What a node has on which `workload` alone runs.
+    pub(crate) fn of_one(tenant: &TenantRef, workload: &WorkloadRequest) -> Self {
+        let theirs = BTreeMap::from([(workload.id.clone(), workload.placed())]);
+        Self { workloads: BTreeMap::from([(tenant.clone(), theirs)]), ..Self::default() }
+    }
+
     /// With `workload` of `tenant` too.
     pub(crate) fn add(
         &mut self,

@@ -49,6 +49,14 @@ pub struct Preemption {
     pub victims: Vec<(TenantRef, WorkloadId)>,
 }
 
+/// `room` and `more`; more than can be counted is enough of anything.
+fn with(room: Resources, more: &Resources) -> Resources {
+    more.iter().fold(room, |room, (name, amount)| {
+        let sum = room.amount(&name).saturating_add(amount);
+        room.with(name, sum)
+    })
+}
+
 /// The fewest of `running` that must go so that `need` fits into what is `free` with what they use: none can stay, and
 /// the most important of them is as unimportant as possible. Each is a priority and an amount, the least important
 /// first; the answer is their positions. `None` if it does not help if all go.
@@ -61,14 +69,13 @@ pub fn choose_victims(
     let mut enough = 0;
     while !need.fits_in(&room) {
         let (_, more) = running.get(enough)?;
-        // More than can be counted is enough of anything.
-        room = room.checked_add(more).ok()?;
+        room = with(room, more);
         enough += 1;
     }
     // All of the highest priority that is needed count: a larger one may save several.
     let highest = enough.checked_sub(1).and_then(|last| running.get(last)).map(|(priority, _)| *priority);
     while let Some((_, more)) = running.get(enough).filter(|(priority, _)| Some(*priority) == highest) {
-        room = room.checked_add(more).ok()?;
+        room = with(room, more);
         enough += 1;
     }
     let mut order: Vec<_> = running.iter().take(enough).enumerate().collect();

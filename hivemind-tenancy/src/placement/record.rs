@@ -31,6 +31,25 @@ pub(crate) fn placement_key(tenant: &TenantRef, workload: &WorkloadId) -> Result
     placements()?.key([tenant.to_string().as_str(), workload.as_str()])
 }
 
+/// Written by the first placement of a tenant with a rule over several nodes, and by every one after that: so none of
+/// them commits beside one that it did not see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlacementFence {
+    pub(crate) placed: u64,
+}
+
+impl Stored for PlacementFence {
+    const KIND: &'static str = "fence of placements";
+}
+
+pub(crate) fn fences() -> Result<Collection<PlacementFence>> {
+    crate::collection("placement-fences")
+}
+
+pub(crate) fn fence_key(tenant: &TenantRef) -> Result<Key> {
+    fences()?.key([tenant.to_string()])
+}
+
 /// A node changed since the decision to use it. Detail of a [`Conflict`](hivemind_core::ErrorKind::Conflict) error:
 /// decide again on the newer state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

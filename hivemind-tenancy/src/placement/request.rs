@@ -5,7 +5,10 @@ use hivemind_core::resources::Resources;
 use hivemind_core::{TenantRef, WorkloadId};
 use serde::{Deserialize, Serialize};
 
-use super::{BlastRadius, NodeAffinity, PlacedWorkload, Toleration, TopologySpread, WorkloadAffinity};
+use super::{
+    BlastRadius, NodeAffinity, PlacedWorkload, Toleration, TopologySpread, WhenUnsatisfiable,
+    WorkloadAffinity,
+};
 
 /// How nodes are filled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +138,17 @@ impl WorkloadRequest {
     pub fn with_generation(mut self, generation: u64) -> Self {
         self.generation = generation;
         self
+    }
+
+    /// Whether it depends on what runs on other nodes where it may run.
+    pub(crate) fn looks_beyond_its_node(&self) -> bool {
+        // Even beside others on one node: the first of its kind must be the only first.
+        !self.affinity.required.is_empty()
+            || self.affinity.anti_required.iter().any(|term| term.topology.is_wide())
+            || self.spread.iter().any(|one| {
+                // More elsewhere makes a node of its own no more uneven.
+                one.when == WhenUnsatisfiable::DoNotSchedule && one.topology.is_wide()
+            })
     }
 
     /// What is recorded where it runs.

@@ -69,6 +69,11 @@ pub enum Topology {
 }
 
 impl Topology {
+    /// Whether a place may be more than one node.
+    pub(crate) fn is_wide(&self) -> bool {
+        *self != Self::Node
+    }
+
     /// The place of `node`, if it has one.
     pub fn domain<'a>(&self, node: &'a Node) -> Option<&'a str> {
         match self {
@@ -123,7 +128,9 @@ pub enum WhenUnsatisfiable {
 /// Replicas are spread evenly over places, as in Kubernetes.
 ///
 /// Only live workloads of the same tenant and generation count: neither those that terminate, nor those on failed
-/// nodes, nor an older rollout. The places are those with a node that the workload's labels terms allow.
+/// nodes, nor an older rollout. The places are those with a node that the workload's selector and node affinity allow.
+/// Other than there, a place counts with all of its nodes, also those that are not allowed, and each spread has its own
+/// places, also if nodes of them have no place by another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TopologySpread {

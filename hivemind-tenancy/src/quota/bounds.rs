@@ -108,10 +108,12 @@ impl Bounds {
             found.push(Problem::BelowMin { request, min });
         }
         if let Some(max) = self.max {
-            if limit == 0 {
-                found.push(Problem::NoLimit { max });
-            } else if limit > max {
+            // Where none is allowed, a request without a limit is for too much, and no request is as it should be.
+            let limit = if max == 0 { limit.max(request) } else { limit };
+            if limit > max {
                 found.push(Problem::AboveMax { limit, max });
+            } else if max > 0 && limit == 0 {
+                found.push(Problem::NoLimit { max });
             }
         }
         if let Some(max_per_mille) = self.max_ratio_per_mille {

@@ -79,19 +79,19 @@ impl Budget {
     }
 
     /// How long the period of `at` has lasted at `at`, in nanoseconds.
-    fn elapsed_in_period(&self, at: Timestamp) -> u64 {
+    fn since_period_start(&self, at: Timestamp) -> u64 {
         let since_start = i128::from(at.as_nanos()) - i128::from(self.0.start.as_nanos());
         u64::try_from(since_start.rem_euclid(self.period_nanos())).unwrap_or(0)
     }
 
     /// The first instant of the period of `at`, or of all time if that is later.
     pub fn period_start(&self, at: Timestamp) -> Timestamp {
-        at.before(Duration::from_nanos(self.elapsed_in_period(at)))
+        at.before(Duration::from_nanos(self.since_period_start(at)))
     }
 
     /// The first instant after the period of `at`.
     pub fn period_end(&self, at: Timestamp) -> Timestamp {
-        let left = self.0.period.saturating_sub(Duration::from_nanos(self.elapsed_in_period(at)));
+        let left = self.0.period.saturating_sub(Duration::from_nanos(self.since_period_start(at)));
         at.after(left)
     }
 

@@ -93,6 +93,8 @@ impl SoftLimit {
             return Ok((SoftState::default(), event));
         }
         let grows = after > before;
+        // A limit that was raised since has ended the time above it.
+        let state = SoftState { over_since: state.over_since.filter(|_| before > limit) };
         let Some(now) = now else {
             return if grows {
                 Err(SoftExceeded::NoTime { limit, wanted: after })
@@ -164,6 +166,15 @@ mod tests {
         let (over, event) = LIMIT.decide(SoftState::default(), 20, 19, at(7)).unwrap();
         assert_eq!((over.over_since, LIMIT.hard_at(over)), (at(7), at(12)));
         assert!(event.is_some());
+    }
+
+    #[test]
+    fn a_limit_raised_above_usage_ends_the_grace() {
+        let (over, _) = LIMIT.decide(SoftState::default(), 0, 12, at(1)).unwrap();
+        let raised = SoftLimit::new(20, Duration::from_secs(5));
+        let (again, event) = raised.decide(over, 12, 25, at(100)).unwrap();
+        assert_eq!(again.over_since, at(100));
+        assert_eq!(event, Some(Crossing::Over { hard_at: Timestamp::from_secs(105) }));
     }
 
     proptest! {

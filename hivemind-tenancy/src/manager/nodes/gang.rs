@@ -1,11 +1,16 @@
 //! Gangs: workloads that run all or none, and hold room for each other until a deadline.
 
+use std::collections::BTreeSet;
+
 use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, ReservationId, Result, Stamped, TenantContext, Timestamp};
 
 use super::super::TenantManager;
-use crate::placement::{gang_key, gangs, joined};
+use crate::placement::{gang_key, gangs, joined, placement_key, placements};
 use crate::{Gang, GangState, Placement, PlacementPolicy, Unplaceable, WorkloadRequest};
+
+/// The most workloads of a gang: with a node of its own for each, that and all tenants above fit into one transaction.
+const MEMBERS: usize = 32;
 
 /// How many workloads one sweep takes away at most: each is a record, and so is its node.
 const SWEEP: usize = 50;
@@ -15,10 +20,23 @@ fn now(ctx: &TenantContext) -> Result<Timestamp> {
     ctx.at().ok_or_else(|| Error::invalid("gang", message))
 }
 
-/// Fails if `workloads` are not those the gang began with.
+/// Those of `gang` that still run where it holds room: the others were put out or taken away.
+fn still_held(view: &Snapshot, txn: &Txn, gang: &Gang) -> Result<Placement> {
+    let mut held = Placement::new();
+    for (workload, node) in &gang.held {
+        let found = placements()?.get(view, txn, &placement_key(&gang.tenant, workload)?)?;
+        if found.is_some_and(|found| found.node == *node) {
+            held.insert(workload.clone(), node.clone());
+        }
+    }
+    Ok(held)
+}
+
+/// Fails if `workloads` are not those the gang began with, each once.
 fn same_members(id: &ReservationId, gang: &Gang, workloads: &[WorkloadRequest]) -> Result<()> {
-    let named = |one: &WorkloadRequest| gang.held.contains_key(&one.id) || gang.missing.contains(&one.id);
-    if workloads.iter().all(named) && workloads.len() == gang.held.len() + gang.missing.len() {
+    let named: BTreeSet<_> = workloads.iter().map(|one| &one.id).collect();
+    let members: BTreeSet<_> = gang.held.keys().chain(&gang.missing).collect();
+    if named == members && named.len() == workloads.len() {
         return Ok(());
     }
     Err(Error::invalid("gang", format!("gang {id} has other workloads: give those it began with")))
@@ -27,11 +45,12 @@ fn same_members(id: &ReservationId, gang: &Gang, workloads: &[WorkloadRequest]) 
 impl TenantManager {
     /// Stages room for every one of `workloads`, or holds what there is for them until `deadline`; call again, with
     /// the same workloads, when there is more. At the deadline everything is given back: by this call, or by
-    /// [`stage_sweep_gangs`](Self::stage_sweep_gangs). A workload runs only once all are placed.
+    /// [`stage_sweep_gangs`](Self::stage_sweep_gangs). A workload runs only once all are placed. One that was put out or
+    /// taken away meanwhile waits for room again.
     ///
     /// # Errors
-    /// [`Invalid`](hivemind_core::ErrorKind::Invalid) without a time in the context, with a deadline that has passed, or with other workloads
-    /// than the gang has. Otherwise as [`stage_place`](Self::stage_place), but that some do not fit is an answer.
+    /// [`Invalid`](hivemind_core::ErrorKind::Invalid) without a time in the context, with a deadline that has passed,
+    /// with other workloads than the gang has, or with more than 32 of them. Otherwise as [`stage_place`](Self::stage_place), but that some do not fit is an answer.
     pub fn stage_gang(
         &self,
         view: &Snapshot,
@@ -53,9 +72,13 @@ impl TenantManager {
                 let message = format!("the deadline of gang {id} has passed: give a later one");
                 return Err(Error::invalid("gang", message));
             }
+            None if workloads.len() > MEMBERS => {
+                let message = format!("{} workloads: a gang has at most {MEMBERS}", workloads.len());
+                return Err(Error::invalid("gang", message));
+            }
             None => {}
         }
-        let held = old.as_ref().map(|old| old.held.clone()).unwrap_or_default();
+        let held = old.as_ref().map(|old| still_held(view, txn, old)).transpose()?.unwrap_or_default();
         let wanted: Vec<_> = workloads.iter().filter(|one| !held.contains_key(&one.id)).cloned().collect();
         match self.try_place(view, txn, ctx, &wanted, &PlacementPolicy::default())? {
             Ok(more) => {
@@ -121,7 +144,7 @@ impl TenantManager {
         ctx: &TenantContext,
         gang: &Stamped<Gang>,
     ) -> Result<()> {
-        self.stage_unplace(view, txn, ctx, &gang.held)?;
+        self.stage_unplace(view, txn, ctx, &still_held(view, txn, gang)?)?;
         gangs()?.delete(txn, gang)
     }
 

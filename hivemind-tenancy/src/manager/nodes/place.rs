@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, WorkloadId};
+use hivemind_core::store::{Guard, Snapshot, Staged, Txn};
+use hivemind_core::{
+    Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef, WorkloadId, encode,
+};
 
 use super::super::TenantManager;
-use crate::placement::{PlacementRecord, allocations, nodes, placement_key, placements};
+use crate::placement::{
+    PlacementFence, PlacementRecord, allocations, fence_key, fences, nodes, placement_key, placements,
+};
 use crate::{
     Ask, Cluster, Exclusion, Filter, Fit, Node, NodeAllocations, NodeLabels, Placement, PlacementPolicy,
     PlacementRequest, Ready, StaleNode, Taints, Tenant, Unplaceable, VerbClass, WorkloadRequest, place,
@@ -15,11 +19,25 @@ use crate::{
 /// What is read of a node.
 type Seen = (Stamped<Node>, Stamped<NodeAllocations>);
 
-/// Fails if one of `workloads` is named twice, or runs somewhere already.
+/// The most bytes of the record of one workload. All that run on a node are one value of the store: nobody may fill it
+/// with a few, so that the node is of no use to others.
+const WORKLOAD_BYTES: usize = 4096;
+
+/// Fails if one of `workloads` is named twice, runs somewhere already, or is too long to be recorded.
 fn all_new(view: &Snapshot, txn: &Txn, ctx: &TenantContext, workloads: &[WorkloadRequest]) -> Result<()> {
     let names: std::collections::BTreeSet<_> = workloads.iter().map(|workload| &workload.id).collect();
     if names.len() != workloads.len() {
         return Err(Error::invalid("place", "two workloads have the same name"));
+    }
+    for workload in workloads {
+        let bytes = encode(&NodeAllocations::of_one(ctx.tenant(), workload))?.len();
+        if bytes > WORKLOAD_BYTES {
+            let message = format!(
+                "the labels and rules of workload {} take {bytes} bytes, of {WORKLOAD_BYTES}: give it fewer",
+                workload.id
+            );
+            return Err(Error::invalid("place", message));
+        }
     }
     for id in names {
         if let Some(found) = placements()?.get(view, txn, &placement_key(ctx.tenant(), id)?)? {
@@ -30,39 +48,47 @@ fn all_new(view: &Snapshot, txn: &Txn, ctx: &TenantContext, workloads: &[Workloa
     Ok(())
 }
 
-/// The tenant with those above it, if all of them admit `workloads`, and whether it has nodes of its own: it has if one
-/// above it has.
-///
-/// What ran before this transaction and is placed again was admitted before: its tenant need only keep it.
-fn placing(
+/// The tenant, and those above it, if they let these workloads in. What was taken away in the same transaction is
+/// moved, and nothing new.
+fn admitting(
     view: &Snapshot,
     txn: &Txn,
     ctx: &TenantContext,
     workloads: &[WorkloadRequest],
-) -> Result<(Vec<Stamped<Tenant>>, bool)> {
-    let before = Txn::new();
+) -> Result<Vec<Stamped<Tenant>>> {
+    let chain = Tenant::chain(view, txn, ctx)?;
     let mut class = VerbClass::Keep;
     for workload in workloads {
-        if placements()?.get(view, &before, &placement_key(ctx.tenant(), &workload.id)?)?.is_none() {
+        if !matches!(txn.staged(&placement_key(ctx.tenant(), &workload.id)?), Staged::Deleted) {
             class = VerbClass::Admit;
         }
     }
-    let chain = Tenant::chain(view, txn, ctx)?;
     chain.iter().try_for_each(|one| one.allow(class))?;
-    let own = chain.iter().any(|one| one.isolation_level.settings().compute_isolation);
-    Ok((chain, own))
+    Ok(chain)
+}
+
+/// Where other workloads of the tenant run must still be as it was seen, if a rule looks at that (`wide`). From the first
+/// such rule of a tenant on, all requests that place its workloads meet here; before, only that one does.
+fn stage_fence(view: &Snapshot, txn: &mut Txn, tenant: &TenantRef, wide: bool) -> Result<()> {
+    let key = fence_key(tenant)?;
+    match fences()?.get(view, txn, &key)? {
+        Some(old) => fences()?.update(txn, &old, &PlacementFence { placed: old.placed.wrapping_add(1) }),
+        None if wide => fences()?.create(view, txn, key, &PlacementFence { placed: 1 }),
+        None => txn.guard(&key, Guard::Absent),
+    }
 }
 
 /// Stages that `workloads` run where `placed` says, on nodes that are still as they were `seen`.
 fn record(
     view: &Snapshot,
     txn: &mut Txn,
-    ctx: &TenantContext,
-    (chain, isolated): (&[Stamped<Tenant>], bool),
+    chain: &[Stamped<Tenant>],
     workloads: &[WorkloadRequest],
     placed: &Placement,
     seen: &BTreeMap<&NodeId, &Seen>,
 ) -> Result<()> {
+    let tenant = own(chain)?;
+    let isolated = is_isolated(chain);
     let mut changed: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
     for workload in workloads {
         let Some((node, (_, running))) =
@@ -72,7 +98,7 @@ fn record(
             return Err(Error::internal("place", message));
         };
         let here = changed.entry(node).or_insert_with(|| (*running.value).clone());
-        here.add(ctx.tenant(), &workload.id, workload.placed(), isolated)?;
+        here.add(&tenant.tenant, &workload.id, workload.placed(), isolated)?;
     }
     for (node, new) in changed {
         let Some((node, running)) = seen.get(node) else { continue };
@@ -81,11 +107,21 @@ fn record(
         allocations()?.update(txn, running, &new)?;
     }
     for (workload, node) in placed {
-        let key = placement_key(ctx.tenant(), workload)?;
+        let key = placement_key(&tenant.tenant, workload)?;
         placements()?.create(view, txn, key, &PlacementRecord { node: node.clone() })?;
     }
-    // Whether the tenant is isolated, and admits them, must still be so, too.
+    // Whether the tenant is isolated, and lets workloads in, must still be so, too.
     chain.iter().try_for_each(|one| crate::tenant::tenants()?.expect(txn, one))
+}
+
+/// Whether the tenant has nodes of its own: it has if one above it has.
+fn is_isolated(chain: &[Stamped<Tenant>]) -> bool {
+    chain.iter().any(|one| one.isolation_level.settings().compute_isolation)
+}
+
+/// The tenant itself.
+fn own(chain: &[Stamped<Tenant>]) -> Result<&Stamped<Tenant>> {
+    chain.first().ok_or_else(|| Error::internal("place", "a chain without the tenant itself"))
 }
 
 /// Why `node` cannot take the workload of `ask`, by what is on the node itself.
@@ -99,13 +135,17 @@ impl TenantManager {
     /// Stages a node for each of `workloads`, all or none; returns which.
     ///
     /// Two requests that place the same workload at the same time meet at its record, and two that use the last room
-    /// of a node at the node's: one commits, the other gets a conflict and decides again.
+    /// of a node at the node's: one commits, the other gets a conflict and decides again. So do all requests
+    /// of one tenant from its first one on with a rule that looks at more than one node: affinity, anti-affinity or
+    /// spread by labels, or a blast radius. Only that very first one does not see a request without such a rule that
+    /// commits between its decision and its commit.
     ///
     /// # Errors
-    /// [`ErrorKind::Exhausted`] with [`Unplaceable`] as detail if one fits nowhere, [`ErrorKind::AlreadyExists`] if one
-    /// runs somewhere already, [`ErrorKind::NotFound`] if the tenant is gone, [`ErrorKind::Conflict`] if it, or one above
-    /// it, admits nothing new: what ran before and is moved in `txn` may be placed again while it is kept. Nothing is
-    /// staged then.
+    /// [`ErrorKind::Invalid`] if two have one name, or one takes more than 4 KiB with its labels, tolerations and
+    /// anti-affinity; [`ErrorKind::Exhausted`] with [`Unplaceable`] as detail if one fits nowhere, [`ErrorKind::AlreadyExists`] if one
+    /// runs somewhere already, [`ErrorKind::NotFound`] if the tenant is gone, [`ErrorKind::Conflict`] while its state or
+    /// that of a tenant above lets nothing new in. What [`stage_unplace`](Self::stage_unplace) took away in the same
+    /// transaction is not new. Nothing is staged then.
     pub fn stage_place(
         &self,
         view: &Snapshot,
@@ -141,8 +181,9 @@ impl TenantManager {
         workloads: &[WorkloadRequest],
         policy: &PlacementPolicy,
     ) -> Result<Result<Placement, Unplaceable>> {
-        let (chain, isolated) = placing(view, txn, ctx, workloads)?;
+        let chain = admitting(view, txn, ctx, workloads)?;
         all_new(view, txn, ctx, workloads)?;
+        let isolated = is_isolated(&chain);
         let cluster = self.nodes(view, txn)?;
         let pairs: Vec<_> = cluster.iter().map(|(node, running)| (&*node.value, &*running.value)).collect();
         let request = PlacementRequest::new(ctx.tenant(), isolated, workloads).with_policy(policy.clone());
@@ -151,7 +192,10 @@ impl TenantManager {
             Err(why) => return Ok(Err(why)),
         };
         let seen = cluster.iter().map(|pair| (&pair.0.id, pair)).collect();
-        record(view, txn, ctx, (&chain, isolated), workloads, &placed, &seen)?;
+        record(view, txn, &chain, workloads, &placed, &seen)?;
+        let radius = policy.blast_radius.as_ref().is_some_and(|radius| radius.topology.is_wide());
+        let wide = radius || workloads.iter().any(WorkloadRequest::looks_beyond_its_node);
+        stage_fence(view, txn, ctx.tenant(), wide)?;
         Ok(Ok(placed))
     }
 
@@ -177,7 +221,8 @@ impl TenantManager {
     /// are read.
     ///
     /// What is checked is the node itself: ready, labels, taints, exclusion, room. Rules about other nodes, such as
-    /// spread, hold by the state that the scheduler knew.
+    /// spread, hold by the state that the scheduler knew: it must be no older than `view`. From then on they are guarded
+    /// as by [`stage_place`](Self::stage_place).
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] with [`StaleNode`] as detail if a node is no longer possible: decide again. Otherwise as
@@ -190,8 +235,9 @@ impl TenantManager {
         decided: &[(WorkloadRequest, NodeId)],
     ) -> Result<Placement> {
         let workloads: Vec<_> = decided.iter().map(|(workload, _)| workload.clone()).collect();
-        let (chain, isolated) = placing(view, txn, ctx, &workloads)?;
+        let chain = admitting(view, txn, ctx, &workloads)?;
         all_new(view, txn, ctx, &workloads)?;
+        let isolated = is_isolated(&chain);
         let mut seen: BTreeMap<&NodeId, Seen> = BTreeMap::new();
         let mut filled: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
         for (workload, id) in decided {
@@ -212,7 +258,8 @@ impl TenantManager {
         }
         let placed = decided.iter().map(|(workload, node)| (workload.id.clone(), node.clone())).collect();
         let seen = seen.iter().map(|(id, pair)| (*id, pair)).collect();
-        record(view, txn, ctx, (&chain, isolated), &workloads, &placed, &seen)?;
+        record(view, txn, &chain, &workloads, &placed, &seen)?;
+        stage_fence(view, txn, ctx.tenant(), workloads.iter().any(WorkloadRequest::looks_beyond_its_node))?;
         Ok(placed)
     }
 

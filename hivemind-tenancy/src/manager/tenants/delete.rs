@@ -8,6 +8,7 @@ use hivemind_core::{
 use super::authority::{administered, authority, find, parents};
 use super::{blocked, count_below, expect_children, moment, remove_child};
 use crate::manager::TenantManager;
+use crate::placement::{fence_key, fences};
 use crate::rbac::{Scope, bindings, bindings_of};
 use crate::tenant::{children, finalizers_advance, tenants};
 use crate::{DeletionProgress, Leftover, Tenant, TenantQuota, TenantState};
@@ -141,6 +142,9 @@ impl TenantManager {
         }
         TenantQuota.stage_close(view, txn, &ctx.clone().for_tenant(old.tenant.clone()))?;
         children()?.delete(txn, &count_below(view, txn, &old.tenant)?)?;
+        if let Some(fence) = fences()?.get(view, txn, &fence_key(&old.tenant)?)? {
+            fences()?.delete(txn, &fence)?;
+        }
         if let Some(parent) = &old.parent {
             remove_child(view, txn, parent)?;
         }

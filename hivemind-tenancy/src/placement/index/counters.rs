@@ -193,6 +193,22 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// How many groups and rules there are.
+    pub(super) fn len(&self) -> usize {
+        self.groups.len() + self.rules.len()
+    }
+
+    /// The kind of a group.
+    pub(super) fn kind(&self, group: usize) -> Option<Kind<'_>> {
+        self.groups.get(group).map(Group::kind)
+    }
+
+    /// The selectors and the topology of a rule.
+    pub(super) fn term(&self, rule: usize) -> Option<(Vec<&Selector>, &Topology)> {
+        let rule = self.rules.get(rule)?;
+        Some((rule.wanted.selectors.iter().collect(), &self.topologies.get(rule.topology)?.topology))
+    }
+
     /// Where `slot` is, by the topology of that number.
     pub(super) fn place(&self, topology: usize, slot: usize) -> Option<usize> {
         self.topologies.get(topology)?.of.get(slot).copied().flatten()

@@ -1,6 +1,6 @@
 //! Where a more important workload puts out the fewest. No I/O, no clock, no async.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hivemind_core::labels::Selector;
 use hivemind_core::{Error, ErrorKind, Result};
@@ -81,7 +81,8 @@ impl ClusterIndex {
     /// Where the workload of `ask` can run if less important ones are put out, and who they are; nothing is changed.
     ///
     /// The most important victim is as unimportant as possible, then they are few, then the seed decides. Budgets are
-    /// kept, always. What else than room keeps the workload from a node, such as labels, tenants that share no node,
+    /// kept, always: what they allow goes to the least important of a node, so that room is not found where only the
+    /// absence of another one under the same budget would make it. What else than room keeps the workload from a node, such as labels, tenants that share no node,
     /// affinity and spread, is not changed by putting out others.
     ///
     /// # Errors
@@ -110,23 +111,30 @@ impl ClusterIndex {
     /// Carries out what [`preempt`](Self::preempt) decided: the victims go, the workload comes.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if the node has changed since, and then nothing is
-    /// done: decide again.
+    /// [`ErrorKind::Conflict`] if the node has changed since, or a victim is no longer less important: decide again.
+    /// [`ErrorKind::AlreadyExists`] if the workload runs by now, [`ErrorKind::NotFound`] if the node is gone. Nothing
+    /// is done then.
     pub fn put_out(&mut self, ask: Ask<'_>, decided: &Preemption) -> Result<()> {
         let (query, at) = (self.query(ask), self.at(&decided.node)?);
         let stale = || {
             let message = format!("node {} has changed since the decision: decide again", decided.node);
             Error::new(ErrorKind::Conflict, "preempt", message)
         };
-        let slot = self.slots.get(at).and_then(Option::as_ref).ok_or_else(stale)?;
-        let mut room = slot.free.clone();
-        for (tenant, id) in &decided.victims {
-            let runs = |one: &&Running| one.id == *id && self.tenants.get(one.tenant) == Some(tenant);
-            let victim = slot.running.iter().find(runs).ok_or_else(stale)?;
-            room = room
-                .checked_add(&victim.resources)
-                .map_err(|e| Error::of(ErrorKind::Invalid, "preempt", e))?;
+        if self.placed.contains_key(&(query.tenant, ask.workload.id.clone())) {
+            let message = format!("workload {} runs already: nobody has to go for it", ask.workload.id);
+            return Err(Error::new(ErrorKind::AlreadyExists, "preempt", message));
         }
+        let slot = self.slots.get(at).and_then(Option::as_ref).ok_or_else(stale)?;
+        let (mut left, mut once) = (slot.used.clone(), BTreeSet::new());
+        for victim @ (tenant, id) in &decided.victims {
+            let runs = |one: &&Running| one.id == *id && self.tenants.get(one.tenant) == Some(tenant);
+            let found = slot.running.iter().find(runs).ok_or_else(stale)?;
+            if found.priority >= ask.workload.priority || !once.insert(victim) {
+                return Err(stale());
+            }
+            left = left.saturating_sub(&found.resources);
+        }
+        let room = slot.node.capacity.saturating_sub(&left);
         if !ask.workload.resources.fits_in(&room) || self.refuses(&query, at, slot).is_some() {
             return Err(stale());
         }
@@ -207,7 +215,8 @@ impl ClusterIndex {
             may_go.push(one);
         }
         let amounts: Vec<_> = may_go.iter().map(|one| (one.priority, &one.resources)).collect();
-        let chosen = choose_victims(&query.ask.workload.resources, &slot.free, &amounts)?;
+        let need = slot.need(&query.ask.workload.resources)?;
+        let chosen = choose_victims(&need, &slot.free, &amounts)?;
         Some(chosen.into_iter().filter_map(|at| may_go.get(at).copied()).collect())
     }
 }

@@ -100,6 +100,7 @@ impl ClusterIndex {
     }
 
     pub(super) fn query<'a>(&mut self, ask: Ask<'a>) -> Query<'a> {
+        self.tidy();
         let workload = ask.workload;
         let tenant = self.tenant(ask.tenant);
         let (shape, new) = self.shapes.of(workload);

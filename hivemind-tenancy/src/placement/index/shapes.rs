@@ -135,6 +135,10 @@ impl Shapes {
         (self.index.add(hash, self.all.len() - 1), true)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(super) fn get(&self, at: usize) -> Option<&Shape> {
         self.all.get(at)
     }

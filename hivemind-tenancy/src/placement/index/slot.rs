@@ -61,6 +61,16 @@ impl Slot {
         self.rank = rank(packing, share(&used, &self.node.capacity));
     }
 
+    /// What must be free, or come free, for `need` to fit: where more is in use than there is, that much more goes
+    /// first. `None` if it cannot be counted.
+    pub(super) fn need(&self, need: &Resources) -> Option<Resources> {
+        let over = self.used.saturating_sub(&self.node.capacity);
+        need.iter().try_fold(need.clone(), |sum, (name, amount)| {
+            let with_debt = amount.checked_add(over.amount(&name))?;
+            Some(sum.with(name, with_debt))
+        })
+    }
+
     /// The only tenant here.
     pub(super) fn sole(&self) -> Option<usize> {
         let mut tenants = self.tenants.keys();

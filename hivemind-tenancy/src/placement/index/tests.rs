@@ -125,6 +125,7 @@ enum Step {
     Place { tenant: usize, isolated: bool, radius: Option<u8>, workload: Box<WorkloadRequest> },
     Leave(usize),
     Terminate(usize),
+    Forget,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -137,6 +138,7 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         3 => any::<usize>().prop_map(Step::Leave),
         1 => any::<usize>().prop_map(Step::Terminate),
+        1 => Just(Step::Forget),
     ]
 }
 
@@ -242,6 +244,7 @@ proptest! {
                     let (_, running) = both.model.get_mut(node).unwrap();
                     running.workloads.get_mut(tenant).unwrap().get_mut(id).unwrap().terminating = true;
                 }
+                Step::Forget => both.index.forget(),
                 Step::Leave(_) | Step::Terminate(_) => {}
             }
         }
@@ -268,6 +271,28 @@ proptest! {
             prop_assert_eq!(old.ok(), new.ok());
         }
     }
+}
+
+/// A cluster that runs for years sees any number of rollouts, selectors and sizes of nodes.
+#[test]
+fn it_keeps_what_runs_and_not_what_ever_ran() {
+    let mut index = ClusterIndex::new(Packing::Spread, 1);
+    index.add_node(Node::new("n1".parse().unwrap(), size(2000, 4096))).unwrap();
+    let acme = tenant(0);
+    for rollout in 0..6000 {
+        let spread = TopologySpread::new(Topology::Node, "app".parse().unwrap());
+        let asks = WorkloadRequest::new("w".parse().unwrap(), size(1000, 64))
+            .with_labels(labels(0, 0))
+            .with_spread(spread)
+            .with_generation(rollout)
+            .on(format!("zone!=z{}", rollout % 1500).parse().unwrap());
+        index.place(Ask::new(&acme, &asks)).unwrap();
+        index.update_node(Node::new("n1".parse().unwrap(), size(2000, 4096 + rollout))).unwrap();
+        index.unassign(&acme, &asks.id).unwrap();
+    }
+    assert!(index.counters.len() < 6000, "{} groups and rules", index.counters.len());
+    assert!(index.shapes.len() < 1500, "{} shapes", index.shapes.len());
+    assert!(index.classes.len() < 100, "{} classes", index.classes.len());
 }
 
 #[test]

@@ -30,6 +30,14 @@ fn a_limit_alone_is_the_request_too_and_a_highest_limit_is_the_default_limit() {
 }
 
 #[test]
+fn a_highest_limit_of_zero_refuses_only_what_asks_for_some() {
+    let none = cpu(Bounds::default().with_max(0)).unwrap();
+    assert_eq!(none.apply(&demand(0, 0)), Ok(demand(0, 0)));
+    assert_eq!(explained(&none, &demand(5, 0)), ["cpu: limit 5m is above the highest, 0"]);
+    assert_eq!(explained(&none, &demand(0, 5)), ["cpu: limit 5m is above the highest, 0"]);
+}
+
+#[test]
 fn everything_that_is_wrong_is_said_at_once() {
     let bounds = Bounds::default().with_min(100).with_max(1000).with_max_ratio_per_mille(2000);
     let range = cpu(bounds).unwrap();
