@@ -32,3 +32,6 @@ pub use self::rate::{InvalidRate, RateExceeded, RateLimit, RateState, RateStates
 pub use self::scope::{EmptyPriorityRange, PriorityRange, QuotaScope, RequestAttributes};
 pub use self::soft::{Crossing, SoftExceeded, SoftLimit, SoftState};
 pub use self::spec::{QuotaRule, QuotaSpec, ScopedQuota};
+
+#[cfg(test)]
+mod tests;
