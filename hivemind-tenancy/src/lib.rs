@@ -47,8 +47,8 @@ pub use quota::{
     SoftExceeded, SoftLimit, SoftState, TemporaryLimit, TemporaryLimits,
 };
 pub use quota::{
-    Charged, Drift, OverQuota, QuotaChange, QuotaRequest, QuotaRule, QuotaSpec, Returned, ScopedQuota,
-    Shortage, TenantQuota, Usage, WhenOver,
+    Charged, Drift, OverQuota, QuotaChange, QuotaRequest, QuotaRule, QuotaSpec, QuotaTree, Returned,
+    ScopedQuota, Shortage, TenantQuota, TreeAmount, TreeCharge, TreeReservation, TreeTenant, Usage, WhenOver,
 };
 pub use rbac::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject};
 pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec, TenantState};

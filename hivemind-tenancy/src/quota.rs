@@ -3,7 +3,8 @@
 //! - `level`: the arithmetic of one level and one resource;
 //! - `spec`, `ledger`, `denial`: what is stored, and what is told;
 //! - `books`: the ledgers of one decision, changed and checked together;
-//! - `gate`, `change`, `audit`: the decisions.
+//! - `gate`, `change`, `audit`: the decisions;
+//! - `tree`: the same arithmetic in memory, without a store.
 
 mod audit;
 mod books;
@@ -18,6 +19,7 @@ mod rate;
 mod scope;
 mod soft;
 mod spec;
+mod tree;
 
 pub use self::audit::Drift;
 pub use self::bounds::{Bounds, Demand, InvalidLimitRange, LimitRange, OutOfBounds, Problem};
@@ -32,6 +34,7 @@ pub use self::rate::{InvalidRate, RateExceeded, RateLimit, RateState, RateStates
 pub use self::scope::{EmptyPriorityRange, PriorityRange, QuotaScope, RequestAttributes};
 pub use self::soft::{Crossing, SoftExceeded, SoftLimit, SoftState};
 pub use self::spec::{QuotaRule, QuotaSpec, ScopedQuota};
+pub use self::tree::{QuotaTree, TreeAmount, TreeCharge, TreeReservation, TreeTenant};
 
 #[cfg(test)]
 mod tests;

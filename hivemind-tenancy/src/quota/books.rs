@@ -135,7 +135,9 @@ impl Level {
     fn shortages(&self, depth: usize, part: bool, short: &mut Vec<Shortage>) {
         for (resource, now) in &self.now {
             let before = line(&self.before, resource);
-            if let Some(found) = level::shortage(&self.rules(resource), part, before.taken(), now.taken()) {
+            if let Some(found) =
+                level::shortage(self.rules(resource).limits(part), before.taken(), now.taken())
+            {
                 short.push(self.short(depth, resource, None, before, now.taken(), (found.limit, found.by)));
             }
             if now.taken().usage > before.taken().usage && !self.covers(resource) {
@@ -152,7 +154,7 @@ impl Level {
                 };
                 let (before, now) = (of(&self.scoped_before), line(lines_now, resource));
                 let rules = LevelRules { max: *limit, ..LevelRules::default() };
-                if let Some(found) = level::shortage(&rules, false, before.taken(), now.taken()) {
+                if let Some(found) = level::shortage(rules.limits(false), before.taken(), now.taken()) {
                     let by = (found.limit, found.by);
                     short.push(self.short(depth, resource, Some(name.clone()), before, now.taken(), by));
                 }

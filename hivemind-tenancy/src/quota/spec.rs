@@ -170,12 +170,7 @@ impl QuotaSpec {
         let none = QuotaRule::default();
         let rule = self.rules.get(resource).unwrap_or(&none);
         let plain = tenant.resource_quotas.limit(resource).unwrap_or(UNLIMITED);
-        LevelRules {
-            max: plain.min(rule.max.unwrap_or(UNLIMITED)),
-            guaranteed: rule.guaranteed,
-            borrowing: rule.borrowing_limit.unwrap_or(UNLIMITED),
-            lending: rule.lending_limit.unwrap_or(UNLIMITED),
-            overcommit: rule.overcommit_per_mille.unwrap_or(1000),
-        }
+        let rules = LevelRules::of(rule);
+        LevelRules { max: plain.min(rules.max), ..rules }
     }
 }
