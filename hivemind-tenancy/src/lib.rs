@@ -42,9 +42,11 @@ pub use placement::{
     Unplaced, WorkloadRequest, place,
 };
 pub use quota::{
-    Bounds, Crossing, Demand, EmptyPriorityRange, InvalidLimitRange, InvalidRate, LimitRange, OutOfBounds,
-    PriorityRange, Problem, QuotaScope, RateExceeded, RateLimit, RateState, RateStates, RequestAttributes,
-    SoftExceeded, SoftLimit, SoftState, TemporaryLimit, TemporaryLimits,
+    Bounds, Budget, BudgetState, Crossing, Demand, DominantShare, EmptyPriorityRange, Escrow, EscrowError,
+    FairQueue, Fit, HighWater, InvalidLimitRange, InvalidPeriod, InvalidRate, InvalidWindows, LimitRange,
+    OutOfBounds, PriorityRange, Problem, QueuePolicy, QuotaScope, RateExceeded, RateLimit, RateState,
+    RateStates, RequestAttributes, Slice, SoftExceeded, SoftLimit, SoftState, TemporaryLimit,
+    TemporaryLimits, Trend, UsageEvent, WaitingRequest,
 };
 pub use quota::{
     Charged, Drift, OverQuota, QuotaChange, QuotaRequest, QuotaRule, QuotaSpec, QuotaTree, Returned,

@@ -9,20 +9,25 @@
 mod audit;
 mod books;
 mod bounds;
+mod budget;
 mod change;
 mod denial;
 mod gate;
 mod lease;
 mod ledger;
 mod level;
+mod queue;
 mod rate;
 mod scope;
+mod slices;
 mod soft;
 mod spec;
 mod tree;
+mod trend;
 
 pub use self::audit::Drift;
 pub use self::bounds::{Bounds, Demand, InvalidLimitRange, LimitRange, OutOfBounds, Problem};
+pub use self::budget::{Budget, BudgetState, InvalidPeriod};
 #[allow(unused_imports, reason = "the manager of tenants moves them")]
 pub(crate) use self::change::stage_reparent;
 pub use self::change::{QuotaChange, WhenOver};
@@ -30,11 +35,14 @@ pub use self::denial::{OverQuota, Shortage};
 pub use self::gate::{QuotaRequest, Returned, TenantQuota};
 pub use self::lease::{TemporaryLimit, TemporaryLimits};
 pub use self::ledger::{Charged, Usage};
+pub use self::queue::{DominantShare, FairQueue, Fit, QueuePolicy, WaitingRequest};
 pub use self::rate::{InvalidRate, RateExceeded, RateLimit, RateState, RateStates};
 pub use self::scope::{EmptyPriorityRange, PriorityRange, QuotaScope, RequestAttributes};
+pub use self::slices::{Escrow, EscrowError, Slice};
 pub use self::soft::{Crossing, SoftExceeded, SoftLimit, SoftState};
 pub use self::spec::{QuotaRule, QuotaSpec, ScopedQuota};
 pub use self::tree::{QuotaTree, TreeAmount, TreeCharge, TreeReservation, TreeTenant};
+pub use self::trend::{HighWater, InvalidWindows, Trend, UsageEvent};
 
 #[cfg(test)]
 mod tests;
