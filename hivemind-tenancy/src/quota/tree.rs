@@ -284,7 +284,7 @@ impl QuotaTree {
         Self { number: TREES.fetch_add(1, Ordering::Relaxed), resources, lanes: Vec::new() }
     }
 
-    /// Adds a root tenant. Only the rules of `spec` count: scoped quotas are for the store.
+    /// Adds a root tenant. Its quota has rules only: the rest is for the store.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if `spec` contradicts itself, or names what the tree does not count or do.
@@ -316,8 +316,8 @@ impl QuotaTree {
         if let Some(name) = foreign {
             return Err(Error::invalid("quota tree", format!("{name} is not counted by this tree")));
         }
-        if !spec.scoped.is_empty() || !spec.required.is_empty() {
-            let message = "scoped quotas and required limits are for the store, not for a tree in memory";
+        if !spec.scoped.is_empty() || !spec.required.is_empty() || !spec.temporary.is_empty() {
+            let message = "scoped, required and temporary limits are for the store, not for a tree in memory";
             return Err(Error::invalid("quota tree", message));
         }
         let (level, width) = (number(lane.ids.len())?, self.resources.len());

@@ -6,7 +6,8 @@ use hivemind_core::store::Txn;
 
 use super::*;
 use crate::quota::{
-    OverQuota, QuotaRequest, QuotaScope, RequestAttributes, Returned, ScopedQuota, TenantQuota, WhenOver,
+    OverQuota, QuotaRequest, QuotaScope, RequestAttributes, Returned, ScopedQuota, TemporaryLimit,
+    TemporaryLimits, TenantQuota, WhenOver,
 };
 
 fn set(world: &World, tenant: &TenantRef, spec: QuotaSpec, when: WhenOver) -> Result<crate::QuotaChange> {
@@ -237,4 +238,30 @@ fn a_commit_needs_a_time_before_the_deadline_and_an_abort_something_that_is_only
     let late = QuotaRequest::new(id(1), amount(1, 0)).held_until(at(9));
     let late = TenantQuota.stage_request(&world.view(), &mut Txn::new(), &ctx.with_time(at(9)), &late);
     assert_eq!(late.unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn a_temporary_limit_holds_for_its_time_and_raises_nothing_without_one() {
+    let world = World::default();
+    let acme = world.tenant("acme", None);
+    let more = TemporaryLimits::new()
+        .with(ResourceName::Cpu, TemporaryLimit::until(at(20), 5_000).with_from(at(10)));
+    let spec = cpu(QuotaRule::default().with_max(1_000)).with_temporary(more);
+    set(&world, &acme, spec, WhenOver::Refuse).unwrap();
+    let ctx = world.ctx(&acme);
+    let ask = |ctx: &TenantContext, number: u8, cpu| {
+        let request = QuotaRequest::new(id(number), amount(cpu, 0));
+        world.commit(|view, txn| TenantQuota.stage_request(view, txn, ctx, &request))
+    };
+    for too_soon_or_late in [ctx.clone(), ctx.clone().with_time(at(9)), ctx.clone().with_time(at(20))] {
+        assert!(ask(&too_soon_or_late, 0, 3_000).is_err());
+    }
+    let during = ctx.clone().with_time(at(10));
+    ask(&during, 0, 3_000).unwrap();
+    assert_eq!(TenantQuota.over_quota(&world.view(), &during).unwrap(), None);
+    // Afterwards nothing is taken away, and nothing more is admitted.
+    let after = ctx.with_time(at(20));
+    assert_eq!(TenantQuota.over_quota(&world.view(), &after).unwrap().unwrap().short[0].short_by, 2_000);
+    assert!(ask(&after, 1, 1).is_err());
+    assert_eq!(TenantQuota.usage(&world.view(), &after).unwrap().used, amount(3_000, 0));
 }
