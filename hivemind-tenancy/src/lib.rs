@@ -42,15 +42,16 @@ pub use placement::{
     Unplaced, WorkloadRequest, place,
 };
 pub use quota::{
+    Borrower, Charged, Drift, OverQuota, QuotaChange, QuotaRequest, QuotaRule, QuotaSpec, QuotaTree, Reclaim,
+    Returned, RunningCharge, ScopedQuota, Shortage, TenantQuota, TreeAmount, TreeCharge, TreeReservation,
+    TreeTenant, Usage, WhenOver, reclaim,
+};
+pub use quota::{
     Bounds, Budget, BudgetState, Crossing, Demand, DominantShare, EmptyPriorityRange, Escrow, EscrowError,
     FairQueue, Fit, HighWater, InvalidLimitRange, InvalidPeriod, InvalidRate, InvalidWindows, LimitRange,
     OutOfBounds, PriorityRange, Problem, QueuePolicy, QuotaScope, RateExceeded, RateLimit, RateState,
     RateStates, RequestAttributes, Slice, SoftExceeded, SoftLimit, SoftState, TemporaryLimit,
     TemporaryLimits, Trend, UsageEvent, WaitingRequest,
-};
-pub use quota::{
-    Charged, Drift, OverQuota, QuotaChange, QuotaRequest, QuotaRule, QuotaSpec, QuotaTree, Returned,
-    ScopedQuota, Shortage, TenantQuota, TreeAmount, TreeCharge, TreeReservation, TreeTenant, Usage, WhenOver,
 };
 pub use rbac::{Effect, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject};
 pub use tenant::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec, TenantState};

@@ -4,6 +4,7 @@
 //! - `spec`, `ledger`, `denial`: what is stored, and what is told;
 //! - `books`: the ledgers of one decision, changed and checked together;
 //! - `gate`, `change`, `audit`: the decisions;
+//! - `reclaim`: what to evict for a lender;
 //! - `tree`: the same arithmetic in memory, without a store.
 
 mod audit;
@@ -18,6 +19,7 @@ mod ledger;
 mod level;
 mod queue;
 mod rate;
+mod reclaim;
 mod scope;
 mod slices;
 mod soft;
@@ -37,6 +39,7 @@ pub use self::lease::{TemporaryLimit, TemporaryLimits};
 pub use self::ledger::{Charged, Usage};
 pub use self::queue::{DominantShare, FairQueue, Fit, QueuePolicy, WaitingRequest};
 pub use self::rate::{InvalidRate, RateExceeded, RateLimit, RateState, RateStates};
+pub use self::reclaim::{Borrower, Reclaim, RunningCharge, reclaim};
 pub use self::scope::{EmptyPriorityRange, PriorityRange, QuotaScope, RequestAttributes};
 pub use self::slices::{Escrow, EscrowError, Slice};
 pub use self::soft::{Crossing, SoftExceeded, SoftLimit, SoftState};
