@@ -36,28 +36,34 @@ fn pitfall_01_denied_becomes_admitted_on_retry() {
     for conflicts in 0..8 {
         let world = World::default();
         let [root, _, leaf] = three(&world);
-        // One quota refuses; the other has room, and its ledger is written by a rival again and again.
+        // One quota comes to refuse; the other has room, and its ledger is written by a rival again and again.
         let gpus = ScopedQuota::new(QuotaScope::everything()).with_limit(gpu(), 1);
         limit(&world, &leaf, max(100).with_scoped("gpus", gpus));
         limit(&world, &root, max(10_000));
         let (rival, ctx) = (world.tenant("rival", Some(&root)), world.ctx(&leaf));
+        let charge = |tenant: &TenantRef, number: u64, gpus| {
+            let ctx = world.ctx(tenant);
+            world.commit(|view, txn| TenantQuota.reserve(view, txn, &ctx, &id(number), &amount(1, gpus)))
+        };
+        if conflicts == 0 {
+            charge(&leaf, 99, 1).unwrap();
+        }
         let once = Once::new(&ctx, "reserve", at(0)).unwrap();
         let mut asked = 0;
         let outcome = block_on(transact(&world.store, &once, &[Prefix::ROOT], |view, txn| {
             asked += 1;
-            let rival = world.ctx(&rival);
-            if asked <= conflicts {
-                // A first decision that fits, and that the rival makes conflict.
-                world
-                    .commit(|view, txn| TenantQuota.reserve(view, txn, &rival, &id(asked), &amount(1, 0)))?;
-                return TenantQuota.reserve(view, txn, &ctx, &id(0), &amount(1, 1));
+            // Behind the back of this decision, which still sees room for itself.
+            match asked {
+                last if last == conflicts => charge(&leaf, 99, 1)?,
+                before if before < conflicts => charge(&rival, before, 0)?,
+                _ => {}
             }
-            TenantQuota.reserve(view, txn, &ctx, &id(0), &amount(1, 2))
+            TenantQuota.reserve(view, txn, &ctx, &id(0), &amount(1, 1))
         }));
         let denied = outcome.unwrap_err();
         assert_eq!((denied.kind(), asked), (ErrorKind::QuotaExceeded, conflicts + 1));
-        assert_eq!(used(&world, &leaf), Usage::default());
-        assert_eq!(used(&world, &root).used, amount(conflicts, 0));
+        assert_eq!(used(&world, &leaf).used, amount(1, 1));
+        assert_eq!(used(&world, &root).used, amount(conflicts.max(1), 1));
     }
 }
 
