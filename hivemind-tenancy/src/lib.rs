@@ -68,8 +68,10 @@ pub use placement::{
     Topology, TopologySpread, Unplaceable, Unplaced, Weighted, WhenUnsatisfiable, WorkloadAffinity,
     WorkloadPreference, WorkloadRequest, choose_victims, filters, place, repelled_by, scores,
 };
-pub use quota::tree::{
-    Amounts, Charge, Hold, MAX_RESOURCES, QuotaNode, QuotaTree, TreeError, TreeLimit, TreeShortage, TreeUsage,
+pub use quota::{
+    Amounts, Borrower, Charge, Charged, Drift, Hold, MAX_RESOURCES, OverQuota, QuotaChange, QuotaNode,
+    QuotaRequest, QuotaRule, QuotaSpec, QuotaTree, Reclaim, Returned, RunningCharge, ScopedQuota, Shortage,
+    TenantQuota, TreeError, TreeLimit, TreeShortage, TreeUsage, Usage, WhenOver, reclaim,
 };
 pub use quota::{
     Bounds, Budget, BudgetState, Crossing, Demand, DominantShare, EmptyPriorityRange, Escrow, EscrowError,
@@ -77,10 +79,6 @@ pub use quota::{
     OutOfBounds, PriorityRange, Problem, QueueFit, QueuePolicy, QuotaScope, RateExceeded, RateLimit,
     RateState, RateStates, RequestAttributes, Slice, SoftExceeded, SoftLimit, SoftState, TemporaryLimit,
     TemporaryLimits, Trend, UsageEvent, WaitingRequest,
-};
-pub use quota::{
-    Charged, Drift, OverQuota, QuotaChange, QuotaRequest, QuotaRule, QuotaSpec, Returned, ScopedQuota,
-    Shortage, TenantQuota, Usage, WhenOver,
 };
 pub use rbac::{
     AccessHandle, AccessIndex, Conditions, DecidingRule, Decision, Effect, Escalation, Explanation, Inherit,

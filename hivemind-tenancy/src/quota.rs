@@ -6,6 +6,7 @@
 //! - `gate`, `change`, `audit`: the decisions;
 //! - `bounds`, `scope`, `soft`, `lease`, `rate`, `budget`: pure rules that a quota is made of;
 //! - `queue`, `slices`, `trend`: who is next, a limit shared by several stores, and what is to come;
+//! - `reclaim`: what to evict for a lender;
 //! - `tree`: the same arithmetic in memory, without a store.
 
 mod audit;
@@ -20,11 +21,12 @@ mod ledger;
 mod level;
 mod queue;
 mod rate;
+mod reclaim;
 mod scope;
 mod slices;
 mod soft;
 mod spec;
-pub(crate) mod tree;
+mod tree;
 mod trend;
 
 pub use self::audit::Drift;
@@ -38,8 +40,15 @@ pub use self::lease::{TemporaryLimit, TemporaryLimits};
 pub use self::ledger::{Charged, Usage};
 pub use self::queue::{DominantShare, FairQueue, QueueFit, QueuePolicy, WaitingRequest};
 pub use self::rate::{InvalidRate, RateExceeded, RateLimit, RateState, RateStates};
+pub use self::reclaim::{Borrower, Reclaim, RunningCharge, reclaim};
 pub use self::scope::{EmptyPriorityRange, PriorityRange, QuotaScope, RequestAttributes};
 pub use self::slices::{Escrow, EscrowError, Slice};
 pub use self::soft::{Crossing, SoftExceeded, SoftLimit, SoftState};
 pub use self::spec::{QuotaRule, QuotaSpec, ScopedQuota};
+pub use self::tree::{
+    Amounts, Charge, Hold, MAX_RESOURCES, QuotaNode, QuotaTree, TreeError, TreeLimit, TreeShortage, TreeUsage,
+};
 pub use self::trend::{HighWater, InvalidWindows, Trend, UsageEvent};
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,7 @@ pub(crate) fn count(view: &Snapshot, txn: &Txn, root: &TenantRef) -> Result<Usag
         let above = loads.entry(parent).or_default();
         for name in names {
             let own = load.get(&name).copied().unwrap_or_default();
-            let asked = charge(own, spec.level(tenant, &name).held());
+            let asked = charge(own, spec.level(tenant, &name, None).held());
             *above.entry(name).or_default() += asked;
         }
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hivemind_core::resources::{ResourceName, Resources};
 use hivemind_core::store::{Guard, Snapshot, Staged, Txn};
-use hivemind_core::{Collection, Error, ErrorKind, Result, Stamped, Stored, TenantRef};
+use hivemind_core::{Collection, Error, ErrorKind, Result, Stamped, Stored, TenantRef, Timestamp};
 
 use super::ledger::{Change, Charged, Usage, ledger_key, ledgers};
 use super::level::{self, LevelRules, Taken, UNLIMITED, charge};
@@ -35,6 +35,7 @@ type Lines = BTreeMap<ResourceName, Line>;
 /// One tenant's ledger.
 #[derive(Debug)]
 struct Level {
+    at: Option<Timestamp>,
     tenant: Stamped<Tenant>,
     stored_spec: Option<Stamped<QuotaSpec>>,
     spec: QuotaSpec,
@@ -46,8 +47,9 @@ struct Level {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Books {
+    now: Option<Timestamp>,
     levels: Vec<Level>,
 }
 
@@ -94,7 +96,7 @@ fn expect<T: Stored>(
 }
 
 impl Level {
-    fn open(view: &Snapshot, txn: &Txn, tenant: &Stamped<Tenant>) -> Result<Self> {
+    fn open(view: &Snapshot, txn: &Txn, tenant: &Stamped<Tenant>, at: Option<Timestamp>) -> Result<Self> {
         let stored = ledgers()?.get(view, txn, &ledger_key(&tenant.tenant)?)?;
         let stored_spec = specs()?.get(view, txn, &spec_key(&tenant.tenant)?)?;
         let usage = stored.as_ref().map(|stored| (*stored.value).clone()).unwrap_or_default();
@@ -103,6 +105,7 @@ impl Level {
         let scoped: BTreeMap<_, _> =
             usage.scoped.iter().map(|(name, charged)| (name.clone(), of(charged))).collect();
         Ok(Self {
+            at,
             tenant: tenant.clone(),
             spec: stored_spec.as_ref().map(|spec| (*spec.value).clone()).unwrap_or_default(),
             stored_spec,
@@ -115,7 +118,7 @@ impl Level {
     }
 
     fn rules(&self, resource: &ResourceName) -> LevelRules {
-        self.spec.level(&self.tenant, resource)
+        self.spec.level(&self.tenant, resource, self.at)
     }
 
     fn charge(&self, resource: &ResourceName) -> i128 {
@@ -135,7 +138,9 @@ impl Level {
     fn shortages(&self, depth: usize, part: bool, short: &mut Vec<Shortage>) {
         for (resource, now) in &self.now {
             let before = line(&self.before, resource);
-            if let Some(found) = level::shortage(&self.rules(resource), part, before.taken(), now.taken()) {
+            if let Some(found) =
+                level::shortage(self.rules(resource).limits(part), before.taken(), now.taken())
+            {
                 short.push(self.short(depth, resource, None, before, now.taken(), (found.limit, found.by)));
             }
             if now.taken().usage > before.taken().usage && !self.covers(resource) {
@@ -152,7 +157,7 @@ impl Level {
                 };
                 let (before, now) = (of(&self.scoped_before), line(lines_now, resource));
                 let rules = LevelRules { max: *limit, ..LevelRules::default() };
-                if let Some(found) = level::shortage(&rules, false, before.taken(), now.taken()) {
+                if let Some(found) = level::shortage(rules.limits(false), before.taken(), now.taken()) {
                     let by = (found.limit, found.by);
                     short.push(self.short(depth, resource, Some(name.clone()), before, now.taken(), by));
                 }
@@ -219,6 +224,11 @@ pub(crate) fn spec_key(tenant: &TenantRef) -> Result<hivemind_core::store::Key> 
 }
 
 impl Books {
+    /// None opened yet, by the limits that hold at `now`.
+    pub(crate) fn at(now: Option<Timestamp>) -> Self {
+        Self { now, levels: Vec::new() }
+    }
+
     /// Opens the ledgers of `chain`, a tenant and those above it; which are the numbers to name it by.
     ///
     /// # Errors
@@ -235,7 +245,7 @@ impl Books {
             numbers.push(match known {
                 Some(known) => known,
                 None => {
-                    self.levels.push(Level::open(view, txn, tenant)?);
+                    self.levels.push(Level::open(view, txn, tenant, self.now)?);
                     self.levels.len() - 1
                 }
             });

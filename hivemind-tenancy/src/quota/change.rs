@@ -71,7 +71,7 @@ impl TenantQuota {
         let chain = Tenant::chain(view, txn, ctx)?;
         let key = spec_key(ctx.tenant())?;
         let old = specs()?.get(view, txn, &key)?;
-        let mut books = Books::default();
+        let mut books = Books::at(ctx.at());
         let levels = books.open(view, txn, &chain)?;
         books.set_rules(&levels, spec);
         let all = charges(view, txn, ctx.tenant())?;
@@ -105,7 +105,7 @@ impl TenantQuota {
     /// # Errors
     /// [`ErrorKind::NotFound`] if the tenant is gone.
     pub fn over_quota(&self, view: &Snapshot, ctx: &TenantContext) -> Result<Option<OverQuota>> {
-        let mut books = Books::default();
+        let mut books = Books::at(ctx.at());
         let levels = books.open(view, &Txn::new(), &Tenant::chain(view, &Txn::new(), ctx)?)?;
         books.as_new(&levels);
         Ok(books.over(&levels))
@@ -202,7 +202,7 @@ pub(crate) fn stage_reparent(
         let message = format!("tenant {} cannot be moved below itself", moved.tenant.id);
         return Err(Error::invalid("move tenant", message));
     }
-    let mut books = Books::default();
+    let mut books = Books::at(None);
     let (from, to) = (books.open(view, txn, &chain)?, books.open(view, txn, &new_chain)?);
     books.regraft(&from, &to);
     let above = |levels: &[usize]| levels.get(1..).unwrap_or_default().to_vec();

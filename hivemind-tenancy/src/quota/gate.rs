@@ -101,7 +101,7 @@ impl TenantQuota {
             owner: Some(ctx.principal().clone()),
             attributes: request.attributes.clone(),
         };
-        let mut books = Books::default();
+        let mut books = Books::at(ctx.at());
         let levels = books.open(view, txn, &chain)?;
         books.admits(&levels, "reserve")?;
         books.add(&levels, &Change::default().with(&new, 1), &new.attributes);
@@ -242,7 +242,7 @@ impl TenantQuota {
         amount: &Resources,
         attributes: &RequestAttributes,
     ) -> Result<Option<OverQuota>> {
-        let mut books = Books::default();
+        let mut books = Books::at(ctx.at());
         let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
         books.add(&levels, &Change::default().adding(amount), attributes);
         Ok(books.over(&levels))
@@ -278,7 +278,7 @@ impl TenantQuota {
         old: &Stamped<Reservation>,
         new: &Reservation,
     ) -> Result<()> {
-        let mut books = Books::default();
+        let mut books = Books::at(ctx.at());
         let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
         if !new.amount.fits_in(&old.amount) {
             books.admits(&levels, "resize")?;
@@ -301,7 +301,7 @@ impl TenantQuota {
         if gone.is_empty() {
             return Ok(());
         }
-        let mut books = Books::default();
+        let mut books = Books::at(ctx.at());
         let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
         for one in gone {
             books.add(&levels, &Change::default().with(one, -1), &one.attributes);

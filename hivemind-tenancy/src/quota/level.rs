@@ -4,6 +4,8 @@
 //! what it uses, and at least what it holds back of its guarantee even while idle. Everything that decides about
 //! quotas decides by these functions.
 
+use super::QuotaRule;
+
 /// Stands for "no limit".
 pub(crate) const UNLIMITED: u64 = u64::MAX;
 
@@ -29,24 +31,41 @@ impl Default for LevelRules {
 }
 
 impl LevelRules {
+    /// What a rule says, with its defaults.
+    pub(crate) fn of(rule: &QuotaRule) -> Self {
+        Self {
+            max: rule.max.unwrap_or(UNLIMITED),
+            guaranteed: rule.guaranteed,
+            borrowing: rule.borrowing_limit.unwrap_or(UNLIMITED),
+            lending: rule.lending_limit.unwrap_or(UNLIMITED),
+            overcommit: rule.overcommit_per_mille.unwrap_or(1000),
+        }
+    }
+
     /// What it asks of the level above even while idle.
     pub(crate) fn held(&self) -> u64 {
         self.guaranteed.saturating_sub(self.lending)
     }
 
-    /// The most it may use itself and below, as a part of another level.
-    pub(crate) fn ceiling(&self) -> u64 {
-        self.max.min(self.guaranteed.saturating_add(self.borrowing))
-    }
-
-    /// The most that may be asked of its pool.
-    pub(crate) fn pool(&self) -> u64 {
-        if self.max == UNLIMITED {
-            return UNLIMITED;
-        }
+    /// The limits of a level that is a part of another, from which it may take no more than its ceiling; or of a
+    /// root.
+    pub(crate) fn limits(&self, part: bool) -> Limits {
+        let ceiling = self.max.min(self.guaranteed.saturating_add(self.borrowing));
         let pool = u128::from(self.max) * u128::from(self.overcommit) / 1000;
-        u64::try_from(pool).unwrap_or(UNLIMITED)
+        Limits {
+            own: if part { ceiling } else { UNLIMITED },
+            pool: if self.max == UNLIMITED { UNLIMITED } else { u64::try_from(pool).unwrap_or(UNLIMITED) },
+        }
     }
+}
+
+/// What the rules of a level come down to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// The most it may use itself and below.
+    pub(crate) own: u64,
+    /// The most that may be asked of its pool.
+    pub(crate) pool: u64,
 }
 
 /// What is taken at one level.
@@ -62,6 +81,7 @@ pub(crate) struct Taken {
 }
 
 /// What a level that asks `load` of its own pool asks of the one above.
+#[inline]
 pub(crate) fn charge(load: i128, held: u64) -> i128 {
     load.max(i128::from(held))
 }
@@ -73,22 +93,25 @@ pub(crate) struct Short {
     pub(crate) by: u64,
 }
 
-/// What is short if a level of these rules goes from `before` to `after`; `None` if that is within them.
+/// What is short if a level of these limits goes from `before` to `after`; `None` if that is within them.
 ///
-/// What does not rise is never refused: a limit may have been lowered below what is taken. `part` says whether the
-/// level is a part of another, from which it may take no more than its ceiling.
-pub(crate) fn shortage(rules: &LevelRules, part: bool, before: Taken, after: Taken) -> Option<Short> {
-    let ceiling = if part { rules.ceiling() } else { UNLIMITED };
-    let over = |limit: u64, before: i128, after: i128| {
-        let by = after - i128::from(limit);
-        let by = u64::try_from(by).unwrap_or(UNLIMITED);
-        (after > before && after > i128::from(limit)).then_some(Short { limit, by })
-    };
-    let (own, pool) = (over(ceiling, before.usage, after.usage), over(rules.pool(), before.load, after.load));
+/// What does not rise is never refused: a limit may have been lowered below what is taken.
+#[inline]
+pub(crate) fn shortage(limits: Limits, before: Taken, after: Taken) -> Option<Short> {
+    let own = over(limits.own, before.usage, after.usage);
+    let pool = over(limits.pool, before.load, after.load);
     match (own, pool) {
         (Some(own), Some(pool)) if pool.by > own.by => Some(pool),
         (own, pool) => own.or(pool),
     }
+}
+
+#[inline]
+fn over(limit: u64, before: i128, after: i128) -> Option<Short> {
+    if after <= before || after <= i128::from(limit) {
+        return None;
+    }
+    Some(Short { limit, by: u64::try_from(after - i128::from(limit)).unwrap_or(UNLIMITED) })
 }
 
 #[cfg(test)]

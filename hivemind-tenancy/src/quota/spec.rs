@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hivemind_core::resources::ResourceName;
-use hivemind_core::{Collection, Error, Result, Stored};
+use hivemind_core::{Collection, Error, Result, Stored, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::QuotaScope;
 use super::level::{LevelRules, UNLIMITED};
+use super::{QuotaScope, TemporaryLimits};
 use crate::Tenant;
 
 /// How much of one resource a tenant, with everything below it, may take. Amounts are in base units.
@@ -101,6 +101,8 @@ pub struct QuotaSpec {
     pub required: BTreeSet<ResourceName>,
     /// Further quotas by name, each on some requests only.
     pub scoped: BTreeMap<String, ScopedQuota>,
+    /// Limits that hold in place of the lasting ones for a while.
+    pub temporary: TemporaryLimits,
 }
 
 impl Stored for QuotaSpec {
@@ -138,6 +140,13 @@ impl QuotaSpec {
         self
     }
 
+    /// With limits that hold for a while.
+    #[must_use]
+    pub fn with_temporary(mut self, limits: TemporaryLimits) -> Self {
+        self.temporary = limits;
+        self
+    }
+
     /// Whether it can be obeyed.
     ///
     /// # Errors
@@ -165,17 +174,19 @@ impl QuotaSpec {
         }
     }
 
-    /// The arithmetic rules of `resource` for `tenant`, whose plain limits count too.
-    pub(crate) fn level(&self, tenant: &Tenant, resource: &ResourceName) -> LevelRules {
+    /// The arithmetic rules of `resource` for `tenant`, whose plain limits count too, at `now`. What is held back does
+    /// not depend on the time.
+    pub(crate) fn level(
+        &self,
+        tenant: &Tenant,
+        resource: &ResourceName,
+        now: Option<Timestamp>,
+    ) -> LevelRules {
         let none = QuotaRule::default();
         let rule = self.rules.get(resource).unwrap_or(&none);
         let plain = tenant.resource_quotas.limit(resource).unwrap_or(UNLIMITED);
-        LevelRules {
-            max: plain.min(rule.max.unwrap_or(UNLIMITED)),
-            guaranteed: rule.guaranteed,
-            borrowing: rule.borrowing_limit.unwrap_or(UNLIMITED),
-            lending: rule.lending_limit.unwrap_or(UNLIMITED),
-            overcommit: rule.overcommit_per_mille.unwrap_or(1000),
-        }
+        let rules = LevelRules::of(rule);
+        let lasting = Some(plain.min(rules.max)).filter(|max| *max != UNLIMITED);
+        LevelRules { max: self.temporary.effective(resource, lasting, now).unwrap_or(UNLIMITED), ..rules }
     }
 }

@@ -51,7 +51,7 @@ fn raise(tree: &Tree, sums: &mut [Taken], at: usize, amount: i128) -> bool {
         let was = charge(sums[level].load, rules.held());
         after[level].usage += amount;
         after[level].load += load;
-        fits &= shortage(rules, above.is_some(), sums[level], after[level]).is_none();
+        fits &= shortage(rules.limits(above.is_some()), sums[level], after[level]).is_none();
         load = charge(after[level].load, rules.held()) - was;
     }
     if fits {
@@ -118,8 +118,9 @@ fn an_idle_guarantee_is_held_back_as_far_as_it_is_not_lent() {
 fn a_sum_too_large_to_be_counted_is_short_and_does_not_wrap() {
     let most = i128::from(u64::MAX);
     let (before, after) = (Taken { usage: most, load: most }, Taken { usage: most * 2, load: most * 2 });
-    let short = shortage(&LevelRules::default(), true, before, after);
+    let short = shortage(LevelRules::default().limits(true), before, after);
     assert_eq!(short, Some(Short { limit: u64::MAX, by: u64::MAX }));
-    let pool = LevelRules { max: u64::MAX - 1, overcommit: u32::MAX, ..LevelRules::default() }.pool();
+    let pool =
+        LevelRules { max: u64::MAX - 1, overcommit: u32::MAX, ..LevelRules::default() }.limits(true).pool;
     assert_eq!(pool, u64::MAX);
 }
