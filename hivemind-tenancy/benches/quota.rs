@@ -10,25 +10,33 @@
 )]
 #![allow(missing_docs, reason = "criterion's macros")]
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use hivemind_core::TenantId;
 use hivemind_core::resources::{ByteSize, MilliCpu, ResourceName, Resources};
-use hivemind_tenancy::{Amounts, QuotaNode, QuotaTree, TreeLimit};
+use hivemind_tenancy::{Amounts, QuotaNode, QuotaRule, QuotaTree};
 
 /// A tree of four levels and six resources, with eight tenants at the bottom.
 fn tree() -> (QuotaTree, Vec<QuotaNode>, Amounts) {
     let names = ["gpu", "containers", "services"].map(|name| name.parse::<ResourceName>().unwrap());
     let resources =
         [ResourceName::Cpu, ResourceName::Memory, ResourceName::Storage].into_iter().chain(names.clone());
-    let limit = TreeLimit::at_most(1 << 50).with_guaranteed(1 << 40).with_lending(1 << 39);
-    let (tree, root) = QuotaTree::new(resources, &[TreeLimit::at_most(1 << 60); 6]).unwrap();
-    let region = tree.add(root, &[limit; 6]).unwrap();
-    let teams: Vec<_> = (0..2).map(|_| tree.add(region, &[limit; 6]).unwrap()).collect();
-    let limit = limit.with_guaranteed(0);
-    let leaves = (0..8).map(|at| tree.add(teams[at % 2], &[limit; 6]).unwrap()).collect();
+    let resources: Vec<_> = resources.collect();
+    let all = |rule: QuotaRule| -> BTreeMap<_, _> {
+        resources.iter().map(|name| (name.clone(), rule.clone())).collect()
+    };
+    let name = |text: &str| text.parse::<TenantId>().unwrap();
+    let rule = QuotaRule::default().with_max(1 << 50);
+    let top = all(QuotaRule::default().with_max(1 << 60));
+    let (tree, root) = QuotaTree::new(resources.clone(), name("root"), &top).unwrap();
+    let inner = all(rule.clone().with_guaranteed(1 << 40).with_lending_limit(1 << 39));
+    let region = tree.add(name("region"), root, &inner).unwrap();
+    let teams: Vec<_> = (0..2).map(|_| tree.add(name("team"), region, &inner).unwrap()).collect();
+    let leaves = (0..8).map(|at| tree.add(name("app"), teams[at % 2], &all(rule.clone())).unwrap()).collect();
     let mut asked = Resources::new()
         .with_cpu(MilliCpu::from_millis(500))
         .with_memory(ByteSize::from_gib(1))
@@ -59,7 +67,7 @@ fn alone(c: &mut Criterion) {
                 }
                 took += begun.elapsed();
                 for charge in charges {
-                    tree.release(charge);
+                    let _ = tree.release(charge);
                 }
                 left -= batch;
             }
@@ -72,7 +80,7 @@ fn alone(c: &mut Criterion) {
         b.iter(|| {
             turn += 1;
             let hold = tree.reserve(leaves[turn % 8], black_box(&asked), None).unwrap();
-            tree.release(hold.commit().unwrap())
+            tree.release(hold.commit().unwrap()).is_ok()
         });
     });
     group.bench_function("denied, with every limit that is short", |b| {
@@ -95,13 +103,13 @@ fn contended(c: &mut Criterion) {
                 scope.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
                         let hold = tree.reserve(leaves[thread % 8], &asked, None).unwrap();
-                        tree.release(hold.commit().unwrap());
+                        let _ = tree.release(hold.commit().unwrap());
                     }
                 });
             }
             b.iter(|| {
                 let hold = tree.reserve(leaves[0], &asked, None).unwrap();
-                tree.release(hold.commit().unwrap())
+                tree.release(hold.commit().unwrap()).is_ok()
             });
             stop.store(true, Ordering::Relaxed);
         });

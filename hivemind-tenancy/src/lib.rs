@@ -71,7 +71,7 @@ pub use placement::{
 pub use quota::{
     Amounts, Borrower, Charge, Charged, Drift, Hold, MAX_RESOURCES, OverQuota, QuotaChange, QuotaNode,
     QuotaRequest, QuotaRule, QuotaSpec, QuotaTree, Reclaim, Returned, RunningCharge, ScopedQuota, Shortage,
-    TenantQuota, TreeError, TreeLimit, TreeShortage, TreeUsage, Usage, WhenOver, reclaim,
+    TenantQuota, TreeError, TreeUsage, Usage, WhenOver, reclaim,
 };
 pub use quota::{
     Bounds, Budget, BudgetState, Crossing, Demand, DominantShare, EmptyPriorityRange, Escrow, EscrowError,

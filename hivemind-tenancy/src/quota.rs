@@ -45,9 +45,7 @@ pub use self::scope::{EmptyPriorityRange, PriorityRange, QuotaScope, RequestAttr
 pub use self::slices::{Escrow, EscrowError, Slice};
 pub use self::soft::{Crossing, SoftExceeded, SoftLimit, SoftState};
 pub use self::spec::{QuotaRule, QuotaSpec, ScopedQuota};
-pub use self::tree::{
-    Amounts, Charge, Hold, MAX_RESOURCES, QuotaNode, QuotaTree, TreeError, TreeLimit, TreeShortage, TreeUsage,
-};
+pub use self::tree::{Amounts, Charge, Hold, MAX_RESOURCES, QuotaNode, QuotaTree, TreeError, TreeUsage};
 pub use self::trend::{HighWater, InvalidWindows, Trend, UsageEvent};
 
 #[cfg(test)]

@@ -11,24 +11,40 @@ use std::collections::BTreeMap;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hivemind_core::Timestamp;
 use hivemind_core::resources::{ByteSize, MilliCpu, ResourceName, Resources};
-use hivemind_tenancy::{Amounts, Charge, Hold, QuotaNode, QuotaTree, TreeError, TreeLimit};
+use hivemind_core::{TenantId, Timestamp};
+use hivemind_tenancy::{Amounts, Charge, Hold, QuotaNode, QuotaRule, QuotaTree, TreeError};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
 const WIDTH: usize = 2;
 
-type Limits = [TreeLimit; WIDTH];
+type Limits = [QuotaRule; WIDTH];
 type Pair = [u64; WIDTH];
 
 fn resources(pair: Pair) -> Resources {
     Resources::new().with_cpu(MilliCpu::from_millis(pair[0])).with_memory(ByteSize::from_bytes(pair[1]))
 }
 
+fn rules(limits: &Limits) -> BTreeMap<ResourceName, QuotaRule> {
+    [ResourceName::Cpu, ResourceName::Memory].into_iter().zip(limits.clone()).collect()
+}
+
+fn name(text: &str) -> TenantId {
+    text.parse().unwrap()
+}
+
+fn none() -> QuotaRule {
+    QuotaRule::default()
+}
+
+fn at_most(max: u64) -> QuotaRule {
+    none().with_max(max)
+}
+
 fn tree(limits: &Limits) -> (QuotaTree, QuotaNode) {
-    QuotaTree::new([ResourceName::Cpu, ResourceName::Memory], limits).unwrap()
+    QuotaTree::new([ResourceName::Cpu, ResourceName::Memory], name("root"), &rules(limits)).unwrap()
 }
 
 fn amounts(tree: &QuotaTree, pair: Pair) -> Amounts {
@@ -57,14 +73,20 @@ struct Model {
     entries: BTreeMap<usize, ModelEntry>,
 }
 
-fn ceiling(limit: &TreeLimit) -> u128 {
-    let ratio = u128::from(limit.overcommit_per_mille.unwrap_or(1000));
-    let max = limit.max.map_or(u128::MAX, |max| u128::from(max) * ratio / 1000);
-    limit.borrowing.map_or(max, |most| max.min(u128::from(limit.guaranteed) + u128::from(most)))
+/// The most a part of another tenant may use.
+fn ceiling(rule: &QuotaRule) -> u128 {
+    let max = rule.max.map_or(u128::MAX, u128::from);
+    rule.borrowing_limit.map_or(max, |most| max.min(u128::from(rule.guaranteed) + u128::from(most)))
 }
 
-fn kept(limit: &TreeLimit) -> u128 {
-    limit.lending.map_or(0, |lent| u128::from(limit.guaranteed.saturating_sub(lent)))
+/// The most that may be asked of a pool.
+fn pool(rule: &QuotaRule) -> u128 {
+    let ratio = u128::from(rule.overcommit_per_mille.unwrap_or(1000));
+    rule.max.map_or(u128::MAX, |max| u128::from(max) * ratio / 1000)
+}
+
+fn kept(rule: &QuotaRule) -> u128 {
+    rule.lending_limit.map_or(0, |lent| u128::from(rule.guaranteed.saturating_sub(lent)))
 }
 
 impl Model {
@@ -90,21 +112,32 @@ impl Model {
             + self.children(tenant).map(|child| self.sum(child, committed, r)).sum::<u128>()
     }
 
-    fn loads(&self) -> Vec<[u128; WIDTH]> {
-        (0..self.tenants.len()).map(|tenant| [0, 1].map(|r| self.load(tenant, r))).collect()
+    fn usage(&self, tenant: usize, r: usize) -> u128 {
+        self.sum(tenant, true, r) + self.sum(tenant, false, r)
     }
 
     /// Whether a change is in order: nothing that grew by it is over its limit. `moved` may be over itself.
     fn admits(&self, changed: &Self, moved: Option<usize>) -> bool {
-        let (before, after) = (self.loads(), changed.loads());
+        let grew = |of: fn(&Self, usize, usize) -> u128, tenant: usize, r: usize, limit: u128| {
+            let before = if tenant < self.tenants.len() { of(self, tenant, r) } else { 0 };
+            let after = of(changed, tenant, r);
+            after > before && after > limit
+        };
         (0..changed.tenants.len()).all(|tenant| {
-            !changed.tenants[tenant].alive
+            let it = &changed.tenants[tenant];
+            !it.alive
                 || moved == Some(tenant)
                 || (0..WIDTH).all(|r| {
-                    let old = before.get(tenant).map_or(0, |load| load[r]);
-                    after[tenant][r] <= old || after[tenant][r] <= ceiling(&changed.tenants[tenant].limits[r])
+                    let own = if it.parent.is_some() { ceiling(&it.limits[r]) } else { u128::MAX };
+                    !grew(Self::usage, tenant, r, own) && !grew(Self::load, tenant, r, pool(&it.limits[r]))
                 })
         })
+    }
+
+    fn is_over(&self, tenant: usize, r: usize) -> bool {
+        let it = &self.tenants[tenant];
+        let own = it.parent.is_some() && self.usage(tenant, r) > ceiling(&it.limits[r]);
+        own || self.load(tenant, r) > pool(&it.limits[r])
     }
 
     fn is_within(&self, mut tenant: usize, top: usize) -> bool {
@@ -135,21 +168,21 @@ enum Op {
     Reparent { tenant: usize, parent: usize },
 }
 
-fn limit() -> impl Strategy<Value = TreeLimit> {
-    (
+fn limit() -> impl Strategy<Value = QuotaRule> {
+    let parts = (
         option::of(0..60_u64),
         0..20_u64,
         option::of(0..30_u64),
         option::of(0..20_u64),
         option::of(500..2000_u32),
-    )
-        .prop_map(|(max, guaranteed, borrowing, lending, ratio)| {
-            let mut limit = max.map_or(TreeLimit::none(), TreeLimit::at_most).with_guaranteed(guaranteed);
-            limit.borrowing = borrowing;
-            limit.lending = lending;
-            limit.overcommit_per_mille = ratio;
-            limit
-        })
+    );
+    parts.prop_map(|(max, guaranteed, borrowing, lending, ratio)| {
+        let mut rule = max.map_or(none(), at_most).with_guaranteed(guaranteed.min(max.unwrap_or(guaranteed)));
+        rule.borrowing_limit = borrowing;
+        rule.lending_limit = lending.map(|lending| lending.min(rule.guaranteed));
+        rule.overcommit_per_mille = ratio;
+        rule
+    })
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
@@ -198,8 +231,8 @@ impl<'a> Run<'a> {
                 );
                 self.model = changed;
             }
-            Err(TreeError::Denied(short)) => {
-                assert!(!short.is_empty());
+            Err(TreeError::Denied(over)) => {
+                assert!(!over.short.is_empty());
                 assert!(
                     known && !self.model.admits(&changed, moved),
                     "the tree denies what the model does not"
@@ -215,8 +248,12 @@ impl<'a> Run<'a> {
             Op::Add { parent, limits } => {
                 let parent = self.pick(parent);
                 let mut changed = self.model.clone();
-                changed.tenants.push(ModelTenant { parent: Some(parent), limits, alive: true });
-                let added = self.tree.add(self.nodes[parent], &limits);
+                changed.tenants.push(ModelTenant {
+                    parent: Some(parent),
+                    limits: limits.clone(),
+                    alive: true,
+                });
+                let added = self.tree.add(name("part"), self.nodes[parent], &rules(&limits));
                 let itself = self.nodes.len();
                 let alive = self.model.tenants[parent].alive;
                 self.agree(added.clone().map(|_| ()), changed, Some(itself), alive);
@@ -260,7 +297,7 @@ impl<'a> Run<'a> {
             }
             Op::Release { entry } => {
                 if let Some(charge) = self.charges.remove(&entry) {
-                    assert!(self.tree.release(charge));
+                    assert!(self.tree.release(charge).is_ok());
                     self.model.entries.remove(&entry).unwrap();
                 }
             }
@@ -282,8 +319,8 @@ impl<'a> Run<'a> {
             Op::SetLimits { tenant, limits } => {
                 let tenant = self.pick(tenant);
                 let mut changed = self.model.clone();
-                changed.tenants[tenant].limits = limits;
-                let outcome = self.tree.set_limits(self.nodes[tenant], &limits);
+                changed.tenants[tenant].limits = limits.clone();
+                let outcome = self.tree.set_rules(self.nodes[tenant], &rules(&limits));
                 let alive = self.model.tenants[tenant].alive;
                 self.agree(outcome, changed, Some(tenant), alive);
             }
@@ -346,13 +383,13 @@ impl<'a> Run<'a> {
     }
 
     fn compare(&self) {
-        for (tenant, found) in self.model.tenants.iter().enumerate().filter(|(_, tenant)| tenant.alive) {
+        for (tenant, _) in self.model.tenants.iter().enumerate().filter(|(_, tenant)| tenant.alive) {
             let usage = self.tree.usage(self.nodes[tenant]).unwrap();
             for (r, (_, usage)) in usage.iter().enumerate() {
                 assert_eq!(u128::from(usage.used), self.model.sum(tenant, true, r));
                 assert_eq!(u128::from(usage.reserved), self.model.sum(tenant, false, r));
                 assert_eq!(u128::from(usage.load), self.model.load(tenant, r));
-                assert_eq!(usage.limit, u64::try_from(ceiling(&found.limits[r])).unwrap_or(u64::MAX));
+                assert_eq!(usage.over, self.model.is_over(tenant, r));
             }
         }
         assert!(self.tree.is_consistent());
@@ -367,7 +404,7 @@ proptest! {
         // The root can be taken out as any other, and then the tree is over.
         let (tree, node) = tree(&root);
         let model = Model {
-            tenants: vec![ModelTenant { parent: None, limits: root, alive: true }],
+            tenants: vec![ModelTenant { parent: None, limits: root.clone(), alive: true }],
             entries: BTreeMap::new(),
         };
         let mut run = Run {
@@ -390,19 +427,19 @@ proptest! {
 
 #[test]
 fn a_denial_names_every_limit_that_is_short() {
-    let (tree, root) = tree(&[TreeLimit::at_most(10), TreeLimit::at_most(100)]);
-    let team = tree.add(root, &[TreeLimit::at_most(4), TreeLimit::none()]).unwrap();
-    let Err(TreeError::Denied(short)) = tree.reserve(team, &amounts(&tree, [11, 101]), None) else {
+    let (tree, root) = tree(&[at_most(10), at_most(100)]);
+    let team = tree.add(name("team"), root, &rules(&[at_most(4), none()])).unwrap();
+    let Err(TreeError::Denied(over)) = tree.reserve(team, &amounts(&tree, [11, 101]), None) else {
         panic!("admitted")
     };
-    let told: Vec<_> = short.iter().map(|s| (s.level, s.resource.to_string(), s.short_by)).collect();
+    let told: Vec<_> = over.short.iter().map(|s| (s.depth, s.resource.to_string(), s.short_by)).collect();
     let expected = [(0, "cpu".to_owned(), 7), (1, "cpu".to_owned(), 1), (1, "memory".to_owned(), 1)];
     assert_eq!(told, expected);
 }
 
 #[test]
 fn an_amount_that_overflows_is_denied() {
-    let (tree, root) = tree(&[TreeLimit::none(), TreeLimit::none()]);
+    let (tree, root) = tree(&[none(), none()]);
     let most = amounts(&tree, [u64::MAX, 0]);
     let held = tree.reserve(root, &most, None).unwrap();
     assert!(matches!(tree.reserve(root, &amounts(&tree, [1, 0]), None), Err(TreeError::Denied(_))));
@@ -412,26 +449,29 @@ fn an_amount_that_overflows_is_denied() {
 
 #[test]
 fn handles_of_another_tree_or_of_one_who_is_gone_do_nothing() {
-    let (mine, root) = tree(&[TreeLimit::none(); 2]);
-    let (theirs, other_root) = tree(&[TreeLimit::none(); 2]);
+    let (mine, root) = tree(&[none(), none()]);
+    let (theirs, other_root) = tree(&[none(), none()]);
     let one = amounts(&mine, [1, 1]);
     assert_eq!(mine.reserve(other_root, &one, None).err(), Some(TreeError::UnknownNode));
-    let charge = theirs.reserve(other_root, &one, None).unwrap().commit().unwrap();
+    assert_eq!(theirs.reserve(other_root, &one, None).err(), Some(TreeError::ForeignAmounts));
+    let theirs_one = amounts(&theirs, [1, 1]);
+    let charge = theirs.reserve(other_root, &theirs_one, None).unwrap().commit().unwrap();
     let mine_too = mine.reserve(root, &one, None).unwrap().commit().unwrap();
     assert_eq!(mine.resize(&charge, &one), Err(TreeError::Gone));
-    assert!(!mine.release(charge));
-    assert!(mine.release(mine_too));
+    let charge = mine.release(charge).unwrap_err();
+    assert!(theirs.release(charge).is_ok());
+    assert!(mine.release(mine_too).is_ok());
 
-    let team = mine.add(root, &[]).unwrap();
+    let team = mine.add(name("team"), root, &BTreeMap::new()).unwrap();
     mine.remove(team).unwrap();
-    let again = mine.add(root, &[]).unwrap();
+    let again = mine.add(name("team"), root, &BTreeMap::new()).unwrap();
     assert_ne!(team, again);
     assert_eq!(mine.reserve(team, &one, None).err(), Some(TreeError::UnknownNode));
 }
 
 #[test]
 fn a_dropped_reservation_is_given_back() {
-    let (tree, root) = tree(&[TreeLimit::at_most(1), TreeLimit::none()]);
+    let (tree, root) = tree(&[at_most(1), none()]);
     for _ in 0..10_000 {
         drop(tree.reserve(root, &amounts(&tree, [1, 0]), None).unwrap());
     }
@@ -443,9 +483,9 @@ fn a_dropped_reservation_is_given_back() {
 #[allow(clippy::disallowed_methods, reason = "real threads are what is tested")]
 fn pitfall_04_sixteen_threads_never_get_more_than_there_is() {
     const LIMIT: u64 = 37;
-    let (tree, root) = tree(&[TreeLimit::at_most(LIMIT), TreeLimit::at_most(LIMIT * 2)]);
+    let (tree, root) = tree(&[at_most(LIMIT), at_most(LIMIT * 2)]);
     let teams: Vec<_> =
-        (0..4).map(|_| tree.add(root, &[TreeLimit::at_most(13), TreeLimit::none()]).unwrap()).collect();
+        (0..4).map(|_| tree.add(name("team"), root, &rules(&[at_most(13), none()])).unwrap()).collect();
     let (inside, denied, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     // All keep what they have until the last one has tried: whatever the order, they meet the limit.
     let all_tried = Barrier::new(16);
@@ -474,7 +514,7 @@ fn pitfall_04_sixteen_threads_never_get_more_than_there_is() {
                     {
                         // Counted out before it is given back, so that the count is never above the truth.
                         inside.fetch_sub(3, Ordering::SeqCst);
-                        assert!(tree.release(charge));
+                        assert!(tree.release(charge).is_ok());
                     }
                 }
                 if let Ok(hold) = tree.reserve(teams[thread % 4], &three, None) {
@@ -486,7 +526,7 @@ fn pitfall_04_sixteen_threads_never_get_more_than_there_is() {
                 all_tried.wait();
                 for charge in charges {
                     inside.fetch_sub(3, Ordering::SeqCst);
-                    assert!(tree.release(charge));
+                    assert!(tree.release(charge).is_ok());
                 }
             });
         }

@@ -60,7 +60,7 @@ impl LevelRules {
 }
 
 /// What the rules of a level come down to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// The most it may use itself and below.
     pub(crate) own: u64,

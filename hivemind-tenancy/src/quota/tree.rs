@@ -4,27 +4,29 @@
 //! never wait for each other. Nothing here is lock-free: a lock that is held for some tens of nanoseconds costs less
 //! than as many atomic counters, and makes all levels and all resources change at once.
 //!
-//! For every tenant and resource a tree counts what is used and what is reserved by it and everything below it, and its
-//! *load*: what it asks of the tenant above. That is its own part and, for each child, the larger of the child's load and
-//! what the child keeps back: its guarantee less what it lends. No load ever exceeds its limit.
+//! It decides by the same arithmetic as the quotas in the store: for every tenant and resource it counts what is used and
+//! reserved by it and everything below it, and its *load*: its own part and, for each child, the larger of the child's
+//! load and what the child keeps back, which is its guarantee less what it lends. It forgets everything when the process
+//! ends; what must survive is charged in the store.
 //!
 //! No I/O, no clock, no async.
 
 mod denial;
 mod lane;
-mod limits;
 mod recount;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hivemind_core::Timestamp;
 use hivemind_core::resources::{ResourceName, Resources};
+use hivemind_core::{TenantId, Timestamp};
 
-pub use self::denial::{TreeError, TreeShortage};
+pub use self::denial::TreeError;
 use self::lane::{Lane, SlotState};
-pub use self::limits::TreeLimit;
+use super::level::LevelRules;
+use super::{OverQuota, QuotaRule, QuotaSpec, Shortage};
 
 /// The most resources that one tree counts.
 pub const MAX_RESOURCES: usize = 16;
@@ -40,30 +42,38 @@ pub struct QuotaNode {
 }
 
 /// Amounts of the resources of one tree, without their names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Amounts([u64; MAX_RESOURCES]);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Amounts {
+    tree: u64,
+    of: [u64; MAX_RESOURCES],
+}
 
 /// What may be charged, is reserved and is in use in a tree of tenants.
 ///
 /// ```
-/// use hivemind_core::resources::{MilliCpu, ResourceName, Resources};
-/// use hivemind_tenancy::{QuotaTree, TreeError, TreeLimit};
+/// use std::collections::BTreeMap;
 ///
-/// let (tree, company) = QuotaTree::new([ResourceName::Cpu], &[TreeLimit::at_most(8000)])?;
+/// use hivemind_core::resources::{MilliCpu, ResourceName, Resources};
+/// use hivemind_tenancy::{QuotaRule, QuotaTree, TreeError};
+///
+/// let cpu = |rule: QuotaRule| BTreeMap::from([(ResourceName::Cpu, rule)]);
+/// let eight = cpu(QuotaRule::default().with_max(8000));
+/// let (tree, company) = QuotaTree::new([ResourceName::Cpu], "company".parse()?, &eight)?;
 /// // A team with four cores by right, of which it lends two while it does not need them.
-/// let team = tree.add(company, &[TreeLimit::none().with_guaranteed(4000).with_lending(2000)])?;
-/// let other = tree.add(company, &[TreeLimit::none()])?;
+/// let rule = QuotaRule::default().with_guaranteed(4000).with_lending_limit(2000);
+/// let team = tree.add("team".parse()?, company, &cpu(rule))?;
+/// let other = tree.add("other".parse()?, company, &BTreeMap::new())?;
 ///
 /// let cores = |n| tree.amounts(&Resources::new().with_cpu(MilliCpu::from_cores(n)));
 /// let charge = tree.reserve(other, &cores(6)?, None)?.commit()?;
-/// let Err(TreeError::Denied(short)) = tree.reserve(other, &cores(1)?, None) else { panic!("two are kept back") };
+/// let Err(TreeError::Denied(over)) = tree.reserve(other, &cores(1)?, None) else { panic!("two are kept back") };
 /// assert_eq!(
-///     short[0].to_string(),
-///     "cpu, 1 level(s) up: limit 8, used 6, reserved 0, held for others 2, asked 1, short by 1"
+///     over.to_string(),
+///     "tenant other: cpu at tenant company: limit 8, used 6, reserved 0, held for others 2, asked 1, short by 1"
 /// );
 /// tree.reserve(team, &cores(2)?, None)?.commit()?;
-/// tree.release(charge);
-/// # Ok::<(), TreeError>(())
+/// assert!(tree.release(charge).is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct QuotaTree {
     id: u64,
@@ -97,34 +107,44 @@ pub struct TreeUsage {
     pub used: u64,
     /// Held for requests that are not committed.
     pub reserved: u64,
-    /// What counts against the limit: used, reserved, and kept back for tenants below.
+    /// What is asked of its pool: used, reserved, and kept back for tenants below.
     pub load: u64,
-    /// The most that may be charged.
-    pub limit: u64,
+    /// Whether a limit was lowered below what was there.
+    pub over: bool,
 }
 
-impl TreeUsage {
-    /// Whether a limit was lowered below what was there.
-    pub fn is_over(&self) -> bool {
-        self.load > self.limit
+/// The rules of each of `resources`, in order.
+fn levels(
+    resources: &[ResourceName],
+    rules: &BTreeMap<ResourceName, QuotaRule>,
+) -> Result<Vec<LevelRules>, TreeError> {
+    if let Some(name) = rules.keys().find(|name| !resources.contains(name)) {
+        return Err(TreeError::UnknownResource(name.clone()));
     }
+    let spec = QuotaSpec { rules: rules.clone(), ..QuotaSpec::default() };
+    spec.check().map_err(|e| TreeError::Contradiction(e.message().to_owned()))?;
+    let none = QuotaRule::default();
+    Ok(resources.iter().map(|name| LevelRules::of(rules.get(name).unwrap_or(&none))).collect())
 }
 
 impl QuotaTree {
-    /// A tree that counts `resources`, and its root with one limit for each of them, in their order.
+    /// A tree that counts `resources`, with `root` at its top. What has no rule has no limit.
     ///
     /// # Errors
-    /// [`TreeError::TooManyResources`] with more than [`MAX_RESOURCES`] of them.
+    /// [`TreeError::TooManyResources`] with more than [`MAX_RESOURCES`] of them; [`TreeError::Contradiction`] or
+    /// [`TreeError::UnknownResource`] for a rule that cannot be obeyed.
     pub fn new(
         resources: impl IntoIterator<Item = ResourceName>,
-        limits: &[TreeLimit],
+        root: TenantId,
+        rules: &BTreeMap<ResourceName, QuotaRule>,
     ) -> Result<(Self, QuotaNode), TreeError> {
         let resources: Vec<_> = resources.into_iter().collect();
         if resources.len() > MAX_RESOURCES {
             return Err(TreeError::TooManyResources(resources.len()));
         }
+        let levels = levels(&resources, rules)?;
         let id = TREES.fetch_add(1, Ordering::Relaxed);
-        let (lane, root) = Lane::new(resources.len(), limits);
+        let (lane, root) = Lane::new(root, &levels);
         let tree = Self { id, resources, lane: Mutex::new(lane) };
         Ok((tree, QuotaNode { tree: id, index: root, generation: 0 }))
     }
@@ -139,15 +159,33 @@ impl QuotaTree {
         if known { Ok(node.index) } else { Err(TreeError::UnknownNode) }
     }
 
-    fn denied(&self, short: Vec<lane::Short>) -> TreeError {
+    fn own(&self, amounts: &Amounts) -> Result<(), TreeError> {
+        if amounts.tree == self.id { Ok(()) } else { Err(TreeError::ForeignAmounts) }
+    }
+
+    fn denied(&self, lane: &Lane, asking: u32, short: Vec<lane::Short>) -> TreeError {
         let named = |short: lane::Short| {
-            let resource = self.resources.get(short.resource)?.clone();
-            let (index, generation) = short.node;
-            let node = QuotaNode { tree: self.id, index, generation };
-            let lane::Short { level, limit, used, reserved, held, asked, short_by, .. } = short;
-            Some(TreeShortage { level, node, resource, limit, used, reserved, held, asked, short_by })
+            Some(Shortage {
+                resource: self.resources.get(short.resource)?.clone(),
+                tenant: lane.name(short.node)?.clone(),
+                depth: short.depth,
+                quota: None,
+                uncovered: false,
+                limit: short.limit,
+                used: short.used,
+                reserved: short.reserved,
+                held: short.held,
+                asked: short.asked,
+                short_by: short.by,
+            })
         };
-        TreeError::Denied(short.into_iter().filter_map(named).collect())
+        match lane.name(asking) {
+            Some(tenant) => TreeError::Denied(OverQuota {
+                tenant: tenant.clone(),
+                short: short.into_iter().filter_map(named).collect(),
+            }),
+            None => TreeError::UnknownNode,
+        }
     }
 
     /// `resources` as amounts of this tree.
@@ -155,10 +193,10 @@ impl QuotaTree {
     /// # Errors
     /// [`TreeError::UnknownResource`] for a resource that the tree does not count.
     pub fn amounts(&self, resources: &Resources) -> Result<Amounts, TreeError> {
-        let mut amounts = Amounts::default();
+        let mut amounts = Amounts { tree: self.id, of: [0; MAX_RESOURCES] };
         for (name, amount) in resources.iter().filter(|(_, amount)| *amount > 0) {
             let at = self.resources.iter().position(|known| *known == name);
-            let Some(cell) = at.and_then(|at| amounts.0.get_mut(at)) else {
+            let Some(cell) = at.and_then(|at| amounts.of.get_mut(at)) else {
                 return Err(TreeError::UnknownResource(name));
             };
             *cell = amount;
@@ -166,14 +204,22 @@ impl QuotaTree {
         Ok(amounts)
     }
 
-    /// Adds a tenant below `parent`, with one limit for each resource, in the order given to [`new`](Self::new).
+    /// Adds a tenant below `parent`.
     ///
     /// # Errors
-    /// [`TreeError::Denied`] if what it keeps back does not fit above it; [`TreeError::UnknownNode`].
-    pub fn add(&self, parent: QuotaNode, limits: &[TreeLimit]) -> Result<QuotaNode, TreeError> {
+    /// [`TreeError::Denied`] if what it keeps back does not fit above it; [`TreeError::UnknownNode`]; for a rule that
+    /// cannot be obeyed, as [`new`](Self::new).
+    pub fn add(
+        &self,
+        tenant: TenantId,
+        parent: QuotaNode,
+        rules: &BTreeMap<ResourceName, QuotaRule>,
+    ) -> Result<QuotaNode, TreeError> {
+        let levels = levels(&self.resources, rules)?;
         let mut lane = self.lane();
         let parent = self.place(&lane, parent)?;
-        let (index, generation) = lane.add(parent, limits).map_err(|short| self.denied(short))?;
+        let added = lane.add(tenant, parent, &levels);
+        let (index, generation) = added.map_err(|short| self.denied(&lane, parent, short))?;
         Ok(QuotaNode { tree: self.id, index, generation })
     }
 
@@ -195,7 +241,7 @@ impl QuotaTree {
     /// Holds `amounts` for a request of `node`, at every level above it or at none, until `deadline` if there is one.
     ///
     /// # Errors
-    /// [`TreeError::Denied`] with every limit that is short; [`TreeError::UnknownNode`].
+    /// [`TreeError::Denied`] with every limit that is short; [`TreeError::UnknownNode`]; [`TreeError::ForeignAmounts`].
     pub fn reserve(
         &self,
         node: QuotaNode,
@@ -204,9 +250,10 @@ impl QuotaTree {
     ) -> Result<Hold<'_>, TreeError> {
         let mut lane = self.lane();
         let index = self.place(&lane, node)?;
+        self.own(amounts)?;
         match lane.reserve(index, amounts, deadline) {
             Ok((slot, generation)) => Ok(Hold { tree: self, slot, generation }),
-            Err(short) => Err(self.denied(short)),
+            Err(short) => Err(self.denied(&lane, index, short)),
         }
     }
 
@@ -219,7 +266,9 @@ impl QuotaTree {
         let mut held = Vec::new();
         let outcome = asked.iter().try_for_each(|(node, amounts)| {
             let index = self.place(&lane, *node)?;
-            held.push(lane.reserve(index, amounts, None).map_err(|short| self.denied(short))?);
+            self.own(amounts)?;
+            let reserved = lane.reserve(index, amounts, None);
+            held.push(reserved.map_err(|short| self.denied(&lane, index, short))?);
             Ok(())
         });
         for (slot, generation) in held {
@@ -237,17 +286,24 @@ impl QuotaTree {
         if charge.tree != self.id {
             return Err(TreeError::Gone);
         }
-        let resized = self.lane().resize(charge.slot, charge.generation, amounts);
-        match resized {
-            Some(outcome) => outcome.map_err(|short| self.denied(short)),
-            None => Err(TreeError::Gone),
-        }
+        self.own(amounts)?;
+        let mut lane = self.lane();
+        let Some((node, resized)) = lane.resize(charge.slot, charge.generation, amounts) else {
+            return Err(TreeError::Gone);
+        };
+        resized.map_err(|short| self.denied(&lane, node, short))
     }
 
-    /// Gives back a charge. Says whether it was this tree's.
-    #[allow(clippy::needless_pass_by_value, reason = "what is released is gone: the type says so")]
-    pub fn release(&self, charge: Charge) -> bool {
-        charge.tree == self.id && self.lane().give_back(charge.slot, charge.generation, SlotState::Committed)
+    /// Gives back a charge. It is gone then: nobody can release it again.
+    ///
+    /// # Errors
+    /// The charge itself if it is another tree's.
+    pub fn release(&self, charge: Charge) -> Result<(), Charge> {
+        if charge.tree != self.id {
+            return Err(charge);
+        }
+        self.lane().give_back(charge.slot, charge.generation, SlotState::Committed);
+        Ok(())
     }
 
     /// Gives back what was held until `now` and not committed; returns how many reservations that were.
@@ -256,14 +312,20 @@ impl QuotaTree {
     }
 
     /// Changes the limits of a tenant. Lowered below what is there they take nothing away: the tenant
-    /// [is over](TreeUsage::is_over) until it has shrunk, and gets nothing more before.
+    /// [is over](TreeUsage::over) until it has shrunk, and gets nothing more before.
     ///
     /// # Errors
-    /// [`TreeError::Denied`] if what it keeps back no longer fits above it; [`TreeError::UnknownNode`].
-    pub fn set_limits(&self, node: QuotaNode, limits: &[TreeLimit]) -> Result<(), TreeError> {
+    /// [`TreeError::Denied`] if what it keeps back no longer fits above it; [`TreeError::UnknownNode`]; for a rule that
+    /// cannot be obeyed, as [`new`](Self::new).
+    pub fn set_rules(
+        &self,
+        node: QuotaNode,
+        rules: &BTreeMap<ResourceName, QuotaRule>,
+    ) -> Result<(), TreeError> {
+        let levels = levels(&self.resources, rules)?;
         let mut lane = self.lane();
         let index = self.place(&lane, node)?;
-        lane.set_limits(index, limits).map_err(|short| self.denied(short))
+        lane.set_rules(index, &levels).map_err(|short| self.denied(&lane, index, short))
     }
 
     /// Moves a tenant and everything below it, with all that it has, below another parent; all or nothing.
@@ -277,7 +339,7 @@ impl QuotaTree {
         if lane.is_root(node) || lane.is_within(parent, node) {
             return Err(TreeError::Cycle);
         }
-        lane.reparent(node, parent).map_err(|short| self.denied(short))
+        lane.reparent(node, parent).map_err(|short| self.denied(&lane, node, short))
     }
 
     /// What a tenant and everything below it have, by resource in the tree's order.

@@ -1,40 +1,45 @@
-//! The numbers of a tree, in flat arrays.
+//! The numbers of a tree, in flat arrays. The arithmetic of a level is that of `level`.
 //!
 //! No I/O, no clock, no async.
 
 use std::collections::BTreeSet;
 
-use hivemind_core::Timestamp;
+use hivemind_core::{TenantId, Timestamp};
 
-use super::limits::TreeLimit;
 use super::{Amounts, MAX_RESOURCES, TreeUsage};
+use crate::quota::level::{LevelRules, Limits, Taken, charge, shortage};
 
 pub(super) const NOBODY: u32 = u32::MAX;
 
 /// One resource of one tenant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Cell {
-    pub(super) used: u64,
-    pub(super) reserved: u64,
-    pub(super) load: u64,
-    ceiling: u64,
+    pub(super) used: i128,
+    pub(super) taken: Taken,
+    limits: Limits,
     held: u64,
 }
 
 impl Cell {
     /// What it asks of the tenant above.
-    pub(super) fn charge(&self) -> u64 {
-        self.load.max(self.held)
+    pub(super) fn charge(&self) -> i128 {
+        charge(self.taken.load, self.held)
+    }
+
+    /// With more, or less, in use and asked for.
+    fn with(&self, usage: i128, load: i128) -> Taken {
+        Taken { usage: self.taken.usage + usage, load: self.taken.load + load }
     }
 
     /// Its limits alone.
     pub(super) fn without_usage(&self) -> Self {
-        Self { ceiling: self.ceiling, held: self.held, ..Self::default() }
+        Self { limits: self.limits, held: self.held, ..Self::default() }
     }
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Node {
+    name: TenantId,
     parent: u32,
     generation: u32,
     pub(super) live: bool,
@@ -61,26 +66,55 @@ pub(super) struct Slot {
 /// A limit that is short, by place.
 #[derive(Debug)]
 pub(super) struct Short {
-    pub(super) level: usize,
-    pub(super) node: (u32, u32),
+    pub(super) depth: usize,
+    pub(super) node: u32,
     pub(super) resource: usize,
     pub(super) limit: u64,
     pub(super) used: u64,
     pub(super) reserved: u64,
     pub(super) held: u64,
     pub(super) asked: u64,
-    pub(super) short_by: u64,
+    pub(super) by: u64,
 }
 
-/// What changes at a level: load, and what of it is used and reserved.
+/// An amount of each resource, with a sign.
+type Row = [i128; MAX_RESOURCES];
+
+const NOTHING: Row = [0; MAX_RESOURCES];
+
+/// What changes at a level: what is asked of its pool, what is taken, and what of that is in use.
 #[derive(Debug, Clone, Copy)]
 struct Delta {
-    load: Amounts,
-    used: Amounts,
-    reserved: Amounts,
+    load: Row,
+    usage: Row,
+    used: Row,
 }
 
-const NOTHING: Amounts = Amounts([0; MAX_RESOURCES]);
+impl Delta {
+    /// Only what is asked for changes.
+    fn load(load: Row) -> Self {
+        Self { load, usage: NOTHING, used: NOTHING }
+    }
+
+    /// An amount is taken; `used` if it is in use at once.
+    fn take(amounts: &Amounts, used: bool) -> Self {
+        let row = amounts.of.map(i128::from);
+        Self { load: row, usage: row, used: if used { row } else { NOTHING } }
+    }
+
+    fn negated(self) -> Self {
+        Self { load: self.load.map(|n| -n), usage: self.usage.map(|n| -n), used: self.used.map(|n| -n) }
+    }
+
+    /// The rises of it alone.
+    fn rises(self) -> Self {
+        Self { load: self.load.map(|n| n.max(0)), usage: self.usage.map(|n| n.max(0)), used: self.used }
+    }
+}
+
+fn part(amount: i128) -> u64 {
+    u64::try_from(amount.max(0)).unwrap_or(u64::MAX)
+}
 
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -97,14 +131,10 @@ pub(super) fn at(index: u32) -> usize {
     index as usize
 }
 
-fn limit(limits: &[TreeLimit], resource: usize) -> TreeLimit {
-    limits.get(resource).copied().unwrap_or_default()
-}
-
 impl Lane {
-    pub(super) fn new(width: usize, limits: &[TreeLimit]) -> (Self, u32) {
+    pub(super) fn new(root: TenantId, levels: &[LevelRules]) -> (Self, u32) {
         let mut lane = Self {
-            width,
+            width: levels.len(),
             nodes: Vec::new(),
             cells: Vec::new(),
             slots: Vec::new(),
@@ -112,8 +142,12 @@ impl Lane {
             free_slots: Vec::new(),
             deadlines: BTreeSet::new(),
         };
-        let root = lane.place(NOBODY, limits);
+        let root = lane.place(root, NOBODY, levels);
         (lane, root)
+    }
+
+    pub(super) fn name(&self, node: u32) -> Option<&TenantId> {
+        self.nodes.get(at(node)).map(|node| &node.name)
     }
 
     fn cells(&self, node: u32) -> &[Cell] {
@@ -156,27 +190,30 @@ impl Lane {
 
     pub(super) fn usage(&self, node: u32) -> Vec<TreeUsage> {
         let usage = |cell: &Cell| TreeUsage {
-            used: cell.used,
-            reserved: cell.reserved,
-            load: cell.load,
-            limit: cell.ceiling,
+            used: part(cell.used),
+            reserved: part(cell.taken.usage - cell.used),
+            load: part(cell.taken.load),
+            over: shortage(cell.limits, Taken { usage: -1, load: -1 }, cell.taken).is_some(),
         };
         self.cells(node).iter().map(usage).collect()
     }
 
-    fn place(&mut self, parent: u32, limits: &[TreeLimit]) -> u32 {
-        let index = self.free_nodes.pop().unwrap_or_else(|| {
-            self.nodes.push(Node { parent: NOBODY, generation: 0, live: false, children: 0, slots: 0 });
-            self.cells.resize(self.nodes.len() * self.width, Cell::default());
-            u32::try_from(self.nodes.len() - 1).unwrap_or(NOBODY)
-        });
+    fn place(&mut self, name: TenantId, parent: u32, levels: &[LevelRules]) -> u32 {
+        let index = match self.free_nodes.pop() {
+            Some(index) => index,
+            None => {
+                let node =
+                    Node { name: name.clone(), parent, generation: 0, live: false, children: 0, slots: 0 };
+                self.nodes.push(node);
+                self.cells.resize(self.nodes.len() * self.width, Cell::default());
+                u32::try_from(self.nodes.len() - 1).unwrap_or(NOBODY)
+            }
+        };
         if let Some(node) = self.nodes.get_mut(at(index)) {
-            node.parent = parent;
-            node.live = true;
+            (node.name, node.parent, node.live) = (name, parent, true);
         }
-        for (resource, cell) in self.cells_mut(index).iter_mut().enumerate() {
-            let limit = limit(limits, resource);
-            *cell = Cell { ceiling: limit.ceiling(), held: limit.held(), ..Cell::default() };
+        for (cell, rules) in self.cells_mut(index).iter_mut().zip(levels) {
+            *cell = Cell { limits: rules.limits(parent != NOBODY), held: rules.held(), ..Cell::default() };
         }
         if let Some(parent) = self.nodes.get_mut(at(parent)) {
             parent.children += 1;
@@ -184,20 +221,25 @@ impl Lane {
         index
     }
 
-    pub(super) fn add(&mut self, parent: u32, limits: &[TreeLimit]) -> Result<(u32, u32), Vec<Short>> {
+    pub(super) fn add(
+        &mut self,
+        name: TenantId,
+        parent: u32,
+        levels: &[LevelRules],
+    ) -> Result<(u32, u32), Vec<Short>> {
         let mut held = NOTHING;
-        for (resource, amount) in held.0.iter_mut().take(self.width).enumerate() {
-            *amount = limit(limits, resource).held();
+        for (amount, rules) in held.iter_mut().zip(levels) {
+            *amount = i128::from(rules.held());
         }
-        self.check(parent, &held, 1)?;
-        self.raise(parent, Delta { load: held, used: NOTHING, reserved: NOTHING });
-        let index = self.place(parent, limits);
+        self.check(parent, Delta::load(held), 1)?;
+        self.change(parent, Delta::load(held));
+        let index = self.place(name, parent, levels);
         Ok((index, self.nodes.get(at(index)).map_or(0, |node| node.generation)))
     }
 
     pub(super) fn remove(&mut self, node: u32) {
         let (parent, charge) = (self.parent(node), self.charge(node));
-        self.lower(parent, Delta { load: charge, used: NOTHING, reserved: NOTHING });
+        self.change(parent, Delta::load(charge).negated());
         if let Some(parent) = self.nodes.get_mut(at(parent)) {
             parent.children -= 1;
         }
@@ -208,92 +250,73 @@ impl Lane {
         }
     }
 
-    fn charge(&self, node: u32) -> Amounts {
+    fn charge(&self, node: u32) -> Row {
         let mut charge = NOTHING;
-        for (amount, cell) in charge.0.iter_mut().zip(self.cells(node)) {
+        for (amount, cell) in charge.iter_mut().zip(self.cells(node)) {
             *amount = cell.charge();
         }
         charge
     }
 
-    /// Whether `asked` more fits at `node` and above it; otherwise every limit that is short.
-    fn check(&self, node: u32, asked: &Amounts, level: usize) -> Result<(), Vec<Short>> {
-        let (mut node, mut rising) = (node, *asked);
-        let mut fits = true;
-        let start = node;
-        while node != NOBODY {
-            let mut any = false;
-            for (cell, rise) in self.cells(node).iter().zip(rising.0.iter_mut()) {
-                if *rise == 0 {
+    /// Whether what rises fits at `node` and above it; otherwise every limit that is short.
+    fn check(&self, node: u32, delta: Delta, depth: usize) -> Result<(), Vec<Short>> {
+        let (mut at, mut load) = (node, delta.load);
+        while at != NOBODY {
+            for (cell, (load, usage)) in self.cells(at).iter().zip(load.iter_mut().zip(&delta.usage)) {
+                if *load == 0 && *usage == 0 {
                     continue;
                 }
-                let Some(load) = cell.load.checked_add(*rise) else {
-                    return Err(self.shortages(start, asked, level));
-                };
-                fits &= load <= cell.ceiling;
-                *rise = load.max(cell.held) - cell.charge();
-                any |= *rise > 0;
+                let after = cell.with(*usage, *load);
+                if shortage(cell.limits, cell.taken, after).is_some() {
+                    return Err(self.shortages(node, delta, depth));
+                }
+                *load = charge(after.load, cell.held) - cell.charge();
             }
-            if !any {
-                break;
-            }
-            node = self.parent(node);
+            at = self.parent(at);
         }
-        if fits { Ok(()) } else { Err(self.shortages(start, asked, level)) }
+        Ok(())
     }
 
     #[cold]
-    fn shortages(&self, mut node: u32, asked: &Amounts, mut level: usize) -> Vec<Short> {
-        let (mut short, mut rising) = (Vec::new(), *asked);
+    fn shortages(&self, mut node: u32, delta: Delta, mut depth: usize) -> Vec<Short> {
+        let (mut short, mut load) = (Vec::new(), delta.load);
         while node != NOBODY {
-            let generation = self.nodes.get(at(node)).map_or(0, |node| node.generation);
-            for (resource, (cell, rise)) in self.cells(node).iter().zip(rising.0.iter_mut()).enumerate() {
-                let wanted = u128::from(cell.load) + u128::from(*rise);
-                if *rise > 0 && wanted > u128::from(cell.ceiling) {
+            let rows = load.iter_mut().zip(&delta.usage);
+            for (resource, (cell, (load, usage))) in self.cells(node).iter().zip(rows).enumerate() {
+                let after = cell.with(*usage, *load);
+                if let Some(found) = shortage(cell.limits, cell.taken, after) {
                     short.push(Short {
-                        level,
-                        node: (node, generation),
+                        depth,
+                        node,
                         resource,
-                        limit: cell.ceiling,
-                        used: cell.used,
-                        reserved: cell.reserved,
-                        held: cell.load.saturating_sub(cell.used).saturating_sub(cell.reserved),
-                        asked: *rise,
-                        short_by: u64::try_from(wanted - u128::from(cell.ceiling)).unwrap_or(u64::MAX),
+                        limit: found.limit,
+                        used: part(cell.used),
+                        reserved: part(cell.taken.usage - cell.used),
+                        held: part(cell.taken.load - cell.taken.usage),
+                        asked: part((*load).max(*usage)),
+                        by: found.by,
                     });
                 }
-                let load = cell.load.saturating_add(*rise);
-                *rise = load.max(cell.held) - cell.charge();
+                *load = charge(after.load, cell.held) - cell.charge();
             }
             node = self.parent(node);
-            level += 1;
+            depth += 1;
         }
         short
     }
 
-    fn raise(&mut self, mut node: u32, mut delta: Delta) {
+    /// Changes `node` and everything above it.
+    fn change(&mut self, mut node: u32, mut delta: Delta) {
         while node != NOBODY {
-            let parts = delta.load.0.iter_mut().zip(&delta.used.0).zip(&delta.reserved.0);
-            for (cell, ((rise, used), reserved)) in self.cells_mut(node).iter_mut().zip(parts) {
+            let rows = delta.load.iter_mut().zip(delta.usage.iter().zip(&delta.used));
+            for (cell, (load, (usage, used))) in self.cells_mut(node).iter_mut().zip(rows) {
+                if *load == 0 && *usage == 0 && *used == 0 {
+                    continue;
+                }
+                let before = cell.charge();
+                cell.taken = cell.with(*usage, *load);
                 cell.used += *used;
-                cell.reserved += *reserved;
-                let before = cell.charge();
-                cell.load += *rise;
-                *rise = cell.charge() - before;
-            }
-            node = self.parent(node);
-        }
-    }
-
-    fn lower(&mut self, mut node: u32, mut delta: Delta) {
-        while node != NOBODY {
-            let parts = delta.load.0.iter_mut().zip(&delta.used.0).zip(&delta.reserved.0);
-            for (cell, ((fall, used), reserved)) in self.cells_mut(node).iter_mut().zip(parts) {
-                cell.used -= *used;
-                cell.reserved -= *reserved;
-                let before = cell.charge();
-                cell.load -= *fall;
-                *fall = before - cell.charge();
+                *load = cell.charge() - before;
             }
             node = self.parent(node);
         }
@@ -305,14 +328,15 @@ impl Lane {
         amounts: &Amounts,
         deadline: Option<Timestamp>,
     ) -> Result<(u32, u32), Vec<Short>> {
-        self.check(node, amounts, 0)?;
-        self.raise(node, Delta { load: *amounts, used: NOTHING, reserved: *amounts });
+        let taken = Delta::take(amounts, false);
+        self.check(node, taken, 0)?;
+        self.change(node, taken);
         if let Some(node) = self.nodes.get_mut(at(node)) {
             node.slots += 1;
         }
         let index = self.free_slots.pop().unwrap_or_else(|| {
             let free = SlotState::Free;
-            self.slots.push(Slot { generation: 0, node, state: free, deadline: None, amounts: NOTHING });
+            self.slots.push(Slot { generation: 0, node, state: free, deadline: None, amounts: *amounts });
             u32::try_from(self.slots.len() - 1).unwrap_or(NOBODY)
         });
         if let Some(deadline) = deadline {
@@ -338,9 +362,8 @@ impl Lane {
             self.deadlines.remove(&(deadline, slot));
         }
         while node != NOBODY {
-            for (cell, amount) in self.cells_mut(node).iter_mut().zip(amounts.0) {
-                cell.reserved -= amount;
-                cell.used += amount;
+            for (cell, amount) in self.cells_mut(node).iter_mut().zip(amounts.of) {
+                cell.used += i128::from(amount);
             }
             node = self.parent(node);
         }
@@ -359,34 +382,30 @@ impl Lane {
         if let Some(node) = self.nodes.get_mut(at(node)) {
             node.slots -= 1;
         }
-        let (used, reserved) =
-            if state == SlotState::Committed { (amounts, NOTHING) } else { (NOTHING, amounts) };
-        self.lower(node, Delta { load: amounts, used, reserved });
+        self.change(node, Delta::take(&amounts, state == SlotState::Committed).negated());
         true
     }
 
-    /// `None` if there is no such charge.
+    /// Whose charge it is, and how that went; `None` if there is no such charge.
     pub(super) fn resize(
         &mut self,
         slot: u32,
         generation: u32,
         amounts: &Amounts,
-    ) -> Option<Result<(), Vec<Short>>> {
+    ) -> Option<(u32, Result<(), Vec<Short>>)> {
         let found = self.slot(slot, generation, SlotState::Committed)?;
         let (node, old) = (found.node, found.amounts);
-        let (mut more, mut less) = (NOTHING, NOTHING);
-        for ((more, less), (old, new)) in more.0.iter_mut().zip(&mut less.0).zip(old.0.iter().zip(amounts.0))
-        {
-            *more = new.saturating_sub(*old);
-            *less = old.saturating_sub(new);
+        let mut change = NOTHING;
+        for (change, (new, old)) in change.iter_mut().zip(amounts.of.iter().zip(old.of)) {
+            *change = i128::from(*new) - i128::from(old);
         }
-        if let Err(short) = self.check(node, &more, 0) {
-            return Some(Err(short));
+        let delta = Delta { load: change, usage: change, used: change };
+        if let Err(short) = self.check(node, delta.rises(), 0) {
+            return Some((node, Err(short)));
         }
-        self.raise(node, Delta { load: more, used: more, reserved: NOTHING });
-        self.lower(node, Delta { load: less, used: less, reserved: NOTHING });
+        self.change(node, delta);
         self.slot(slot, generation, SlotState::Committed)?.amounts = *amounts;
-        Some(Ok(()))
+        Some((node, Ok(())))
     }
 
     pub(super) fn expire(&mut self, now: Timestamp) -> usize {
@@ -399,39 +418,34 @@ impl Lane {
         expired
     }
 
-    pub(super) fn set_limits(&mut self, node: u32, limits: &[TreeLimit]) -> Result<(), Vec<Short>> {
-        let (mut more, mut less) = (NOTHING, NOTHING);
-        let changes = self.cells(node).iter().zip(more.0.iter_mut().zip(&mut less.0)).enumerate();
-        for (resource, (cell, (more, less))) in changes {
-            let charge = cell.load.max(limit(limits, resource).held());
-            *more = charge.saturating_sub(cell.charge());
-            *less = cell.charge().saturating_sub(charge);
+    pub(super) fn set_rules(&mut self, node: u32, levels: &[LevelRules]) -> Result<(), Vec<Short>> {
+        let mut change = NOTHING;
+        for (change, (cell, rules)) in change.iter_mut().zip(self.cells(node).iter().zip(levels)) {
+            *change = charge(cell.taken.load, rules.held()) - cell.charge();
         }
-        let parent = self.parent(node);
-        self.check(parent, &more, 1)?;
-        self.raise(parent, Delta { load: more, used: NOTHING, reserved: NOTHING });
-        self.lower(parent, Delta { load: less, used: NOTHING, reserved: NOTHING });
-        for (resource, cell) in self.cells_mut(node).iter_mut().enumerate() {
-            let limit = limit(limits, resource);
-            (cell.ceiling, cell.held) = (limit.ceiling(), limit.held());
+        let (parent, delta) = (self.parent(node), Delta::load(change));
+        self.check(parent, delta.rises(), 1)?;
+        self.change(parent, delta);
+        for (cell, rules) in self.cells_mut(node).iter_mut().zip(levels) {
+            (cell.limits, cell.held) = (rules.limits(parent != NOBODY), rules.held());
         }
         Ok(())
     }
 
     pub(super) fn reparent(&mut self, node: u32, parent: u32) -> Result<(), Vec<Short>> {
         let old = self.parent(node);
-        let (mut used, mut reserved) = (NOTHING, NOTHING);
-        for (cell, (used, reserved)) in self.cells(node).iter().zip(used.0.iter_mut().zip(&mut reserved.0)) {
-            (*used, *reserved) = (cell.used, cell.reserved);
+        let mut delta = Delta::load(self.charge(node));
+        for (cell, (usage, used)) in self.cells(node).iter().zip(delta.usage.iter_mut().zip(&mut delta.used))
+        {
+            (*usage, *used) = (cell.taken.usage, cell.used);
         }
-        let delta = Delta { load: self.charge(node), used, reserved };
         // Lowered first: what the old and the new place have above them in common must not count twice.
-        self.lower(old, delta);
-        if let Err(short) = self.check(parent, &delta.load, 1) {
-            self.raise(old, delta);
+        self.change(old, delta.negated());
+        if let Err(short) = self.check(parent, delta, 1) {
+            self.change(old, delta);
             return Err(short);
         }
-        self.raise(parent, delta);
+        self.change(parent, delta);
         for (index, children) in [(old, -1), (parent, 1)] {
             if let Some(node) = self.nodes.get_mut(at(index)) {
                 node.children = node.children.saturating_add_signed(children);

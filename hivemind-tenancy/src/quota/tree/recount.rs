@@ -23,11 +23,10 @@ impl Lane {
         for slot in self.slots.iter().filter(|slot| slot.state != SlotState::Free) {
             let start = at(slot.node) * self.width;
             let cells = counted.get_mut(start..start + self.width).unwrap_or_default();
-            for (cell, amount) in cells.iter_mut().zip(slot.amounts.0) {
-                let part =
-                    if slot.state == SlotState::Reserved { &mut cell.reserved } else { &mut cell.used };
-                *part += amount;
-                cell.load += amount;
+            for (cell, amount) in cells.iter_mut().zip(slot.amounts.of.map(i128::from)) {
+                cell.taken.usage += amount;
+                cell.taken.load += amount;
+                cell.used += if slot.state == SlotState::Committed { amount } else { 0 };
             }
         }
     }
@@ -59,8 +58,8 @@ impl Lane {
             let Some(child) = counted.get(at(node) * self.width + resource).copied() else { continue };
             if let Some(cell) = counted.get_mut(at(parent) * self.width + resource) {
                 cell.used += child.used;
-                cell.reserved += child.reserved;
-                cell.load += child.charge();
+                cell.taken.usage += child.taken.usage;
+                cell.taken.load += child.charge();
             }
         }
     }
