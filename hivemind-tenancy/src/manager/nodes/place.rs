@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hivemind_core::store::{Guard, Snapshot, Staged, Txn};
+use hivemind_core::store::{Guard, Snapshot, Txn};
 use hivemind_core::{
     Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef, WorkloadId, encode,
 };
@@ -48,23 +48,37 @@ fn all_new(view: &Snapshot, txn: &Txn, ctx: &TenantContext, workloads: &[Workloa
     Ok(())
 }
 
-/// The tenant, and those above it, if they let these workloads in. What was taken away in the same transaction is
-/// moved, and nothing new.
-fn admitting(
+/// Whether `workload` ran before this transaction, and used as much or more.
+fn ran_as_large(view: &Snapshot, ctx: &TenantContext, workload: &WorkloadRequest) -> Result<bool> {
+    let before = Txn::new();
+    let Some(record) = placements()?.get(view, &before, &placement_key(ctx.tenant(), &workload.id)?)? else {
+        return Ok(false);
+    };
+    let running = allocations()?.get(view, &before, &allocations()?.key([record.node.as_str()])?)?;
+    let old = running.as_ref().and_then(|here| here.workloads.get(ctx.tenant())?.get(&workload.id));
+    Ok(old.is_some_and(|old| workload.resources.fits_in(&old.resources)))
+}
+
+/// The tenant with those above it, if all of them admit `workloads`, and whether it has nodes of its own: it has if one
+/// above it has.
+///
+/// What ran before this transaction and is placed again, no larger, was admitted before: its tenant need only keep it.
+fn placing(
     view: &Snapshot,
     txn: &Txn,
     ctx: &TenantContext,
     workloads: &[WorkloadRequest],
-) -> Result<Vec<Stamped<Tenant>>> {
-    let chain = Tenant::chain(view, txn, ctx)?;
+) -> Result<(Vec<Stamped<Tenant>>, bool)> {
     let mut class = VerbClass::Keep;
     for workload in workloads {
-        if !matches!(txn.staged(&placement_key(ctx.tenant(), &workload.id)?), Staged::Deleted) {
+        if !ran_as_large(view, ctx, workload)? {
             class = VerbClass::Admit;
         }
     }
+    let chain = Tenant::chain(view, txn, ctx)?;
     chain.iter().try_for_each(|one| one.allow(class))?;
-    Ok(chain)
+    let own = chain.iter().any(|one| one.isolation_level.settings().compute_isolation);
+    Ok((chain, own))
 }
 
 /// Where other workloads of the tenant run must still be as it was seen, if a rule looks at that (`wide`). From the first
@@ -82,13 +96,12 @@ fn stage_fence(view: &Snapshot, txn: &mut Txn, tenant: &TenantRef, wide: bool) -
 fn record(
     view: &Snapshot,
     txn: &mut Txn,
-    chain: &[Stamped<Tenant>],
+    ctx: &TenantContext,
+    (chain, isolated): (&[Stamped<Tenant>], bool),
     workloads: &[WorkloadRequest],
     placed: &Placement,
     seen: &BTreeMap<&NodeId, &Seen>,
 ) -> Result<()> {
-    let tenant = own(chain)?;
-    let isolated = tenant.isolation_level.settings().compute_isolation;
     let mut changed: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
     for workload in workloads {
         let Some((node, (_, running))) =
@@ -98,7 +111,7 @@ fn record(
             return Err(Error::internal("place", message));
         };
         let here = changed.entry(node).or_insert_with(|| (*running.value).clone());
-        here.add(&tenant.tenant, &workload.id, workload.placed(), isolated)?;
+        here.add(ctx.tenant(), &workload.id, workload.placed(), isolated)?;
     }
     for (node, new) in changed {
         let Some((node, running)) = seen.get(node) else { continue };
@@ -107,16 +120,11 @@ fn record(
         allocations()?.update(txn, running, &new)?;
     }
     for (workload, node) in placed {
-        let key = placement_key(&tenant.tenant, workload)?;
+        let key = placement_key(ctx.tenant(), workload)?;
         placements()?.create(view, txn, key, &PlacementRecord { node: node.clone() })?;
     }
-    // Whether the tenant is isolated, and lets workloads in, must still be so, too.
+    // Whether the tenant is isolated, and admits them, must still be so, too.
     chain.iter().try_for_each(|one| crate::tenant::tenants()?.expect(txn, one))
-}
-
-/// The tenant itself.
-fn own(chain: &[Stamped<Tenant>]) -> Result<&Stamped<Tenant>> {
-    chain.first().ok_or_else(|| Error::internal("place", "a chain without the tenant itself"))
 }
 
 /// Why `node` cannot take the workload of `ask`, by what is on the node itself.
@@ -138,9 +146,9 @@ impl TenantManager {
     /// # Errors
     /// [`ErrorKind::Invalid`] if two have one name, or one takes more than 4 KiB with its labels, tolerations and
     /// anti-affinity; [`ErrorKind::Exhausted`] with [`Unplaceable`] as detail if one fits nowhere, [`ErrorKind::AlreadyExists`] if one
-    /// runs somewhere already, [`ErrorKind::NotFound`] if the tenant is gone, [`ErrorKind::Conflict`] while its state or
-    /// that of a tenant above lets nothing new in. What [`stage_unplace`](Self::stage_unplace) took away in the same
-    /// transaction is not new. Nothing is staged then.
+    /// runs somewhere already, [`ErrorKind::NotFound`] if the tenant is gone, [`ErrorKind::Conflict`] if it, or one above
+    /// it, admits nothing new: what ran before and is moved in `txn` may be placed again while it is kept. Nothing is
+    /// staged then.
     pub fn stage_place(
         &self,
         view: &Snapshot,
@@ -176,9 +184,8 @@ impl TenantManager {
         workloads: &[WorkloadRequest],
         policy: &PlacementPolicy,
     ) -> Result<Result<Placement, Unplaceable>> {
-        let chain = admitting(view, txn, ctx, workloads)?;
+        let (chain, isolated) = placing(view, txn, ctx, workloads)?;
         all_new(view, txn, ctx, workloads)?;
-        let isolated = own(&chain)?.isolation_level.settings().compute_isolation;
         let cluster = self.nodes(view, txn)?;
         let pairs: Vec<_> = cluster.iter().map(|(node, running)| (&*node.value, &*running.value)).collect();
         let request = PlacementRequest::new(ctx.tenant(), isolated, workloads).with_policy(policy.clone());
@@ -187,7 +194,7 @@ impl TenantManager {
             Err(why) => return Ok(Err(why)),
         };
         let seen = cluster.iter().map(|pair| (&pair.0.id, pair)).collect();
-        record(view, txn, &chain, workloads, &placed, &seen)?;
+        record(view, txn, ctx, (&chain, isolated), workloads, &placed, &seen)?;
         let radius = policy.blast_radius.as_ref().is_some_and(|radius| radius.topology.is_wide());
         let wide = radius || workloads.iter().any(WorkloadRequest::looks_beyond_its_node);
         stage_fence(view, txn, ctx.tenant(), wide)?;
@@ -230,9 +237,8 @@ impl TenantManager {
         decided: &[(WorkloadRequest, NodeId)],
     ) -> Result<Placement> {
         let workloads: Vec<_> = decided.iter().map(|(workload, _)| workload.clone()).collect();
-        let chain = admitting(view, txn, ctx, &workloads)?;
+        let (chain, isolated) = placing(view, txn, ctx, &workloads)?;
         all_new(view, txn, ctx, &workloads)?;
-        let isolated = own(&chain)?.isolation_level.settings().compute_isolation;
         let mut seen: BTreeMap<&NodeId, Seen> = BTreeMap::new();
         let mut filled: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
         for (workload, id) in decided {
@@ -253,7 +259,7 @@ impl TenantManager {
         }
         let placed = decided.iter().map(|(workload, node)| (workload.id.clone(), node.clone())).collect();
         let seen = seen.iter().map(|(id, pair)| (*id, pair)).collect();
-        record(view, txn, &chain, &workloads, &placed, &seen)?;
+        record(view, txn, ctx, (&chain, isolated), &workloads, &placed, &seen)?;
         stage_fence(view, txn, ctx.tenant(), workloads.iter().any(WorkloadRequest::looks_beyond_its_node))?;
         Ok(placed)
     }
