@@ -30,6 +30,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+mod adoption;
+#[cfg(feature = "hash-chain")]
+mod audit;
 #[cfg(feature = "cedar")]
 pub mod cedar;
 mod claims;
@@ -42,8 +45,19 @@ mod rbac;
 mod share;
 mod tenant;
 
+pub use adoption::{
+    Adoptable, AdoptableResource, AdoptedMove, AdoptedRecord, Adoption, AdoptionPhase, AdoptionPlan,
+    AdoptionProblem, AdoptionRule, AdoptionStatus, AdoptionStep, LeftBehind, PlannedMove, Unresolved,
+};
+#[cfg(feature = "hash-chain")]
+pub use audit::{BrokenChain, ChainHead, ChainedAudit, SealedEvent, verify_chain};
 pub use claims::{InvalidUniqueName, NameClaim, NameClaims, NameStanding, NameTaken, UniqueName};
-pub use isolation::{IsolationLevel, IsolationSettings};
+pub use isolation::{
+    BackupFacts, BackupIntent, ChangePlan, ClusterFacts, DEDICATED_KEY, Finding, Intents, IpFamily,
+    IsolationLevel, IsolationSettings, LevelSharing, Move, NetworkFacts, NetworkIntent, NodeFacts,
+    NodeIntent, NodeSharing, ObserveIntent, Obstacle, OwnPlace, StorageIntent, Unsatisfiable, Violation,
+    VolumeFacts, compile, plan_change, verify,
+};
 pub use manager::{DrainPlan, Eviction, TenantManager, TenantUpdate};
 pub use placement::{
     Affinity, AffinityTerm, AntiAffinity, Ask, BlastRadius, Check, Cluster, ClusterIndex, DisruptionBudget,
@@ -58,15 +72,20 @@ pub use quota::tree::{
     Amounts, Charge, Hold, MAX_RESOURCES, QuotaNode, QuotaTree, TreeError, TreeLimit, TreeShortage, TreeUsage,
 };
 pub use quota::{
-    Bounds, Budget, BudgetState, Crossing, Demand, EmptyPriorityRange, Escrow, EscrowError,
-    InvalidLimitRange, InvalidPeriod, InvalidRate, LimitRange, OutOfBounds, PriorityRange, Problem,
-    QuotaScope, RateExceeded, RateLimit, RateState, RateStates, RequestAttributes, Slice, SoftExceeded,
-    SoftLimit, SoftState, TemporaryLimit, TemporaryLimits,
+    Bounds, Budget, BudgetState, Crossing, Demand, DominantShare, EmptyPriorityRange, Escrow, EscrowError,
+    FairQueue, HighWater, InvalidLimitRange, InvalidPeriod, InvalidRate, InvalidWindows, LimitRange,
+    OutOfBounds, PriorityRange, Problem, QueueFit, QueuePolicy, QuotaScope, RateExceeded, RateLimit,
+    RateState, RateStates, RequestAttributes, Slice, SoftExceeded, SoftLimit, SoftState, TemporaryLimit,
+    TemporaryLimits, Trend, UsageEvent, WaitingRequest,
 };
-pub use quota::{Drift, OverQuota, Shortage, TenantQuota, Usage};
+pub use quota::{
+    Charged, Drift, OverQuota, QuotaChange, QuotaRequest, QuotaRule, QuotaSpec, Returned, ScopedQuota,
+    Shortage, TenantQuota, Usage, WhenOver,
+};
 pub use rbac::{
-    AccessHandle, AccessIndex, Conditions, DecidingRule, Decision, Effect, Explanation, Inherit, Role,
-    RoleAuthorizer, RoleBinding, Rule, Scope, StalePolicy, Stop, Subject, TimeWindow,
+    AccessHandle, AccessIndex, Conditions, DecidingRule, Decision, Effect, Escalation, Explanation, Inherit,
+    Lint, LintKind, Predicate, Role, RoleAuthorizer, RoleBinding, Rule, Scope, StalePolicy, Stop, Subject,
+    TimeWindow,
 };
 pub use share::{Share, ShareChange, ShareId, ShareOffer, ShareStanding, Shares};
 pub use tenant::{

@@ -2,6 +2,8 @@
 
 mod access;
 mod nodes;
+mod quota;
+mod recorded;
 mod tenants;
 
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use common::{World, admin, ctx};
 use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::store::Txn;
 use hivemind_core::{Clock, ErrorKind, Once, QuotaGate, ReservationId, StateStore, block_on, transact};
-use hivemind_tenancy::{OverQuota, ResourceQuotas, TenantQuota, TenantSpec, TenantUpdate};
+use hivemind_tenancy::{OverQuota, RequestAttributes, ResourceQuotas, TenantQuota, TenantSpec, TenantUpdate};
 use proptest::prelude::*;
 
 fn limits(cpu: u64, gpus: u64) -> ResourceQuotas {
@@ -21,6 +21,10 @@ fn limits(cpu: u64, gpus: u64) -> ResourceQuotas {
 
 fn amount(cpu: u64, gpus: u64) -> Resources {
     Resources::new().with_cpu(MilliCpu::from_millis(cpu)).with("nvidia.com/gpu".parse().unwrap(), gpus)
+}
+
+fn any() -> RequestAttributes {
+    RequestAttributes::default()
 }
 
 fn id(number: u8) -> ReservationId {
@@ -47,9 +51,9 @@ fn a_denial_lists_everything_that_is_short_and_changes_nothing() {
     );
     assert_eq!(block_on(world.store.revision()).unwrap(), before);
     let view = world.view();
-    let forecast = TenantQuota.what_if(&view, &Txn::new(), &ctx, &amount(500, 3)).unwrap();
+    let forecast = TenantQuota.what_if(&view, &Txn::new(), &ctx, &amount(500, 3), &any()).unwrap();
     assert_eq!(forecast.as_ref(), error.detail::<OverQuota>());
-    assert_eq!(TenantQuota.what_if(&view, &Txn::new(), &ctx, &amount(400, 1)).unwrap(), None);
+    assert_eq!(TenantQuota.what_if(&view, &Txn::new(), &ctx, &amount(400, 1), &any()).unwrap(), None);
 }
 
 #[test]
@@ -195,7 +199,8 @@ proptest! {
                     });
                     let (total_cpu, total_gpus) = model.total();
                     let expected = match model.0.get(&number) {
-                        Some(held) if (held.0, held.1) == (cpu, gpus) => Ok(()),
+                        // What may expire is not charged for good.
+                        Some(held) if (held.0, held.1) == (cpu, gpus) && (held.2.is_none() || lasts.is_some()) => Ok(()),
                         Some(_) => Err(ErrorKind::AlreadyExists),
                         // What is not asked for cannot be short.
                         None if (cpu > 0 && total_cpu + cpu > 1000) || (gpus > 0 && total_gpus + gpus > 2) => {
@@ -210,9 +215,12 @@ proptest! {
                 }
                 Step::Commit { tenant, id: number } => {
                     let (ctx, model) = (&contexts[usize::from(tenant)], &mut models[usize::from(tenant)]);
-                    let done = world.commit(|view, txn| TenantQuota.stage_commit(view, txn, ctx, &id(number)));
-                    prop_assert_eq!(done.is_ok(), model.0.contains_key(&number));
-                    if let Some(held) = model.0.get_mut(&number) {
+                    let ctx = ctx.clone().with_time(now);
+                    let done = world.commit(|view, txn| TenantQuota.stage_commit(view, txn, &ctx, &id(number)));
+                    let held = model.0.get_mut(&number);
+                    let held = held.filter(|held| held.2.is_none_or(|deadline| deadline > now.as_secs()));
+                    prop_assert_eq!(done.is_ok(), held.is_some());
+                    if let Some(held) = held {
                         held.2 = None;
                     }
                 }

@@ -6,6 +6,7 @@
 mod claim;
 mod deploy;
 mod disaster;
+mod isolation;
 mod plan;
 
 use std::collections::BTreeMap;
@@ -116,6 +117,7 @@ pub async fn tell(
     teller.resolve(&first).await?;
     teller.cluster.settle().await?;
     teller.audit().await?;
+    teller.verify_isolation().await?;
     let full = teller.back_up_full().await?;
     teller.lose_a_node().await?;
     teller.restore(full).await?;

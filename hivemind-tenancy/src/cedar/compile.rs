@@ -33,8 +33,8 @@ pub struct NotExpressible {
 /// [`CedarAuthorizer`](super::CedarAuthorizer)'s entities and context.
 ///
 /// One policy for each rule of each bound role, called `scope/binding/number of the rule`. A binding whose role is not
-/// there makes none. Of the tenants, the policies remember only which of those named in bindings were there: compile
-/// anew when a tenant goes that a binding stops at, or that has roles of its own.
+/// there, or is another tenant's own, makes none. Compile anew when tenants change, too: a binding may stop at one, or
+/// give a role of its own.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] with [`NotExpressible`] as detail for labels compared by `<` or `>`.
@@ -85,7 +85,7 @@ impl Tenants {
         self.chain(tenant).is_some()
     }
 
-    /// Whether roles of `owner` may allow something in `scope`.
+    /// Whether roles of `owner` are there in `scope`.
     fn owns(&self, owner: &TenantRef, scope: &Scope) -> bool {
         match scope {
             Scope::Global => false,
@@ -172,7 +172,7 @@ fn things(rule: &Rule) -> Vec<Value> {
 /// Where what the binding says with `effect` reaches; `None` for nowhere.
 fn place(tenants: &Tenants, binding: &RoleBinding, effect: Effect) -> Option<Value> {
     let owned = binding.role_of.as_ref().is_none_or(|owner| tenants.owns(owner, &binding.scope));
-    if effect == Effect::Allow && !owned {
+    if !owned {
         return None;
     }
     let tenant = || attribute(var("resource"), "tenant");

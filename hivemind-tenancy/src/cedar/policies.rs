@@ -100,7 +100,7 @@ impl PolicySet {
         }))
     }
 
-    /// Reads policies, and checks that their types agree with a schema in Cedar's syntax; [`schema`](super::schema)
+    /// Reads policies, and checks that their types agree with a schema in Cedar's syntax; [`schema`](super::schema())
     /// makes one.
     ///
     /// # Errors

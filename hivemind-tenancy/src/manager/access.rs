@@ -1,17 +1,48 @@
-//! Roles and their bindings.
+//! Roles and their bindings. Nobody hands out more than they hold.
+
+use std::collections::BTreeSet;
 
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{Error, ErrorKind, Result, RoleName, TenantContext, TenantRef};
+use hivemind_core::{
+    AccessDecision, AccessRequest, Error, ErrorKind, Result, RoleName, Stamped, TenantContext, TenantRef,
+    Verb,
+};
 
 use super::TenantManager;
-use crate::rbac::{Scope, bindings, role_key, roles};
-use crate::{Role, RoleBinding};
+use crate::rbac::{Change, Scope, bindings, bindings_of, index_around, role_key, roles};
+use crate::{AccessIndex, Inherit, Role, RoleBinding, Rule, Subject, Tenant};
+
+/// The role and the binding of the first administrator.
+const FIRST_ADMIN: &str = "cluster-admin";
 
 impl TenantManager {
-    /// Stages a role, in place of one of that name.
+    /// Stages the first administrator, who may do everything everywhere and from whom all other grants come. The host
+    /// names one when it sets up the cluster; nobody is asked whether it may.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`] outside the system tenant's context: roles are global.
+    /// [`ErrorKind::AlreadyExists`] once there is a binding for the whole cluster.
+    pub fn stage_first_admin(&self, view: &Snapshot, txn: &mut Txn, admin: &Subject) -> Result<()> {
+        if !bindings()?.list(view, txn, &bindings_of(&Scope::Global)?)?.is_empty() {
+            let message = "there is an administrator already: ask them for a binding";
+            return Err(Error::new(ErrorKind::AlreadyExists, "first admin", message));
+        }
+        let name: RoleName =
+            FIRST_ADMIN.parse().map_err(|e| Error::of(ErrorKind::Internal, "first admin", e))?;
+        let role = Role::new(name.clone(), [Rule::allow()]);
+        roles()?.create(view, txn, role_key(None, &name)?, &role)?;
+        let binding = RoleBinding::new(name.clone(), name, Scope::Global, [admin.clone()]);
+        bindings()?.create(view, txn, bindings()?.key([&Scope::Global.segment(), FIRST_ADMIN])?, &binding)
+    }
+
+    /// Stages a role, in place of one of that name.
+    ///
+    /// Asks for [`Verb::Create`] or [`Verb::Update`] on `roles`. What it adds to the role, whoever asks must hold
+    /// wherever the role may be bound: in the whole cluster, or in the tenant whose own it is and all below.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Denied`], with [`Escalation`](crate::Escalation) as detail if it would hand out more than the
+    /// grantor holds; [`ErrorKind::Denied`] for a role of every tenant outside the system tenant's context;
+    /// [`ErrorKind::NotFound`] for another tenant's own.
     pub fn stage_put_role(
         &self,
         view: &Snapshot,
@@ -19,22 +50,54 @@ impl TenantManager {
         ctx: &TenantContext,
         role: &Role,
     ) -> Result<()> {
-        if *ctx.tenant() != TenantRef::system() {
-            let message =
-                format!("roles are administered in the context of tenant {}", TenantRef::system().id);
-            return Err(Error::new(ErrorKind::Denied, "put role", message));
-        }
         let key = role_key(role.tenant.as_ref(), &role.name)?;
-        match roles()?.get(view, txn, &key)? {
-            Some(old) => roles()?.update(txn, &old, role),
+        let scope = role.tenant.clone().map_or(Scope::Global, Scope::Tenant);
+        own_scope(ctx, &scope)?;
+        let old = roles()?.get(view, txn, &key)?;
+        let verb = if old.is_some() { Verb::Update } else { Verb::Create };
+        let before = old.as_ref().map_or(&[][..], |old| &old.rules);
+        let index = index_around(view, txn, ctx, &scope, true)?;
+        may(&index, ctx, verb, &role.name)?;
+        edit(&index, view, txn, ctx, (role, &scope), (before, &role.rules))?;
+        match &old {
+            Some(old) => roles()?.update(txn, old, role),
             None => roles()?.create(view, txn, key, role),
         }
     }
 
-    /// Stages a binding, in place of one of that name and scope.
+    /// Stages the removal of a role. Its bindings stay and grant nothing.
+    ///
+    /// Asks for [`Verb::Delete`] on `roles`. What the role denies, whoever asks must hold, as for
+    /// [`stage_put_role`](Self::stage_put_role).
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`] for another scope than the tenant of `ctx`, unless that is the system tenant.
+    /// [`ErrorKind::NotFound`] if there is none, and as [`stage_put_role`](Self::stage_put_role).
+    pub fn stage_delete_role(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        tenant: Option<&TenantRef>,
+        name: &RoleName,
+    ) -> Result<()> {
+        let scope = tenant.cloned().map_or(Scope::Global, Scope::Tenant);
+        own_scope(ctx, &scope)?;
+        let old = roles()?.require(view, txn, &role_key(tenant, name)?)?;
+        let index = index_around(view, txn, ctx, &scope, true)?;
+        may(&index, ctx, Verb::Delete, name)?;
+        edit(&index, view, txn, ctx, (&old, &scope), (&old.rules, &[]))?;
+        roles()?.delete(txn, &old)
+    }
+
+    /// Stages a binding, in place of one of that name and scope.
+    ///
+    /// Asks for [`Verb::Grant`] on the role. What the binding hands out, whoever asks must hold as far down, as long
+    /// and under no more conditions; what an older one in its place denied, likewise.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Denied`], with [`Escalation`](crate::Escalation) as detail if it would hand out more than the
+    /// grantor holds; [`ErrorKind::NotFound`] if there is no such role or tenant, or it is not below the tenant of
+    /// `ctx` to use: only the system tenant's context binds elsewhere than in its own tenant.
     pub fn stage_bind(
         &self,
         view: &Snapshot,
@@ -43,17 +106,34 @@ impl TenantManager {
         binding: &RoleBinding,
     ) -> Result<()> {
         own_scope(ctx, &binding.scope)?;
+        let role = role_for(view, txn, ctx, binding)?;
         let key = bindings()?.key([&binding.scope.segment(), binding.name.as_str()])?;
-        match bindings()?.get(view, txn, &key)? {
-            Some(old) => bindings()?.update(txn, &old, binding),
+        let old = bindings()?.get(view, txn, &key)?;
+        let deep = old.is_some() || binding.inherit != Inherit::None;
+        let index = index_around(view, txn, ctx, &binding.scope, deep)?;
+        may(&index, ctx, Verb::Grant, &role.name)?;
+        let kept = old.as_ref().filter(|old| same_shape(old, binding));
+        if kept.is_none_or(|old| !binding.subjects.is_subset(&old.subjects)) {
+            prove(&index, view, txn, ctx, &Change { before: &[], after: &role.rules, reach: binding })?;
+        }
+        // The role must not change under the decision: whoever edits it answers for its bindings from then on.
+        roles()?.expect(txn, &role)?;
+        match &old {
+            Some(old) => {
+                if kept.is_none_or(|kept| !kept.subjects.is_subset(&binding.subjects)) {
+                    release(&index, view, txn, ctx, old)?;
+                }
+                bindings()?.update(txn, old, binding)
+            }
             None => bindings()?.create(view, txn, key, binding),
         }
     }
 
-    /// Stages the removal of a binding.
+    /// Stages the removal of a binding. Asks for [`Verb::Grant`] on the role; what the binding denies, whoever asks
+    /// must hold.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is none, [`ErrorKind::Denied`] as for [`stage_bind`](Self::stage_bind).
+    /// [`ErrorKind::NotFound`] if there is none, and as [`stage_bind`](Self::stage_bind).
     pub fn stage_unbind(
         &self,
         view: &Snapshot,
@@ -64,6 +144,9 @@ impl TenantManager {
     ) -> Result<()> {
         own_scope(ctx, scope)?;
         let old = bindings()?.require(view, txn, &bindings()?.key([&scope.segment(), name.as_str()])?)?;
+        let index = AccessIndex::of(view, txn)?;
+        may(&index, ctx, Verb::Grant, &old.role)?;
+        release(&index, view, txn, ctx, &old)?;
         bindings()?.delete(txn, &old)
     }
 
@@ -85,13 +168,112 @@ impl TenantManager {
         let operation = format!("bind-{}-{}", binding.scope.segment(), binding.name);
         self.commit(ctx, &operation, decide).await
     }
+
+    /// Takes a binding back.
+    ///
+    /// # Errors
+    /// As [`stage_unbind`](Self::stage_unbind), and those of the store.
+    pub async fn unbind(&self, ctx: &TenantContext, scope: &Scope, name: &RoleName) -> Result<()> {
+        let decide = |view: &Snapshot, txn: &mut Txn| self.stage_unbind(view, txn, ctx, scope, name);
+        self.commit(ctx, &format!("unbind-{}-{name}", scope.segment()), decide).await
+    }
 }
 
 fn own_scope(ctx: &TenantContext, scope: &Scope) -> Result<()> {
-    let own = matches!(scope, Scope::Tenant(tenant) if tenant == ctx.tenant());
-    if own || *ctx.tenant() == TenantRef::system() {
-        return Ok(());
+    match scope {
+        _ if *ctx.tenant() == TenantRef::system() => Ok(()),
+        Scope::Tenant(tenant) => ctx.owns("grant", tenant, format_args!("tenant {} in it", tenant.id)),
+        Scope::Global => {
+            let message = format!("what is for {scope} is not for tenant {} to grant", ctx.tenant().id);
+            Err(Error::new(ErrorKind::Denied, "grant", message))
+        }
     }
-    let message = format!("a binding in {scope} is not for tenant {} to make", ctx.tenant().id);
-    Err(Error::new(ErrorKind::Denied, "bind", message))
+}
+
+/// The role that `binding` names, if it may be bound there.
+fn role_for(view: &Snapshot, txn: &Txn, ctx: &TenantContext, binding: &RoleBinding) -> Result<Stamped<Role>> {
+    let missing =
+        || Error::not_found("bind", format!("there is no role {} for {}", binding.role, binding.scope));
+    if let Scope::Tenant(tenant) = &binding.scope
+        && *tenant != TenantRef::system()
+    {
+        let above = Tenant::chain(view, txn, &ctx.clone().for_tenant(tenant.clone()))?;
+        let owned = |owner: &TenantRef| above.iter().any(|tenant| tenant.tenant == *owner);
+        if !binding.role_of.as_ref().is_none_or(owned) {
+            return Err(missing());
+        }
+    } else if binding.role_of.is_some() {
+        return Err(missing());
+    }
+    roles()?.get(view, txn, &role_key(binding.role_of.as_ref(), &binding.role)?)?.ok_or_else(missing)
+}
+
+/// Whether they differ in their subjects alone.
+fn same_shape(old: &RoleBinding, new: &RoleBinding) -> bool {
+    let bare = |one: &RoleBinding| RoleBinding { subjects: BTreeSet::new(), ..one.clone() };
+    bare(old) == bare(new)
+}
+
+fn may(index: &AccessIndex, ctx: &TenantContext, verb: Verb, role: &RoleName) -> Result<()> {
+    let kind = "roles".parse().map_err(|e| Error::of(ErrorKind::Internal, "grant", e))?;
+    let request = AccessRequest::new(verb, kind).named(role.as_str());
+    let told = index.explain(ctx, &request);
+    let decision = match (told.decision.allowed, told.decision.emergency) {
+        (true, false) => AccessDecision::allow(told.because),
+        (true, true) => AccessDecision::deny(["an emergency is no reason to hand out roles".to_owned()]),
+        (false, _) => AccessDecision::deny(told.because),
+    };
+    decision.into_result(ctx, &request)
+}
+
+/// Demands that whoever asks holds what is handed out, and still does when the transaction commits.
+fn prove(
+    index: &AccessIndex,
+    view: &Snapshot,
+    txn: &mut Txn,
+    ctx: &TenantContext,
+    change: &Change<'_>,
+) -> Result<()> {
+    for proof in index.holds(ctx, change)? {
+        let key = bindings()?.key([&proof.scope.segment(), proof.name.as_str()])?;
+        let binding = bindings()?.require(view, txn, &key)?;
+        bindings()?.expect(txn, &binding)?;
+        let role = roles()?.require(view, txn, &role_key(proof.role_of.as_ref(), &proof.role)?)?;
+        roles()?.expect(txn, &role)?;
+    }
+    Ok(())
+}
+
+/// Demands what an edit of a role from the rules `before` to those `after` hands out.
+fn edit(
+    index: &AccessIndex,
+    view: &Snapshot,
+    txn: &mut Txn,
+    ctx: &TenantContext,
+    (role, scope): (&Role, &Scope),
+    (before, after): (&[Rule], &[Rule]),
+) -> Result<()> {
+    let reach =
+        RoleBinding::new(role.name.clone(), role.name.clone(), scope.clone(), []).with_inherit(Inherit::Down);
+    prove(index, view, txn, ctx, &Change { before, after, reach: &reach })
+}
+
+/// Demands what `old` denies: once it is gone, others may allow it.
+fn release(
+    index: &AccessIndex,
+    view: &Snapshot,
+    txn: &mut Txn,
+    ctx: &TenantContext,
+    old: &RoleBinding,
+) -> Result<()> {
+    let Some(role) = roles()?.get(view, txn, &role_key(old.role_of.as_ref(), &old.role)?)? else {
+        return Ok(());
+    };
+    roles()?.expect(txn, &role)?;
+    // Where something is not known a deny applies all the same: it is released without conditions.
+    let reach = RoleBinding::new(old.name.clone(), old.role.clone(), old.scope.clone(), []);
+    let down = if old.inherit == Inherit::None { Inherit::None } else { Inherit::Down };
+    let denied: Vec<Rule> =
+        role.rules.iter().filter(|rule| rule.effect == crate::Effect::Deny).cloned().collect();
+    prove(index, view, txn, ctx, &Change { before: &denied, after: &[], reach: &reach.with_inherit(down) })
 }

@@ -1,105 +1,136 @@
-//! The arithmetic of quotas. No I/O, no clock, no async.
+//! What is charged, as it is stored. No I/O, no clock, no async.
+
+use std::collections::BTreeMap;
 
 use hivemind_core::resources::{ResourceName, Resources};
-use hivemind_core::{Error, ErrorKind, Result, TenantId};
+use hivemind_core::store::{Key, Snapshot, Txn};
+use hivemind_core::{Collection, Principal, ReservationId, Result, Stamped, Stored, TenantRef, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::ResourceQuotas;
+use super::RequestAttributes;
+use super::level::Taken;
 
-/// The running totals of a tenant.
+/// What counts against one quota.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ledger {
-    pub(crate) used: Resources,
-    pub(crate) reserved: Resources,
-}
-
-/// One resource of which a quota leaves too little. Amounts are in base units.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error(
-    "{resource}: limit {}, used {}, reserved {}, asked {}, short by {}",
-    .resource.print(*.limit), .resource.print(*.used), .resource.print(*.reserved), .resource.print(*.asked),
-    .resource.print(*.short_by)
-)]
 #[non_exhaustive]
-pub struct Shortage {
-    /// Of what.
-    pub resource: ResourceName,
-    /// The limit.
-    pub limit: u64,
+pub struct Charged {
     /// In use.
-    pub used: u64,
+    pub used: Resources,
     /// Held for requests that are not committed yet.
-    pub reserved: u64,
-    /// How much was asked for.
-    pub asked: u64,
-    /// How much too little there is.
-    pub short_by: u64,
+    pub reserved: Resources,
 }
 
-/// A request does not fit a quota: every resource that is short. Detail of a
-/// [`QuotaExceeded`](ErrorKind::QuotaExceeded) error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("tenant {tenant}: {}", .short.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+/// What a tenant and everything below it has charged: its ledger.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct OverQuota {
-    /// Whose quota.
-    pub tenant: TenantId,
-    /// Everything that is short, in the order of names.
-    pub short: Vec<Shortage>,
+pub struct Usage {
+    /// In use.
+    pub used: Resources,
+    /// Held for requests that are not committed yet.
+    pub reserved: Resources,
+    /// Held back for the guarantees of tenants below that are idle.
+    #[serde(default)]
+    pub held: Resources,
+    /// What counts against each scoped quota.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scoped: BTreeMap<String, Charged>,
 }
 
-impl Ledger {
-    /// Everything that would be over its limit if `ask` were charged; `None` if it fits.
-    ///
-    /// What is not asked for does not count: a tenant whose limit was lowered below its usage may still ask for
-    /// other things.
-    pub(crate) fn shortages(
-        &self,
-        tenant: &TenantId,
-        quotas: &ResourceQuotas,
-        ask: &Resources,
-    ) -> Option<OverQuota> {
-        let short: Vec<_> = ask
-            .iter()
-            .filter_map(|(resource, asked)| {
-                let limit = quotas.limit(&resource)?;
-                let (used, reserved) = (self.used.amount(&resource), self.reserved.amount(&resource));
-                let wanted = u128::from(used) + u128::from(reserved) + u128::from(asked);
-                let over = wanted.checked_sub(u128::from(limit)).filter(|over| *over > 0)?;
-                let short_by = u64::try_from(over).unwrap_or(u64::MAX);
-                Some(Shortage { resource, limit, used, reserved, asked, short_by })
-            })
-            .collect();
-        (!short.is_empty()).then(|| OverQuota { tenant: tenant.clone(), short })
-    }
+impl Stored for Usage {
+    const KIND: &'static str = "quota ledger";
+}
 
-    /// `amount` is held.
-    pub(crate) fn reserve(&self, amount: &Resources) -> Result<Self> {
-        let overflow = |e| Error::of(ErrorKind::Invalid, "reserve", e);
-        let reserved = self.reserved.checked_add(amount).map_err(overflow)?;
-        // What is held must be able to come into use later.
-        self.used.checked_add(&reserved).map_err(overflow)?;
-        Ok(Self { used: self.used.clone(), reserved })
+impl Usage {
+    pub(crate) fn taken(&self, resource: &ResourceName) -> Taken {
+        let usage = i128::from(self.used.amount(resource)) + i128::from(self.reserved.amount(resource));
+        Taken { usage, load: usage + i128::from(self.held.amount(resource)) }
     }
+}
 
-    /// `amount` was held and is in use now.
-    pub(crate) fn commit(&self, amount: &Resources) -> Result<Self> {
-        let reserved = self.reserved.checked_sub(amount).map_err(broken)?;
-        let used = self.used.checked_add(amount).map_err(broken)?;
-        Ok(Self { used, reserved })
-    }
+/// What a tenant has charged in one request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reservation {
+    pub(crate) amount: Resources,
+    pub(crate) state: ReservationState,
+    /// Who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<Principal>,
+    /// What scoped quotas look at.
+    #[serde(default)]
+    pub(crate) attributes: RequestAttributes,
+}
 
-    /// `amount` was in use, or held, and is neither now.
-    pub(crate) fn release(&self, amount: &Resources, committed: bool) -> Result<Self> {
-        let Self { used, reserved } = self;
-        if committed {
-            return Ok(Self { used: used.checked_sub(amount).map_err(broken)?, reserved: reserved.clone() });
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ReservationState {
+    /// Held until it is committed, released, or the deadline passes.
+    Reserved { deadline: Timestamp },
+    /// In use until it is released.
+    Committed,
+}
+
+impl Stored for Reservation {
+    const KIND: &'static str = "reservation";
+}
+
+pub(crate) fn ledgers() -> Result<Collection<Usage>> {
+    crate::collection("ledgers")
+}
+
+pub(crate) fn reservations() -> Result<Collection<Reservation>> {
+    crate::collection("reservations")
+}
+
+pub(crate) fn ledger_key(tenant: &TenantRef) -> Result<Key> {
+    ledgers()?.key([tenant.to_string()])
+}
+
+pub(crate) fn reservation_key(tenant: &TenantRef, id: &ReservationId) -> Result<Key> {
+    reservations()?.key([&tenant.to_string(), id.as_str()])
+}
+
+/// Every live reservation of one tenant, without those below it.
+pub(crate) fn reservations_of(
+    view: &Snapshot,
+    txn: &Txn,
+    tenant: &TenantRef,
+) -> Result<Vec<Stamped<Reservation>>> {
+    let below = reservations()?.below([tenant.to_string()])?;
+    reservations()?.list(view, txn, &below)
+}
+
+/// An amount of each resource that is added, or taken away.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Change {
+    pub(crate) used: BTreeMap<ResourceName, i128>,
+    pub(crate) reserved: BTreeMap<ResourceName, i128>,
+}
+
+impl Change {
+    /// `times` (such as 1 or -1) what `reservation` has charged, and what else was there.
+    pub(crate) fn with(mut self, reservation: &Reservation, times: i128) -> Self {
+        let sums = match reservation.state {
+            ReservationState::Committed => &mut self.used,
+            ReservationState::Reserved { .. } => &mut self.reserved,
+        };
+        for (resource, amount) in reservation.amount.iter() {
+            *sums.entry(resource).or_default() += times * i128::from(amount);
         }
-        Ok(Self { used: used.clone(), reserved: reserved.checked_sub(amount).map_err(broken)? })
+        self
     }
-}
 
-/// The totals do not hold what a reservation says they hold.
-fn broken(e: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::of(ErrorKind::Corrupt, "quota", e)
+    /// `amount` more in use.
+    pub(crate) fn adding(mut self, amount: &Resources) -> Self {
+        for (resource, amount) in amount.iter() {
+            *self.used.entry(resource).or_default() += i128::from(amount);
+        }
+        self
+    }
+
+    /// Every resource that changes, with the change of use and of what is reserved.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ResourceName, i128, i128)> {
+        let names: std::collections::BTreeSet<_> = self.used.keys().chain(self.reserved.keys()).collect();
+        let of = |sums: &BTreeMap<ResourceName, i128>, name| sums.get(name).copied().unwrap_or_default();
+        names.into_iter().map(move |name| (name, of(&self.used, name), of(&self.reserved, name)))
+    }
 }

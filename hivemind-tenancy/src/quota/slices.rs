@@ -1,5 +1,6 @@
-//! One limit for several regions: each holds a leased slice and charges against it without asking. No I/O, no clock,
-//! no async.
+//! One limit for several regions: each holds a leased slice and charges against it without asking.
+//!
+//! No I/O, no clock, no async.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

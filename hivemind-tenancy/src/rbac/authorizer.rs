@@ -13,8 +13,8 @@ use crate::Tenant;
 /// By itself it reads them from the view at each decision, which costs as much as there are tenants and roles. With a
 /// handle it decides by that, as long as the handle is not older than the view.
 ///
-/// What only an emergency would allow is denied here: a port without a record cannot put it on record. Decide by
-/// [`AccessIndex::decide`] for that, and put it on record.
+/// What only an emergency would allow is denied here: a port without a record cannot put it on record. Ask
+/// [`TenantManager::authorize_recorded`](crate::TenantManager::authorize_recorded) for that.
 #[derive(Debug, Clone, Default)]
 pub struct RoleAuthorizer {
     policy: Option<AccessHandle>,
@@ -63,6 +63,27 @@ impl Authorizer for RoleAuthorizer {
 pub(crate) fn index_for(view: &Snapshot, txn: &Txn, ctx: &TenantContext) -> Result<AccessIndex> {
     let mut prefixes = vec![bindings_of(&Scope::Global)?];
     add_chain(view, txn, ctx, &mut prefixes)?;
+    if let Principal::ServiceAccount { tenant, .. } = ctx.principal() {
+        add_chain(view, txn, &ctx.clone().for_tenant(tenant.clone()), &mut prefixes)?;
+    }
+    AccessIndex::of_bindings(view, txn, &prefixes)
+}
+
+/// The policy as far as it matters to what `ctx` does with bindings of `scope`; with those below it, if `deep`.
+///
+/// # Errors
+/// [`NotFound`](hivemind_core::ErrorKind::NotFound) if a tenant is gone, and as [`AccessIndex::of`].
+pub(crate) fn index_around(
+    view: &Snapshot,
+    txn: &Txn,
+    ctx: &TenantContext,
+    scope: &Scope,
+    deep: bool,
+) -> Result<AccessIndex> {
+    let (Scope::Tenant(tenant), false) = (scope, deep) else { return AccessIndex::of(view, txn) };
+    let mut prefixes = vec![bindings_of(&Scope::Global)?];
+    add_chain(view, txn, ctx, &mut prefixes)?;
+    add_chain(view, txn, &ctx.clone().for_tenant(tenant.clone()), &mut prefixes)?;
     if let Principal::ServiceAccount { tenant, .. } = ctx.principal() {
         add_chain(view, txn, &ctx.clone().for_tenant(tenant.clone()), &mut prefixes)?;
     }

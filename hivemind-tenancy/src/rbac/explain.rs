@@ -111,7 +111,7 @@ impl AccessIndex {
 
 impl Policy {
     /// Whether the asker may, in an emergency or otherwise.
-    fn allows(&self, asker: Asker<'_>, asked: &Asked<'_>, ctx: &TenantContext) -> bool {
+    pub(super) fn allows(&self, asker: Asker<'_>, asked: &Asked<'_>, ctx: &TenantContext) -> bool {
         let (mut allowed, mut denied) = (false, false);
         self.hits(asker, asked, ctx, |hit| {
             allowed |= hit.counts() && hit.effect == Effect::Allow;

@@ -1,4 +1,4 @@
-//! Roles, bindings and the tenant tree, compiled so that a decision allocates nothing and takes the same time however
+//! Roles, bindings and the tenant tree, compiled so that a decision allocates nothing and does the same work however
 //! many there are. No I/O, no clock, no async.
 
 mod compile;
@@ -51,7 +51,7 @@ pub(super) struct Policy {
     pub(super) tree: Tree,
     pub(super) roles: Vec<CompiledRole>,
     pub(super) bindings: Vec<Arc<RoleBinding>>,
-    /// The bindings whose role or whose tenant does not exist.
+    /// The bindings whose tenant does not exist, or whose role does not exist there.
     pub(super) dangling: Vec<u32>,
     kinds: HashMap<ResourceKind, u32, RandomState>,
     principals: HashMap<Principal, Span, RandomState>,
@@ -78,7 +78,9 @@ pub(super) struct Grant {
     pub(super) from: Place,
     /// One more than the last.
     pub(super) end: Place,
+    /// The number of its role.
     pub(super) role: u32,
+    /// The number of its binding.
     pub(super) binding: u32,
     /// Its exceptions; `NONE` if it has none.
     limit: u32,

@@ -94,7 +94,7 @@ pub struct Role {
     pub name: RoleName,
     /// What it allows and denies.
     pub rules: Vec<Rule>,
-    /// Whose own it is. It allows nothing outside that tenant and the tenants below.
+    /// Whose own it is. It means nothing outside that tenant and the tenants below.
     #[serde(default)]
     pub tenant: Option<TenantRef>,
 }

@@ -154,3 +154,32 @@ pub fn check_labels<'a>(
     }
     Err(Error::of(ErrorKind::Invalid, "labels", LabelViolations(found)))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// By the book: a star is nothing, or one character and a star.
+    fn naive(pattern: &[u8], value: &[u8]) -> bool {
+        match (pattern.split_first(), value.split_first()) {
+            (None, None) => true,
+            (Some((b'*', rest)), one) => {
+                naive(rest, value) || one.is_some_and(|(_, others)| naive(pattern, others))
+            }
+            (Some((a, rest)), Some((b, others))) => a == b && naive(rest, others),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_matches_what_it_does_by_the_book(pattern in "[ab*]{0,8}", value in "[ab]{0,8}") {
+            prop_assert_eq!(
+                ValuePattern::new(pattern.clone()).matches(&value),
+                naive(pattern.as_bytes(), value.as_bytes())
+            );
+        }
+    }
+}

@@ -70,3 +70,25 @@ impl TenantResolver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_and_what_is_labelled_must_agree() {
+        let (acme, labelled) =
+            ("acme".parse().unwrap(), |value| Labels::new().with(TENANT_LABEL, value).unwrap());
+        let lenient = TenantResolver::with_default("commons".parse().unwrap());
+        assert_eq!(lenient.resolve(Some(&acme), &Labels::new()).unwrap(), acme);
+        assert_eq!(lenient.resolve(Some(&acme), &labelled("acme")).unwrap(), acme);
+        // The default never wins over a label, not even over one that is wrong.
+        assert!(lenient.resolve(Some(&acme), &labelled("globex")).is_err());
+        assert!(lenient.resolve(None, &labelled("no_tenant")).is_err());
+        let strict = TenantResolver::strict().resolve(None, &Labels::new()).unwrap_err();
+        assert_eq!(
+            strict.message(),
+            "no tenant is named: name one, label it hivemind.dev/tenant, or configure a default tenant"
+        );
+    }
+}

@@ -37,12 +37,13 @@ fn nothing_is_allowed_by_default_and_the_reason_says_so() {
     assert_eq!(error.kind(), ErrorKind::Denied);
     assert_eq!(
         error.message(),
-        "user ada may not create apps in tenant acme: no role is bound to user ada in this tenant"
+        "user ada may not create apps in tenant acme: no role is bound to user ada in this tenant; \
+         role cluster-admin would allow it: bind it to user ada in tenant acme"
     );
     let reader = vec![Rule::allow().verbs([Verb::Get, Verb::List]).kind("apps".parse().unwrap())];
     grant(&world, "reader", reader, Scope::Tenant(acme), ada());
     let told = RoleAuthorizer::new().authorize(&world.view(), &ctx, &create).because;
-    assert_eq!(told, ["role reader by binding reader for tenant acme allows get, list on apps, not create"]);
+    assert_eq!(told[0], "role reader by binding reader for tenant acme allows get, list on apps, not create");
 }
 
 #[test]
@@ -89,20 +90,46 @@ fn a_service_account_of_the_same_name_elsewhere_is_a_stranger() {
 }
 
 #[test]
-fn a_tenant_binds_in_itself_only_and_an_unknown_role_grants_nothing() {
+fn a_tenant_binds_in_itself_only_and_only_what_is_there() {
     let world = World::new();
     let acme = world.tenant(TenantSpec::new("acme".parse().unwrap())).tenant;
     let globex = world.tenant(TenantSpec::new("globex".parse().unwrap())).tenant;
-    let bind = |scope| RoleBinding::new("b".parse().unwrap(), "ghost".parse().unwrap(), scope, [ada()]);
+    grant(&world, "admin", vec![Rule::allow()], Scope::Tenant(acme.clone()), ada());
+    let bind =
+        |role: &str, scope| RoleBinding::new("b".parse().unwrap(), role.parse().unwrap(), scope, [ada()]);
     let own = ctx(&acme, "r");
-    for scope in [Scope::Global, Scope::Tenant(globex)] {
-        let refused = world.commit(|view, txn| world.tenants.stage_bind(view, txn, &own, &bind(scope)));
-        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Denied);
-    }
-    world.commit(|view, txn| world.tenants.stage_bind(view, txn, &own, &bind(Scope::Tenant(acme)))).unwrap();
-    let told = RoleAuthorizer::new().authorize(&world.view(), &own, &ask(Verb::Get, "apps")).because;
-    assert_eq!(told, ["binding b for tenant acme names role ghost, and one of the two does not exist"]);
+    let try_bind = |one: RoleBinding| {
+        world
+            .commit(|view, txn| world.tenants.stage_bind(view, txn, &own, &one))
+            .map_err(|error| error.kind())
+    };
+    assert_eq!(try_bind(bind("admin", Scope::Global)), Err(ErrorKind::Denied));
+    assert_eq!(try_bind(bind("admin", Scope::Tenant(globex))), Err(ErrorKind::NotFound));
+    assert_eq!(try_bind(bind("ghost", Scope::Tenant(acme.clone()))), Err(ErrorKind::NotFound));
+    assert_eq!(try_bind(bind("admin", Scope::Tenant(acme))), Ok(()));
     let role = Role::new("ghost".parse().unwrap(), [Rule::allow()]);
     let refused = world.commit(|view, txn| world.tenants.stage_put_role(view, txn, &own, &role));
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Denied);
+}
+
+#[test]
+fn a_binding_whose_role_is_gone_grants_nothing_and_the_reason_says_so() {
+    let world = World::new();
+    let acme = world.tenant(TenantSpec::new("acme".parse().unwrap())).tenant;
+    grant(&world, "ghost", vec![Rule::allow()], Scope::Tenant(acme.clone()), ada());
+    let name = "ghost".parse().unwrap();
+    world.commit(|view, txn| world.tenants.stage_delete_role(view, txn, &admin("d"), None, &name)).unwrap();
+    let told = RoleAuthorizer::new().authorize(&world.view(), &ctx(&acme, "r"), &ask(Verb::Get, "apps"));
+    assert!(!told.allowed);
+    assert_eq!(
+        told.because[0],
+        "binding ghost for tenant acme names role ghost, and one of the two does not exist"
+    );
+}
+
+#[test]
+fn there_is_one_first_administrator() {
+    let world = World::new();
+    let again = world.commit(|view, txn| world.tenants.stage_first_admin(view, txn, &ada()));
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
 }

@@ -8,8 +8,11 @@
 )]
 
 mod behaviour;
+mod boundary;
 #[path = "../common/mod.rs"]
 mod common;
 mod decide;
+mod grants;
 mod model;
 mod naive;
+mod stored;

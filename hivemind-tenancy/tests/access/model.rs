@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 pub const VERBS: [Verb; 4] = [Verb::Get, Verb::Delete, Verb::Grant, Verb::Impersonate];
-pub const KINDS: [&str; 4] = ["apps", "users", "groups", "service-accounts"];
+pub const KINDS: [&str; 5] = ["apps", "users", "groups", "service-accounts", "roles"];
 pub const NAMES: [&str; 5] = ["web-1", "web-2", "bob", "ci", "staff"];
 
 /// Everything an index is made of.

@@ -59,7 +59,7 @@ impl State {
                 self.chain(scope).is_some_and(|chain| chain.contains(owner))
             }
         };
-        down && (effect == Effect::Deny || owned)
+        down && owned
     }
 
     fn may_as(

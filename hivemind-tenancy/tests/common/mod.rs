@@ -13,7 +13,7 @@ use hivemind_core::{
     ManualClock, MemoryStore, Principal, Result, SeededIds, StateStore, StateStoreExt, TenantContext,
     TenantRef, block_on,
 };
-use hivemind_tenancy::{Tenant, TenantManager, TenantSpec};
+use hivemind_tenancy::{Subject, Tenant, TenantManager, TenantSpec};
 
 pub struct World {
     pub store: MemoryStore,
@@ -29,15 +29,19 @@ pub fn ctx(tenant: &TenantRef, request: &str) -> TenantContext {
     TenantContext::new(tenant.clone(), user("ada"), request.parse().unwrap())
 }
 
+/// The first administrator, in the context in which the cluster is administered.
 pub fn admin(request: &str) -> TenantContext {
-    ctx(&TenantRef::system(), request)
+    TenantContext::new(TenantRef::system(), user("root"), request.parse().unwrap())
 }
 
 impl World {
     pub fn new() -> Self {
         let (store, clock) = (MemoryStore::new(), Arc::new(ManualClock::default()));
         let tenants = TenantManager::new(Arc::new(store.clone()), clock.clone(), Arc::new(SeededIds::new(1)));
-        Self { store, clock, tenants }
+        let world = Self { store, clock, tenants };
+        let root = Subject::Principal(user("root"));
+        world.commit(|view, txn| world.tenants.stage_first_admin(view, txn, &root)).unwrap();
+        world
     }
 
     pub fn tenant(&self, spec: TenantSpec) -> Tenant {

@@ -129,6 +129,20 @@ fn delegation_can_be_limited_and_switched_off() {
     set("u2", Delegation::default().with_sub_tenants(false));
     assert_eq!(create(&world, &ctx(&acme.tenant, "r4"), below("c")).unwrap_err().kind(), ErrorKind::Denied);
     create(&world, &admin("r5"), below("c")).unwrap();
+    // Nor does an owner get one there by moving it.
+    let c = "c".parse().unwrap();
+    let b = world.tenants.tenant(&world.view(), &admin("g"), &"b".parse().unwrap()).unwrap().tenant;
+    let moved = block_on(world.tenants.reparent(&ctx(&acme.tenant, "m1"), &c, Some(&b)));
+    assert_eq!(moved.unwrap_err().kind(), ErrorKind::Denied);
+    set("u3", Delegation::default());
+    block_on(world.tenants.reparent(&ctx(&acme.tenant, "m2"), &c, Some(&b))).unwrap();
+    // Out of the own tree is not for an owner to move it, neither to nowhere nor to a stranger.
+    let stranger = world.tenant(spec("stranger").with_owner(Subject::Principal(user("ada"))));
+    let out = block_on(world.tenants.reparent(&ctx(&acme.tenant, "m3"), &c, None)).unwrap_err();
+    assert_eq!(out.kind(), ErrorKind::Denied);
+    let away =
+        block_on(world.tenants.reparent(&ctx(&acme.tenant, "m4"), &c, Some(&stranger.tenant))).unwrap_err();
+    assert_eq!((away.kind(), away.message()), (ErrorKind::NotFound, "there is no tenant stranger"));
 }
 
 #[test]

@@ -89,6 +89,20 @@ fn finalizers_go_in_turn_and_the_record_goes_last() {
 }
 
 #[test]
+fn a_finalizer_is_added_while_there_is_time_and_once() {
+    let world = World::new();
+    let a = world.tenant(spec("a").with_finalizer(finalizer("late", 9)));
+    let add = |ctx, name| block_on(world.tenants.add_finalizer(&ctx, &a.tenant, finalizer(name, 1)));
+    add(admin("a1"), "early").unwrap();
+    add(admin("a2"), "early").unwrap();
+    assert_eq!(add(ctx(&a.tenant, "a3"), "mine").unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(states(&delete(&world, "d", &a).unwrap()), ["early running", "late pending"]);
+    assert_eq!(add(admin("a4"), "too-late").unwrap_err().kind(), ErrorKind::Conflict);
+    // Another who adds the same at this time hears that it is there.
+    add(admin("a5"), "early").unwrap();
+}
+
+#[test]
 fn a_tenant_on_its_way_out_cannot_be_changed_moved_or_brought_back() {
     let world = World::new();
     let (a, b) = (world.tenant(spec("a").with_finalizer(finalizer("f", 0))), world.tenant(spec("b")));
@@ -181,9 +195,11 @@ fn a_tenant_of_the_same_name_is_another_one() {
 
 #[test]
 fn many_bindings_go_in_bounded_transactions() {
-    use hivemind_tenancy::{RoleBinding, Scope, Subject};
+    use hivemind_tenancy::{Role, RoleBinding, Scope, Subject};
     let world = World::new();
     let a = world.tenant(spec("a"));
+    let role = Role::new("role".parse().unwrap(), []);
+    world.commit(|view, txn| world.tenants.stage_put_role(view, txn, &admin("r"), &role)).unwrap();
     for n in 0..150 {
         let (name, scope) = (format!("b{n}").parse().unwrap(), Scope::Tenant(a.tenant.clone()));
         let all = Subject::Group("all".parse().unwrap());
@@ -191,6 +207,7 @@ fn many_bindings_go_in_bounded_transactions() {
         world.commit(|view, txn| world.tenants.stage_bind(view, txn, &admin("b"), &binding)).unwrap();
     }
     assert_eq!(delete(&world, "d", &a).unwrap().outcome, DeletionOutcome::Done);
-    let prefix = hivemind_core::store::Prefix::new(["tenancy"]).unwrap();
-    assert_eq!(world.view().scan(&prefix).count(), 0);
+    let (view, all) = (world.view(), hivemind_tenancy::prefix().unwrap());
+    let mut left = view.scan(&all).map(|record| record.key.to_string());
+    assert!(left.all(|key| !key.contains(&a.tenant.to_string())), "something of the tenant is left");
 }

@@ -94,6 +94,35 @@ fn a_tenant_sees_itself_and_those_below_and_no_other() {
     assert_eq!(c.parent, Some(b.tenant));
 }
 
+#[test]
+fn a_cycle_or_a_gap_in_stored_data_is_an_error_and_no_loop() {
+    let world = World::new();
+    let (a, b) = (world.tenant(spec("a")), world.tenant(spec("b")));
+    let below = |one: &Tenant, parent: &TenantRef| {
+        let mut one = one.clone();
+        one.parent = Some(parent.clone());
+        let key = hivemind_core::store::Key::new(["tenancy", "tenants", one.tenant.id.as_str()]).unwrap();
+        let mut txn = Txn::new();
+        txn.put(key, hivemind_core::encode(&one).unwrap());
+        block_on(world.store.commit(&txn)).unwrap();
+    };
+    let told = || {
+        let (view, own) = (world.view(), ctx(&a.tenant, "c"));
+        let chain = Tenant::chain(&view, &Txn::new(), &own).unwrap_err();
+        let found = world.tenants.tenant(&view, &own, &a.tenant.id).unwrap_err();
+        assert_eq!((chain.kind(), found.kind()), (ErrorKind::Corrupt, ErrorKind::Corrupt));
+        chain.message().to_owned()
+    };
+    below(&a, &b.tenant);
+    below(&b, &a.tenant);
+    assert_eq!(told(), "tenant a is below a, which is below itself");
+    below(&b, context("nobody", "r").tenant());
+    assert_eq!(told(), "tenant a is below nobody, which is gone");
+    // Listing loops no more than looking up.
+    below(&b, &a.tenant);
+    assert_eq!(world.tenants.visible(&world.view(), &ctx(&a.tenant, "v")).unwrap().len(), 2);
+}
+
 /// A small tree by hand: who is below whom.
 type Parents = BTreeMap<usize, Option<usize>>;
 

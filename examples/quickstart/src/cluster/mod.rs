@@ -3,6 +3,7 @@
 mod app;
 mod audit;
 mod deploy;
+mod isolation;
 mod look;
 mod recover;
 mod setup;

@@ -2,6 +2,7 @@
 
 use hivemind_core::labels::Labels;
 use hivemind_core::resources::{ByteSize, MilliCpu, Resources};
+use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{
     Error, ErrorKind, IdSourceExt, NodeId, Principal, Result, TenantContext, TenantId, TenantRef, Verb,
 };
@@ -72,6 +73,7 @@ impl Cluster {
                 .with_isolation(plan.isolation)
                 .with_quotas(plan.quotas.clone());
             let tenant = this.tenants.stage_create(view, txn, &ctx, &spec, generation, now)?.tenant;
+            this.name_the_operator(view, txn, &ctx)?;
             let developer = "developer".parse().map_err(invalid)?;
             let rule = Rule::allow()
                 .verbs([Verb::Get, Verb::List, Verb::Create, Verb::Update, Verb::Delete])
@@ -90,6 +92,15 @@ impl Cluster {
             Ok(tenant)
         });
         Ok(created.await?.value)
+    }
+
+    /// The operator is the first administrator, from whom all roles come: named once, with the first tenant.
+    fn name_the_operator(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext) -> Result<()> {
+        let operator = Subject::Principal(ctx.principal().clone());
+        match self.tenants.stage_first_admin(view, txn, &operator) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+            named => named,
+        }
     }
 
     /// Says of a node whether it takes workloads, in the name of `request`.

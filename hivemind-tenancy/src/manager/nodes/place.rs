@@ -59,26 +59,23 @@ fn ran_as_large(view: &Snapshot, ctx: &TenantContext, workload: &WorkloadRequest
     Ok(old.is_some_and(|old| workload.resources.fits_in(&old.resources)))
 }
 
-/// The tenant with those above it, if all of them admit `workloads`, and whether it has nodes of its own: it has if one
-/// above it has.
-///
-/// What ran before this transaction and is placed again, no larger, was admitted before: its tenant need only keep it.
-fn placing(
+/// The tenant, and those above it, if they let these workloads in. What ran before this transaction and is placed
+/// again, no larger, was admitted before: its tenant need only keep it.
+fn admitting(
     view: &Snapshot,
     txn: &Txn,
     ctx: &TenantContext,
     workloads: &[WorkloadRequest],
-) -> Result<(Vec<Stamped<Tenant>>, bool)> {
+) -> Result<Vec<Stamped<Tenant>>> {
+    let chain = Tenant::chain(view, txn, ctx)?;
     let mut class = VerbClass::Keep;
     for workload in workloads {
         if !ran_as_large(view, ctx, workload)? {
             class = VerbClass::Admit;
         }
     }
-    let chain = Tenant::chain(view, txn, ctx)?;
     chain.iter().try_for_each(|one| one.allow(class))?;
-    let own = chain.iter().any(|one| one.isolation_level.settings().compute_isolation);
-    Ok((chain, own))
+    Ok(chain)
 }
 
 /// Where other workloads of the tenant run must still be as it was seen, if a rule looks at that (`wide`). From the first
@@ -96,12 +93,13 @@ fn stage_fence(view: &Snapshot, txn: &mut Txn, tenant: &TenantRef, wide: bool) -
 fn record(
     view: &Snapshot,
     txn: &mut Txn,
-    ctx: &TenantContext,
-    (chain, isolated): (&[Stamped<Tenant>], bool),
+    chain: &[Stamped<Tenant>],
     workloads: &[WorkloadRequest],
     placed: &Placement,
     seen: &BTreeMap<&NodeId, &Seen>,
 ) -> Result<()> {
+    let tenant = own(chain)?;
+    let isolated = is_isolated(chain);
     let mut changed: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
     for workload in workloads {
         let Some((node, (_, running))) =
@@ -111,7 +109,7 @@ fn record(
             return Err(Error::internal("place", message));
         };
         let here = changed.entry(node).or_insert_with(|| (*running.value).clone());
-        here.add(ctx.tenant(), &workload.id, workload.placed(), isolated)?;
+        here.add(&tenant.tenant, &workload.id, workload.placed(), isolated)?;
     }
     for (node, new) in changed {
         let Some((node, running)) = seen.get(node) else { continue };
@@ -120,11 +118,21 @@ fn record(
         allocations()?.update(txn, running, &new)?;
     }
     for (workload, node) in placed {
-        let key = placement_key(ctx.tenant(), workload)?;
+        let key = placement_key(&tenant.tenant, workload)?;
         placements()?.create(view, txn, key, &PlacementRecord { node: node.clone() })?;
     }
-    // Whether the tenant is isolated, and admits them, must still be so, too.
+    // Whether the tenant is isolated, and lets workloads in, must still be so, too.
     chain.iter().try_for_each(|one| crate::tenant::tenants()?.expect(txn, one))
+}
+
+/// Whether the tenant has nodes of its own: it has if one above it has.
+fn is_isolated(chain: &[Stamped<Tenant>]) -> bool {
+    chain.iter().any(|one| one.isolation_level.settings().compute_isolation)
+}
+
+/// The tenant itself.
+fn own(chain: &[Stamped<Tenant>]) -> Result<&Stamped<Tenant>> {
+    chain.first().ok_or_else(|| Error::internal("place", "a chain without the tenant itself"))
 }
 
 /// Why `node` cannot take the workload of `ask`, by what is on the node itself.
@@ -146,9 +154,9 @@ impl TenantManager {
     /// # Errors
     /// [`ErrorKind::Invalid`] if two have one name, or one takes more than 4 KiB with its labels, tolerations and
     /// anti-affinity; [`ErrorKind::Exhausted`] with [`Unplaceable`] as detail if one fits nowhere, [`ErrorKind::AlreadyExists`] if one
-    /// runs somewhere already, [`ErrorKind::NotFound`] if the tenant is gone, [`ErrorKind::Conflict`] if it, or one above
-    /// it, admits nothing new: what ran before and is moved in `txn` may be placed again while it is kept. Nothing is
-    /// staged then.
+    /// runs somewhere already, [`ErrorKind::NotFound`] if the tenant is gone, [`ErrorKind::Conflict`] while its state or
+    /// that of a tenant above lets nothing new in. What [`stage_unplace`](Self::stage_unplace) took away in the same
+    /// transaction is not new. Nothing is staged then.
     pub fn stage_place(
         &self,
         view: &Snapshot,
@@ -184,8 +192,9 @@ impl TenantManager {
         workloads: &[WorkloadRequest],
         policy: &PlacementPolicy,
     ) -> Result<Result<Placement, Unplaceable>> {
-        let (chain, isolated) = placing(view, txn, ctx, workloads)?;
+        let chain = admitting(view, txn, ctx, workloads)?;
         all_new(view, txn, ctx, workloads)?;
+        let isolated = is_isolated(&chain);
         let cluster = self.nodes(view, txn)?;
         let pairs: Vec<_> = cluster.iter().map(|(node, running)| (&*node.value, &*running.value)).collect();
         let request = PlacementRequest::new(ctx.tenant(), isolated, workloads).with_policy(policy.clone());
@@ -194,7 +203,7 @@ impl TenantManager {
             Err(why) => return Ok(Err(why)),
         };
         let seen = cluster.iter().map(|pair| (&pair.0.id, pair)).collect();
-        record(view, txn, ctx, (&chain, isolated), workloads, &placed, &seen)?;
+        record(view, txn, &chain, workloads, &placed, &seen)?;
         let radius = policy.blast_radius.as_ref().is_some_and(|radius| radius.topology.is_wide());
         let wide = radius || workloads.iter().any(WorkloadRequest::looks_beyond_its_node);
         stage_fence(view, txn, ctx.tenant(), wide)?;
@@ -237,8 +246,9 @@ impl TenantManager {
         decided: &[(WorkloadRequest, NodeId)],
     ) -> Result<Placement> {
         let workloads: Vec<_> = decided.iter().map(|(workload, _)| workload.clone()).collect();
-        let (chain, isolated) = placing(view, txn, ctx, &workloads)?;
+        let chain = admitting(view, txn, ctx, &workloads)?;
         all_new(view, txn, ctx, &workloads)?;
+        let isolated = is_isolated(&chain);
         let mut seen: BTreeMap<&NodeId, Seen> = BTreeMap::new();
         let mut filled: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
         for (workload, id) in decided {
@@ -259,7 +269,7 @@ impl TenantManager {
         }
         let placed = decided.iter().map(|(workload, node)| (workload.id.clone(), node.clone())).collect();
         let seen = seen.iter().map(|(id, pair)| (*id, pair)).collect();
-        record(view, txn, ctx, (&chain, isolated), &workloads, &placed, &seen)?;
+        record(view, txn, &chain, &workloads, &placed, &seen)?;
         stage_fence(view, txn, ctx.tenant(), workloads.iter().any(WorkloadRequest::looks_beyond_its_node))?;
         Ok(placed)
     }

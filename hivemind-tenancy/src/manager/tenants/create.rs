@@ -10,7 +10,7 @@ use hivemind_core::{
 use super::authority::{Authority, authority, is_system, parents};
 use super::{add_child, moment};
 use crate::manager::TenantManager;
-use crate::tenant::{key, tenants};
+use crate::tenant::{TenantChildren, children, children_key, key, tenants};
 use crate::{Ceiling, Finalizer, FinalizerState, MAX_DEPTH, Tenant, TenantSpec, VerbClass, check_labels};
 
 /// The most finalizers of one tenant.
@@ -56,8 +56,8 @@ pub(super) fn room_below(
     Ok(above)
 }
 
-/// In what capacity `ctx` creates a tenant below `above`.
-fn creator(txn: &mut Txn, ctx: &TenantContext, above: &[Stamped<Tenant>]) -> Result<Authority> {
+/// In what capacity `ctx` puts a tenant below `above`.
+pub(super) fn creator(txn: &mut Txn, ctx: &TenantContext, above: &[Stamped<Tenant>]) -> Result<Authority> {
     let who = authority(txn, ctx, above, "create tenant")?;
     let refusing = above.iter().find(|one| !one.delegation.sub_tenants);
     match (who, refusing) {
@@ -117,6 +117,7 @@ impl TenantManager {
             add_child(view, txn, parent)?;
         }
         tenants()?.create(view, txn, key(id)?, &tenant)?;
+        children()?.create(view, txn, children_key(&tenant.tenant)?, &TenantChildren::default())?;
         Ok(tenant)
     }
 

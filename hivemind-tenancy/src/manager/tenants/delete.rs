@@ -6,11 +6,11 @@ use hivemind_core::{
 };
 
 use super::authority::{administered, authority, find, parents};
-use super::{blocked, expect_children, moment, remove_child};
+use super::{blocked, count_below, expect_children, moment, remove_child};
 use crate::manager::TenantManager;
 use crate::placement::{fence_key, fences};
 use crate::rbac::{Scope, bindings, bindings_of};
-use crate::tenant::{children, children_key, finalizers_advance, tenants};
+use crate::tenant::{children, finalizers_advance, tenants};
 use crate::{DeletionProgress, Leftover, Tenant, TenantQuota, TenantState};
 
 /// How many bindings one transaction removes; with the rest of it, it stays far below what a store takes.
@@ -141,9 +141,7 @@ impl TenantManager {
             return Ok(false);
         }
         TenantQuota.stage_close(view, txn, &ctx.clone().for_tenant(old.tenant.clone()))?;
-        if let Some(none) = children()?.get(view, txn, &children_key(&old.tenant)?)? {
-            children()?.delete(txn, &none)?;
-        }
+        children()?.delete(txn, &count_below(view, txn, &old.tenant)?)?;
         if let Some(fence) = fences()?.get(view, txn, &fence_key(&old.tenant)?)? {
             fences()?.delete(txn, &fence)?;
         }

@@ -7,6 +7,7 @@ use hivemind_core::{
 };
 
 use super::authority::{parents, system_only};
+use super::create::in_turn;
 use super::{blocked, moment};
 use crate::manager::TenantManager;
 use crate::tenant::{finalizers_advance, finalizers_due, tenants};
@@ -75,6 +76,49 @@ impl TenantManager {
             tenants()?.update(txn, old, &new)?;
         }
         Ok(new.finalizers)
+    }
+
+    /// Stages one more finalizer of a tenant. One of that name that is there already stays as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such tenant, [`ErrorKind::Conflict`] if it is being deleted: then it is
+    /// too late; [`ErrorKind::Invalid`] if there are too many, [`ErrorKind::Denied`] outside the system's context.
+    pub fn stage_add_finalizer(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        tenant: &TenantRef,
+        finalizer: &Finalizer,
+    ) -> Result<()> {
+        system_only(ctx, "add finalizer")?;
+        let chain = parents(view, txn, tenant)?;
+        let Some(old) = chain.first() else {
+            return Err(Error::not_found("add finalizer", "no such tenant"));
+        };
+        if old.finalizers.iter().any(|one| one.name == finalizer.name) {
+            return tenants()?.expect(txn, old);
+        }
+        if old.state.is_terminating() {
+            return Err(blocked("add finalizer", format!("tenant {} is being deleted already", tenant.id)));
+        }
+        let mut new = (*old.value).clone();
+        new.finalizers.push(finalizer.clone());
+        new.finalizers = in_turn(new.finalizers)?;
+        tenants()?.update(txn, old, &new)
+    }
+
+    /// Adds a finalizer to a tenant. It may be said more than once.
+    ///
+    /// # Errors
+    /// As [`stage_add_finalizer`](Self::stage_add_finalizer), and those of the store.
+    pub async fn add_finalizer(
+        &self,
+        ctx: &TenantContext,
+        tenant: &TenantRef,
+        finalizer: Finalizer,
+    ) -> Result<()> {
+        self.repeatable(|view, txn| self.stage_add_finalizer(view, txn, ctx, tenant, &finalizer)).await
     }
 
     /// Stages that finalizer `name` is done; the next in turn begin. Said again, nothing changes.

@@ -3,8 +3,8 @@
 use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, ErrorKind, Result, TenantContext, TenantId, TenantRef, Timestamp};
 
-use super::authority::{Authority, administered, authority, parents, system_only};
-use super::create::room_below;
+use super::authority::{Authority, administered, parents, system_only};
+use super::create::{creator, room_below};
 use super::list::subtree;
 use super::{add_child, blocked, moment, remove_child};
 use crate::manager::TenantManager;
@@ -63,7 +63,7 @@ impl TenantManager {
         parent: &TenantRef,
     ) -> Result<()> {
         let above = parents(view, txn, parent)?;
-        let who = authority(txn, ctx, &above, "move tenant")?;
+        let who = creator(txn, ctx, &above)?;
         if above.iter().any(|one| one.tenant == moved.tenant) {
             let message =
                 format!("tenant {} would be below itself: {} is below it", moved.tenant.id, parent.id);

@@ -7,13 +7,11 @@ use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, ErrorKind, Namespace, Result, TenantContext, TenantId, Timestamp};
 
 use super::authority::{Authority, Found, authority, find};
-use super::create::in_turn;
 use super::{blocked, moment};
 use crate::manager::TenantManager;
 use crate::tenant::tenants;
 use crate::{
-    Ceiling, Delegation, Finalizer, IsolationLevel, LabelPolicy, ResourceQuotas, Subject, Tenant,
-    check_labels,
+    Ceiling, Delegation, IsolationLevel, LabelPolicy, ResourceQuotas, Subject, Tenant, check_labels,
 };
 
 /// What to change of a tenant; `None` leaves it as it is.
@@ -40,8 +38,6 @@ pub struct TenantUpdate {
     pub delegation: Option<Delegation>,
     /// What labels in it, and below it, must look like. What has other labels already keeps them.
     pub label_policy: Option<LabelPolicy>,
-    /// What must be done before its record goes.
-    pub finalizers: Option<Vec<Finalizer>>,
 }
 
 impl TenantUpdate {
@@ -78,10 +74,9 @@ impl TenantUpdate {
             && self.protected.is_none()
             && self.delegation.is_none()
             && self.label_policy.is_none()
-            && self.finalizers.is_none()
     }
 
-    fn applied_to(&self, old: &Tenant) -> Result<Tenant> {
+    fn applied_to(&self, old: &Tenant) -> Tenant {
         let (mut new, this) = (old.clone(), self.clone());
         new.name = this.name.unwrap_or(new.name);
         new.isolation_level = this.isolation_level.unwrap_or(new.isolation_level);
@@ -92,8 +87,7 @@ impl TenantUpdate {
         new.protected = this.protected.unwrap_or(new.protected);
         new.delegation = this.delegation.unwrap_or(new.delegation);
         new.label_policy = this.label_policy.unwrap_or(new.label_policy);
-        new.finalizers = this.finalizers.map_or(Ok(new.finalizers), in_turn)?;
-        Ok(new)
+        new
     }
 
     /// Succeeds if `new` is within what the tenants above allow, as far as this changes it.
@@ -136,7 +130,7 @@ impl TenantManager {
         if found.tenant.state.is_terminating() {
             return Err(blocked("update tenant", format!("tenant {id} is being deleted")));
         }
-        let mut new = update.applied_to(&found.tenant)?;
+        let mut new = update.applied_to(&found.tenant);
         update.check(&found, &new, who)?;
         for one in found.above() {
             tenants()?.expect(txn, one)?;

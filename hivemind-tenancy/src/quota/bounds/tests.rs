@@ -25,6 +25,7 @@ fn what_gives_nothing_gets_the_defaults() {
 fn a_limit_alone_is_the_request_too_and_a_highest_limit_is_the_default_limit() {
     let range = cpu(Bounds::default().with_default_request(100).with_max(500)).unwrap();
     assert_eq!(range.apply(&demand(0, 50)), Ok(demand(50, 50)));
+    assert_eq!(range.apply(&demand(0, 300)), Ok(demand(300, 300)));
     assert_eq!(range.apply(&demand(50, 0)), Ok(demand(50, 500)));
 }
 

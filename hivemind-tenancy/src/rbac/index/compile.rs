@@ -83,7 +83,7 @@ fn compiled(rule: &Rule, kinds: &mut HashMap<ResourceKind, u32, RandomState>) ->
     }
 }
 
-/// Where the binding reaches; `None` if its tenant or its role does not exist.
+/// Where the binding reaches; `None` if its tenant or its role does not exist there.
 fn grant(
     policy: &mut Policy,
     roles: &BTreeMap<(Option<TenantRef>, RoleName), u32>,
@@ -95,6 +95,11 @@ fn grant(
         Scope::Tenant(tenant) => tree.place(tenant)?,
     };
     let role = *roles.get(&(binding.role_of.clone(), binding.role.clone()))?;
+    // A tenant's own role is nothing to tenants that are not below.
+    let owned = |owner| tree.place(owner).is_some_and(|owner| from != CLUSTER && tree.is_within(from, owner));
+    if !binding.role_of.as_ref().is_none_or(owned) {
+        return None;
+    }
     let (end, limit) = reach(tree, from, binding);
     let number = number(policy.limits.len());
     let limit = limit.map_or(NONE, |limit| {
@@ -121,12 +126,6 @@ fn reach(tree: &Tree, from: Place, binding: &RoleBinding) -> (Place, Option<Limi
             limit.deepest = level.saturating_add(*depth);
         }
         Inherit::None | Inherit::Down => {}
-    }
-    let owned = binding.role_of.as_ref().is_none_or(|owner| {
-        tree.place(owner).is_some_and(|owner| from != CLUSTER && tree.is_within(from, owner))
-    });
-    if !owned {
-        limit.allow_end = from;
     }
     let plain = limit.allow_end == end && limit.stop == (0, 0) && limit.deepest == u32::MAX && !conditional;
     (end, (!plain).then_some(limit))

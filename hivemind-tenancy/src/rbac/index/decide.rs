@@ -138,6 +138,11 @@ impl Grant {
         place < end && !stopped && (limit.deepest == u32::MAX || level() <= limit.deepest)
     }
 
+    /// Whether it applies always, and all over from its first place to its last.
+    pub(in super::super) fn is_plain(&self) -> bool {
+        self.limit == NONE
+    }
+
     fn is_conditional(&self, policy: &Policy) -> bool {
         self.limit != NONE && policy.limits.get(self.limit as usize).is_none_or(|limit| limit.conditional)
     }
@@ -220,6 +225,17 @@ impl Policy {
         asker: Asker<'a>,
         asked: &Asked<'_>,
         ctx: &TenantContext,
+        each: impl FnMut(Hit<'a>) -> bool,
+    ) {
+        self.hits_in(self.held(asker), asked, ctx, each);
+    }
+
+    /// The same for lists of grants, each of one subject.
+    pub(in super::super) fn hits_in<'a>(
+        &'a self,
+        held: impl Iterator<Item = &'a [Grant]>,
+        asked: &Asked<'_>,
+        ctx: &TenantContext,
         mut each: impl FnMut(Hit<'a>) -> bool,
     ) {
         let mut of_grant = |grant: &'a Grant| {
@@ -236,7 +252,7 @@ impl Policy {
             }
             false
         };
-        for grants in self.held(asker) {
+        for grants in held {
             if self.reaching(grants, asked.place, &mut of_grant) {
                 return;
             }

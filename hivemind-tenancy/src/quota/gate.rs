@@ -1,0 +1,346 @@
+//! Reserve, commit, abort, resize, release, expire. No I/O, no clock, no async.
+
+use hivemind_core::resources::Resources;
+use hivemind_core::store::{Snapshot, Txn};
+use hivemind_core::{Error, ErrorKind, QuotaGate, ReservationId, Result, Stamped, TenantContext, Timestamp};
+
+use super::books::Books;
+use super::ledger::{Change, Reservation, ReservationState, reservation_key, reservations, reservations_of};
+use super::{OverQuota, RequestAttributes, Usage};
+use crate::Tenant;
+
+/// The most reservations that one [`TenantQuota::stage_expire`] gives back, so that a transaction holds them.
+const EXPIRED_AT_ONCE: usize = 64;
+
+/// Charges tenants: the [`QuotaGate`] of this crate, and the two-phase operations.
+///
+/// A charge counts for the tenant and for every tenant above it, against every quota there is, or not at all. All
+/// operations are pure: they stage into the host's transaction. A denial is final for its decision: nothing was
+/// staged that could turn into a charge.
+#[derive(Debug, Clone, Copy, Default)]
+#[allow(clippy::exhaustive_structs, reason = "it has no state and never will: all of it is in the store")]
+pub struct TenantQuota;
+
+/// What is asked for under one id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QuotaRequest {
+    /// The id; the same again is charged once.
+    pub id: ReservationId,
+    /// How much.
+    pub amount: Resources,
+    /// Until when it is held unless it is committed; `None` commits it at once.
+    pub deadline: Option<Timestamp>,
+    /// What scoped quotas look at.
+    pub attributes: RequestAttributes,
+}
+
+impl QuotaRequest {
+    /// A request for `amount`, to be in use at once.
+    pub fn new(id: ReservationId, amount: Resources) -> Self {
+        Self { id, amount, deadline: None, attributes: RequestAttributes::default() }
+    }
+
+    /// To be held until `deadline`, and committed or aborted by then.
+    #[must_use]
+    pub fn held_until(mut self, deadline: Timestamp) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// With what scoped quotas look at.
+    #[must_use]
+    pub fn with_attributes(mut self, attributes: RequestAttributes) -> Self {
+        self.attributes = attributes;
+        self
+    }
+}
+
+/// How a charge was given back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "it is given back now, or there is nothing to give back")]
+pub enum Returned {
+    /// So much, by this decision.
+    Now(Resources),
+    /// Nothing: it was given back before, or never charged.
+    Already,
+}
+
+impl TenantQuota {
+    /// Stages a charge as `request` says.
+    ///
+    /// # Errors
+    /// As [`QuotaGate::reserve`]; [`ErrorKind::QuotaExceeded`] lists everything that is short as [`OverQuota`];
+    /// [`ErrorKind::Denied`] if the tenant, or one above it, admits no work; [`ErrorKind::Invalid`] if the deadline
+    /// has passed already.
+    pub fn stage_request(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        request: &QuotaRequest,
+    ) -> Result<()> {
+        let chain = Tenant::chain(view, txn, ctx)?;
+        let key = reservation_key(ctx.tenant(), &request.id)?;
+        if let Some(existing) = reservations()?.get(view, txn, &key)? {
+            same(&existing, request)?;
+            return reservations()?.expect(txn, &existing);
+        }
+        if let Some(deadline) = request.deadline.filter(|deadline| ctx.at().is_some_and(|at| *deadline <= at))
+        {
+            let message = format!("reservation {}: its deadline {deadline} has passed already", request.id);
+            return Err(Error::invalid("reserve", message));
+        }
+        let state = match request.deadline {
+            Some(deadline) => ReservationState::Reserved { deadline },
+            None => ReservationState::Committed,
+        };
+        let new = Reservation {
+            amount: request.amount.clone(),
+            state,
+            owner: Some(ctx.principal().clone()),
+            attributes: request.attributes.clone(),
+        };
+        let mut books = Books::default();
+        let levels = books.open(view, txn, &chain)?;
+        books.admits(&levels, "reserve")?;
+        books.add(&levels, &Change::default().with(&new, 1), &new.attributes);
+        if let Some(over) = books.over(&levels) {
+            return Err(Error::of(ErrorKind::QuotaExceeded, "reserve", over));
+        }
+        books.stage(view, txn)?;
+        reservations()?.create(view, txn, key, &new)
+    }
+
+    /// Stages a charge that is held until `deadline`, to be committed or aborted.
+    ///
+    /// # Errors
+    /// As [`stage_request`](Self::stage_request).
+    pub fn stage_reserve(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        id: &ReservationId,
+        amount: &Resources,
+        deadline: Timestamp,
+    ) -> Result<()> {
+        let request = QuotaRequest::new(id.clone(), amount.clone()).held_until(deadline);
+        self.stage_request(view, txn, ctx, &request)
+    }
+
+    /// Stages that a held charge is in use now. One that is in use already stays as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if nothing is held under `id`, or no longer at the time of `ctx`;
+    /// [`ErrorKind::Invalid`] if `ctx` has no time.
+    pub fn stage_commit(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        id: &ReservationId,
+    ) -> Result<()> {
+        let held = self.require(view, txn, ctx, id)?;
+        let ReservationState::Reserved { deadline } = held.state else {
+            return reservations()?.expect(txn, &held);
+        };
+        let timeless = || {
+            let message = format!("reservation {id} is held until {deadline}: say when this is decided");
+            Error::invalid("commit", message)
+        };
+        if deadline <= ctx.at().ok_or_else(timeless)? {
+            let message = format!("reservation {id} was held until {deadline}: reserve again");
+            return Err(Error::not_found("commit", message));
+        }
+        let committed = Reservation { state: ReservationState::Committed, ..(*held.value).clone() };
+        self.replace(view, txn, ctx, &held, &committed)
+    }
+
+    /// Stages that a held charge is given back. Aborting twice is fine.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] if it is in use: then it is released, not aborted.
+    pub fn stage_abort(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        id: &ReservationId,
+    ) -> Result<Returned> {
+        let found = reservations()?.get(view, txn, &reservation_key(ctx.tenant(), id)?)?;
+        if found.is_some_and(|found| found.state == ReservationState::Committed) {
+            let message = format!("reservation {id} is committed: release it instead");
+            return Err(Error::new(ErrorKind::Conflict, "abort", message));
+        }
+        self.stage_release(view, txn, ctx, id)
+    }
+
+    /// Stages that a charge, in use or held, is given back. It is given back once, however often this is called.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if the tenant is gone, [`ErrorKind::Corrupt`] if a record cannot be read.
+    pub fn stage_release(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        id: &ReservationId,
+    ) -> Result<Returned> {
+        let found = reservations()?.get(view, txn, &reservation_key(ctx.tenant(), id)?)?;
+        let Some(found) = found else { return Ok(Returned::Already) };
+        self.give_back(view, txn, ctx, std::slice::from_ref(&found))?;
+        Ok(Returned::Now(found.amount.clone()))
+    }
+
+    /// Stages that a charge is of another amount from now on. Less always fits.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if nothing is charged under `id`; more is refused as by
+    /// [`stage_request`](Self::stage_request), and then the charge stays as it was.
+    pub fn stage_resize(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        id: &ReservationId,
+        amount: &Resources,
+    ) -> Result<()> {
+        let old = self.require(view, txn, ctx, id)?;
+        self.replace(view, txn, ctx, &old, &Reservation { amount: amount.clone(), ..(*old.value).clone() })
+    }
+
+    /// Stages the release of held charges of the tenant whose deadline is not after `now`, the first 64 of them;
+    /// returns how many. Call it until that is none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] if a record cannot be read.
+    pub fn stage_expire(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        now: Timestamp,
+    ) -> Result<usize> {
+        let mut expired = reservations_of(view, txn, ctx.tenant())?;
+        expired
+            .retain(|held| matches!(held.state, ReservationState::Reserved { deadline } if deadline <= now));
+        expired.truncate(EXPIRED_AT_ONCE);
+        self.give_back(view, txn, ctx, &expired)?;
+        Ok(expired.len())
+    }
+
+    /// What would be short if `amount` were charged now by such a request; nothing is staged.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if the tenant is gone.
+    pub fn what_if(
+        &self,
+        view: &Snapshot,
+        txn: &Txn,
+        ctx: &TenantContext,
+        amount: &Resources,
+        attributes: &RequestAttributes,
+    ) -> Result<Option<OverQuota>> {
+        let mut books = Books::default();
+        let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
+        books.add(&levels, &Change::default().adding(amount), attributes);
+        Ok(books.over(&levels))
+    }
+
+    /// What the tenant and everything below it have charged.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] if the ledger cannot be read.
+    pub fn usage(&self, view: &Snapshot, ctx: &TenantContext) -> Result<Usage> {
+        let key = super::ledger::ledger_key(ctx.tenant())?;
+        let found = super::ledger::ledgers()?.get(view, &Txn::new(), &key)?;
+        Ok(found.map(|found| (*found.value).clone()).unwrap_or_default())
+    }
+
+    fn require(
+        &self,
+        view: &Snapshot,
+        txn: &Txn,
+        ctx: &TenantContext,
+        id: &ReservationId,
+    ) -> Result<Stamped<Reservation>> {
+        let missing =
+            || Error::not_found("quota", format!("tenant {} has no reservation {id}", ctx.tenant().id));
+        reservations()?.get(view, txn, &reservation_key(ctx.tenant(), id)?)?.ok_or_else(missing)
+    }
+
+    fn replace(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        old: &Stamped<Reservation>,
+        new: &Reservation,
+    ) -> Result<()> {
+        let mut books = Books::default();
+        let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
+        if !new.amount.fits_in(&old.amount) {
+            books.admits(&levels, "resize")?;
+        }
+        books.add(&levels, &Change::default().with(old, -1).with(new, 1), &new.attributes);
+        if let Some(over) = books.over(&levels) {
+            return Err(Error::of(ErrorKind::QuotaExceeded, "resize", over));
+        }
+        books.stage(view, txn)?;
+        reservations()?.update(txn, old, new)
+    }
+
+    fn give_back(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        gone: &[Stamped<Reservation>],
+    ) -> Result<()> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let mut books = Books::default();
+        let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
+        for one in gone {
+            books.add(&levels, &Change::default().with(one, -1), &one.attributes);
+            reservations()?.delete(txn, one)?;
+        }
+        books.stage(view, txn)
+    }
+}
+
+/// Whether what is charged under an id is what is asked for under it again.
+fn same(existing: &Reservation, request: &QuotaRequest) -> Result<()> {
+    let exists = |what: String| Err(Error::new(ErrorKind::AlreadyExists, "reserve", what));
+    if existing.amount != request.amount {
+        let (amount, asked) = (&existing.amount, &request.amount);
+        return exists(format!("reservation {} is charged with {amount}, not {asked}", request.id));
+    }
+    // A charge that may expire is not one for good; the other way round, it was committed since.
+    match (existing.state, request.deadline) {
+        (ReservationState::Reserved { deadline }, None) => {
+            exists(format!("reservation {} is only held, until {deadline}: commit it", request.id))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl QuotaGate for TenantQuota {
+    fn reserve(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        id: &ReservationId,
+        amount: &Resources,
+    ) -> Result<()> {
+        self.stage_request(view, txn, ctx, &QuotaRequest::new(id.clone(), amount.clone()))
+    }
+
+    fn release(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext, id: &ReservationId) -> Result<()> {
+        let held = self.require(view, txn, ctx, id)?;
+        self.give_back(view, txn, ctx, std::slice::from_ref(&held))
+    }
+}

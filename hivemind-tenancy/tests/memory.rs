@@ -1,0 +1,114 @@
+//! What is allocated: nothing by a decision, and in proportion to what is kept.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use allocation_counter::measure;
+use hivemind_core::resources::{MilliCpu, ResourceName, Resources};
+use hivemind_core::store::Revision;
+use hivemind_core::{AccessRequest, Generation, Principal, TenantContext, TenantRef, Verb};
+use hivemind_tenancy::{
+    AccessIndex, Ask, ClusterIndex, Node, Packing, QuotaNode, QuotaTree, Role, RoleBinding, Rule, Scope,
+    Subject, TreeLimit, WorkloadRequest,
+};
+
+fn tenant(number: usize) -> TenantRef {
+    TenantRef::new(format!("tenant-{number}").parse().unwrap(), Generation::from_u64(1))
+}
+
+fn user(number: usize) -> Principal {
+    Principal::User(format!("user-{number}").parse().unwrap())
+}
+
+/// Ten users to a tenant, one role for each.
+fn access(bindings: usize) -> AccessIndex {
+    let rule = Rule::allow().verbs([Verb::Get, Verb::List]).kind("apps".parse().unwrap());
+    let reader = Arc::new(Role::new("reader".parse().unwrap(), [rule]));
+    let tenants: Vec<_> = (0..bindings / 10).map(|number| (tenant(number), None)).collect();
+    let bound = (0..bindings).map(|number| {
+        let subject = Subject::Principal(user(number));
+        let scope = Scope::Tenant(tenant(number / 10));
+        RoleBinding::new(format!("b-{number}").parse().unwrap(), "reader".parse().unwrap(), scope, [subject])
+    });
+    AccessIndex::new(Revision::new(1), tenants, [reader], bound.collect::<Vec<_>>())
+}
+
+fn quotas(tenants: usize) -> (QuotaTree, Vec<QuotaNode>) {
+    let names = ["gpu", "containers", "services"].map(|name| name.parse::<ResourceName>().unwrap());
+    let resources = [ResourceName::Cpu, ResourceName::Memory, ResourceName::Storage].into_iter().chain(names);
+    let limit = [TreeLimit::at_most(1_000); 6];
+    let (tree, root) = QuotaTree::new(resources, &[TreeLimit::none(); 6]).unwrap();
+    let leaves = (0..tenants).map(|_| tree.add(root, &limit).unwrap()).collect();
+    (tree, leaves)
+}
+
+fn cluster(nodes: usize) -> ClusterIndex {
+    let mut index = ClusterIndex::new(Packing::Spread, 1);
+    let size = |cores| Resources::new().with_cpu(MilliCpu::from_cores(cores));
+    for number in 0..nodes {
+        index.add_node(Node::new(format!("node-{number}").parse().unwrap(), size(16))).unwrap();
+    }
+    for number in 0..nodes * 10 {
+        let workload = WorkloadRequest::new(format!("w-{number}").parse().unwrap(), size(1));
+        index.place(Ask::new(&tenant(number % 100), &workload)).unwrap();
+    }
+    index
+}
+
+/// Bytes that are kept after `build`, for each of `count`.
+fn bytes_each<T>(count: usize, build: impl FnOnce(usize) -> T) -> u64 {
+    let mut kept = None;
+    let info = measure(|| kept = Some(build(count)));
+    u64::try_from(info.bytes_current).unwrap() / u64::try_from(count).unwrap()
+}
+
+/// Ten times as many take at most a quarter more each: tables that double are half empty at worst.
+fn is_linear<T>(what: &str, few: usize, build: impl Fn(usize) -> T) {
+    let (one, ten) = (bytes_each(few, &build), bytes_each(few * 10, &build));
+    println!("{what}: {one} bytes each for {few}, {ten} for {}", few * 10);
+    assert!(ten * 4 <= one * 8, "{what}: {one} bytes each for {few}, {ten} for ten times as many");
+}
+
+#[test]
+fn a_decision_allocates_nothing() {
+    for bindings in [10, 10_000] {
+        let index = access(bindings);
+        let get = AccessRequest::new(Verb::Get, "apps".parse().unwrap()).named("web");
+        let delete = AccessRequest::new(Verb::Delete, "apps".parse().unwrap());
+        let mine = TenantContext::new(tenant(0), user(3), "req-1".parse().unwrap());
+        let foreign = TenantContext::new(tenant(0), user(bindings - 1), "req-2".parse().unwrap());
+        let unknown = TenantContext::new(tenant(0), user(bindings + 1), "req-3".parse().unwrap());
+        let cases = [
+            (&mine, &get, true),
+            (&mine, &delete, false),
+            (&foreign, &get, bindings == 10),
+            (&unknown, &get, false),
+        ];
+        for (ctx, request, expected) in cases {
+            let mut allowed = !expected;
+            let info = measure(|| allowed = index.decide(ctx, request).allowed);
+            assert_eq!((allowed, info.count_total), (expected, 0), "{bindings} bindings");
+        }
+    }
+}
+
+#[test]
+fn reserving_and_releasing_allocates_nothing_once_there_is_room() {
+    let (tree, leaves) = quotas(10);
+    let one = tree.amounts(&Resources::new().with_cpu(MilliCpu::from_millis(1))).unwrap();
+    let once = || {
+        tree.release(tree.reserve(leaves.first().copied().unwrap(), &one, None).unwrap().commit().unwrap())
+    };
+    once();
+    let mut released = false;
+    let info = measure(|| released = once());
+    assert!(released);
+    assert_eq!(info.count_total, 0);
+}
+
+#[test]
+fn memory_grows_with_what_is_kept() {
+    is_linear("bindings", 2_000, access);
+    is_linear("tenants with quotas", 2_000, quotas);
+    is_linear("nodes with ten workloads each", 200, cluster);
+}
