@@ -1,5 +1,10 @@
 //! What is allocated, in proportion to what is kept.
-#![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and shows what it measured"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,7 +71,7 @@ fn bytes_each<T>(count: usize, build: impl FnOnce(usize) -> T) -> u64 {
     u64::try_from(info.bytes_current).unwrap() / u64::try_from(count).unwrap()
 }
 
-/// Ten times as many take at most a quarter more each: tables that double are half empty at worst.
+/// Of ten times as many, each takes at most twice as much: tables that double are half empty at worst.
 fn is_linear<T>(what: &str, few: usize, build: impl Fn(usize) -> T) {
     let (one, ten) = (bytes_each(few, &build), bytes_each(few * 10, &build));
     println!("{what}: {one} bytes each for {few}, {ten} for {}", few * 10);

@@ -130,6 +130,12 @@ fn a_suspended_tenant_places_nothing_new_and_may_move_what_it_has() {
     assert_eq!(assigned.unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(used(&world), 1);
     node(&world, "n2", 4, "z");
+    let grown = world.commit(|view, txn| {
+        world.tenants.stage_unplace(view, txn, &acme, &placed)?;
+        let larger = WorkloadRequest::new("a".parse().unwrap(), cores(2));
+        world.tenants.stage_place(view, txn, &acme, &[larger])
+    });
+    assert_eq!(grown.unwrap_err().kind(), ErrorKind::Conflict, "what is moved does not grow");
     let moved = world.commit(|view, txn| {
         world.tenants.stage_unplace(view, txn, &acme, &placed)?;
         let to = [(workload("a"), "n2".parse().unwrap())];

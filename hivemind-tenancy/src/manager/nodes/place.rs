@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hivemind_core::store::{Guard, Snapshot, Staged, Txn};
+use hivemind_core::store::{Guard, Snapshot, Txn};
 use hivemind_core::{
     Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef, WorkloadId, encode,
 };
@@ -48,8 +48,19 @@ fn all_new(view: &Snapshot, txn: &Txn, ctx: &TenantContext, workloads: &[Workloa
     Ok(())
 }
 
-/// The tenant, and those above it, if they let these workloads in. What was taken away in the same transaction is
-/// moved, and nothing new.
+/// Whether `workload` ran before this transaction, and used as much or more.
+fn ran_as_large(view: &Snapshot, ctx: &TenantContext, workload: &WorkloadRequest) -> Result<bool> {
+    let before = Txn::new();
+    let Some(record) = placements()?.get(view, &before, &placement_key(ctx.tenant(), &workload.id)?)? else {
+        return Ok(false);
+    };
+    let running = allocations()?.get(view, &before, &allocations()?.key([record.node.as_str()])?)?;
+    let old = running.as_ref().and_then(|here| here.workloads.get(ctx.tenant())?.get(&workload.id));
+    Ok(old.is_some_and(|old| workload.resources.fits_in(&old.resources)))
+}
+
+/// The tenant, and those above it, if they let these workloads in. What ran before this transaction and is placed
+/// again, no larger, was admitted before: its tenant need only keep it.
 fn admitting(
     view: &Snapshot,
     txn: &Txn,
@@ -59,7 +70,7 @@ fn admitting(
     let chain = Tenant::chain(view, txn, ctx)?;
     let mut class = VerbClass::Keep;
     for workload in workloads {
-        if !matches!(txn.staged(&placement_key(ctx.tenant(), &workload.id)?), Staged::Deleted) {
+        if !ran_as_large(view, ctx, workload)? {
             class = VerbClass::Admit;
         }
     }
