@@ -19,3 +19,8 @@ pub mod story;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 pub struct Readme;
+
+/// So must those of the administrator's guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/tenancy.md")]
+pub struct TenancyGuide;
