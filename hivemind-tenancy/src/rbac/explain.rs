@@ -20,6 +20,8 @@ pub struct Explanation {
     pub rules: Vec<DecidingRule>,
     /// The reasons, or what is missing; one sentence each.
     pub because: Vec<String>,
+    /// What would make it allowed, for whoever grants: it names roles that the asker need not know of.
+    pub help: Vec<String>,
 }
 
 /// A rule that decided, and by which binding it applies.
@@ -51,10 +53,10 @@ impl AccessIndex {
         let decision = self.decide(ctx, request);
         let Some(place) = self.policy.tree.place(ctx.tenant()) else {
             let because = vec![format!("there is no tenant {} of that generation", ctx.tenant().id)];
-            return Explanation { decision, rules: Vec::new(), because };
+            return Explanation { decision, rules: Vec::new(), because, help: Vec::new() };
         };
         let asked = self.policy.asked(place, request);
-        let mut told = Explanation { decision, rules: Vec::new(), because: Vec::new() };
+        let mut told = Explanation { decision, rules: Vec::new(), because: Vec::new(), help: Vec::new() };
         let own = Asker { principal: ctx.principal(), groups: ctx.groups() };
         self.tell(own, &asked, (ctx, request), "", &mut told);
         let Some(actor) = ctx.actor() else { return told };
@@ -99,6 +101,7 @@ impl AccessIndex {
         found.deciding.sort();
         if found.deciding.is_empty() {
             policy.missing(asker, asked, (ctx.tenant(), request), &mut found.almost);
+            told.help.extend(policy.help(asker, asked, (ctx.tenant(), request)));
             told.because.extend(found.almost.into_iter().map(|text| format!("{prefix}{text}")));
             return;
         }
@@ -148,7 +151,7 @@ impl Policy {
         found.deciding.push((rule, text));
     }
 
-    /// What comes nearest to an allow: what the asker's roles allow instead, where they allow it, which roles would.
+    /// What comes nearest to an allow: what the asker's roles allow instead, and where they allow it.
     fn missing(
         &self,
         asker: Asker<'_>,
@@ -184,12 +187,20 @@ impl Policy {
         if !bound {
             almost.push(format!("no role is bound to {} in this tenant", asker.principal));
         }
-        almost.extend(self.would_do(asked.place, request).take(NAMED).map(|role| {
-            format!(
-                "role {} would allow it: bind it to {} in tenant {}",
-                role.name, asker.principal, tenant.id
-            )
-        }));
+    }
+
+    /// Which roles would allow it.
+    fn help(
+        &self,
+        asker: Asker<'_>,
+        asked: &Asked<'_>,
+        (tenant, request): (&TenantRef, &AccessRequest),
+    ) -> Vec<String> {
+        let told = |role: &Role| {
+            let (role, principal, tenant) = (&role.name, asker.principal, &tenant.id);
+            format!("role {role} would allow it: bind it to {principal} in tenant {tenant}")
+        };
+        self.would_do(asked.place, request).take(NAMED).map(told).collect()
     }
 
     /// The roles that allow `request` and may be bound at `place`.

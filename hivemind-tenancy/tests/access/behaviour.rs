@@ -37,9 +37,11 @@ fn nothing_is_allowed_by_default_and_the_reason_says_so() {
     assert_eq!(error.kind(), ErrorKind::Denied);
     assert_eq!(
         error.message(),
-        "user ada may not create apps in tenant acme: no role is bound to user ada in this tenant; \
-         role cluster-admin would allow it: bind it to user ada in tenant acme"
+        "user ada may not create apps in tenant acme: no role is bound to user ada in this tenant",
+        "who is refused is not told which roles there are"
     );
+    let told = AccessIndex::of(&world.view(), &Txn::new()).unwrap().explain(&ctx, &create);
+    assert_eq!(told.help, ["role cluster-admin would allow it: bind it to user ada in tenant acme"]);
     let reader = vec![Rule::allow().verbs([Verb::Get, Verb::List]).kind("apps".parse().unwrap())];
     grant(&world, "reader", reader, Scope::Tenant(acme), ada());
     let told = RoleAuthorizer::new().authorize(&world.view(), &ctx, &create).because;

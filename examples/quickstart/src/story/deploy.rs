@@ -105,7 +105,12 @@ impl Teller<'_> {
             greedy.name
         ));
         match over.detail::<OverQuota>() {
-            Some(detail) => detail.short.iter().for_each(|short| self.out.line(&format!("  - {short}"))),
+            Some(detail) => {
+                for short in &detail.short {
+                    self.out.line(&format!("  - {short}"));
+                    self.out.line(&format!("    what would help: {}", short.help()));
+                }
+            }
             None => self.out.line(over.message()),
         }
 
