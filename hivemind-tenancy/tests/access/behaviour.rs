@@ -1,10 +1,11 @@
 //! Who may do what, and why.
 
 use crate::common::{World, admin, ctx, user};
+use hivemind_core::store::Txn;
 use hivemind_core::{
     AccessRequest, Authorizer, ErrorKind, Principal, TenantContext, TenantRef, Verb, block_on,
 };
-use hivemind_tenancy::{Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject, TenantSpec};
+use hivemind_tenancy::{AccessIndex, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject, TenantSpec};
 
 fn ask(verb: Verb, kind: &str) -> AccessRequest {
     AccessRequest::new(verb, kind.parse().unwrap())
