@@ -2,6 +2,7 @@
 
 mod model;
 mod pitfalls;
+mod ranges;
 mod rules;
 
 use hivemind_core::resources::{MilliCpu, ResourceName, Resources};
