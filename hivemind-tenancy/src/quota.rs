@@ -5,6 +5,7 @@
 //! - `books`: the ledgers of one decision, changed and checked together;
 //! - `gate`, `change`, `audit`: the decisions;
 //! - `ranges`: the bounds of a tenant and of those above it, applied to what one thing asks for;
+//! - `throttle`: the rates of a tenant and of those above it;
 //! - `bounds`, `scope`, `soft`, `lease`, `rate`, `budget`: pure rules that a quota is made of;
 //! - `queue`, `slices`, `trend`: who is next, a limit shared by several stores, and what is to come;
 //! - `reclaim`: what to evict for a lender;
@@ -28,6 +29,7 @@ mod scope;
 mod slices;
 mod soft;
 mod spec;
+mod throttle;
 mod tree;
 mod trend;
 
@@ -48,6 +50,7 @@ pub use self::scope::{EmptyPriorityRange, PriorityRange, QuotaScope, RequestAttr
 pub use self::slices::{Escrow, EscrowError, Slice};
 pub use self::soft::{Crossing, SoftExceeded, SoftLimit, SoftState};
 pub use self::spec::{QuotaRule, QuotaSpec, ScopedQuota};
+pub use self::throttle::{OverRate, SlowDown};
 pub use self::tree::{
     Amounts, Charge, Hold, MAX_RESOURCES, QuotaNode, QuotaTree, TreeError, TreeLimit, TreeShortage, TreeUsage,
 };

@@ -82,7 +82,7 @@ fn stored(tenant: &TenantRef, lines: &Lines, of: impl Fn(&Line) -> i128) -> Resu
 }
 
 /// Stages the demand that what was read is still so: unchanged, or absent.
-fn expect<T: Stored>(
+pub(crate) fn expect<T: Stored>(
     txn: &mut Txn,
     of: &Collection<T>,
     key: &hivemind_core::store::Key,

@@ -6,9 +6,10 @@ use hivemind_core::{Error, ErrorKind, ReservationId, Result, Retry, Stamped, Ten
 use serde::{Deserialize, Serialize};
 
 use super::audit::subtree;
-use super::books::{Books, spec_key};
+use super::books::{Books, expect, spec_key};
 use super::gate::TenantQuota;
 use super::ledger::{Change, Reservation, ReservationState, ledger_key, ledgers, reservations_of};
+use super::rate::{rates, rates_key};
 use super::spec::specs;
 use super::{OverQuota, QuotaSpec};
 use crate::Tenant;
@@ -111,7 +112,7 @@ impl TenantQuota {
         Ok(books.over(&levels))
     }
 
-    /// Stages the removal of an empty ledger, and of the tenant's quota.
+    /// Stages the removal of an empty ledger, of the tenant's quota, and of what is remembered for its rates.
     pub(crate) fn stage_close(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext) -> Result<()> {
         let live = charges(view, txn, ctx.tenant())?.len();
         if live > 0 {
@@ -127,6 +128,11 @@ impl TenantQuota {
             }
             // Guards against a quota set in between.
             None => txn.guard(&key, Guard::Absent)?,
+        }
+        let key = rates_key(ctx.tenant())?;
+        match rates()?.get(view, txn, &key)? {
+            Some(states) => rates()?.delete(txn, &states)?,
+            None => expect(txn, &rates()?, &key, None)?,
         }
         let key = ledger_key(ctx.tenant())?;
         match ledgers()?.get(view, txn, &key)? {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::books::spec_key;
 use super::level::{LevelRules, UNLIMITED};
-use super::{LimitRange, QuotaScope, TemporaryLimits};
+use super::{LimitRange, QuotaScope, RateLimit, TemporaryLimits};
 use crate::Tenant;
 use crate::tenant::chain_of;
 
@@ -108,6 +108,8 @@ pub struct QuotaSpec {
     pub temporary: TemporaryLimits,
     /// What one thing may ask for, at most one range for each kind of thing.
     pub limit_ranges: Vec<LimitRange>,
+    /// How fast things may be done, by names of the host's choice, such as `api-calls` and `creates`.
+    pub rates: BTreeMap<String, RateLimit>,
 }
 
 impl Stored for QuotaSpec {
@@ -172,6 +174,13 @@ impl QuotaSpec {
         self
     }
 
+    /// With what is called `name` done no faster than `limit`.
+    #[must_use]
+    pub fn with_rate(mut self, name: impl Into<String>, limit: RateLimit) -> Self {
+        self.rates.insert(name.into(), limit);
+        self
+    }
+
     /// The bounds for things of `kind`.
     pub fn limit_range(&self, kind: &str) -> Option<&LimitRange> {
         self.limit_ranges.iter().find(|range| range.kind() == kind)
@@ -201,7 +210,7 @@ impl QuotaSpec {
             let message = format!("there are two limit ranges for {:?}: join them", twice.kind());
             return Err(Error::invalid("set quota", message));
         }
-        match self.scoped.keys().find(|name| name.is_empty() || name.len() > 253) {
+        match self.scoped.keys().chain(self.rates.keys()).find(|name| name.is_empty() || name.len() > 253) {
             Some(name) => {
                 Err(Error::invalid("set quota", format!("quota name {name:?} is not 1 to 253 bytes")))
             }

@@ -4,6 +4,7 @@ mod model;
 mod pitfalls;
 mod ranges;
 mod rules;
+mod throttle;
 
 use hivemind_core::resources::{MilliCpu, ResourceName, Resources};
 use hivemind_core::store::{Prefix, Snapshot, Txn};
