@@ -78,7 +78,8 @@ pub use quota::{
     FairQueue, HighWater, InvalidLimitRange, InvalidPeriod, InvalidRate, InvalidWindows, LimitRange,
     OutOfBounds, OverRate, PriorityRange, Problem, QueueFit, QueuePolicy, QuotaScope, RangeViolation,
     RangeViolations, RateExceeded, RateLimit, RateState, RateStates, RequestAttributes, Slice, SlowDown,
-    SoftExceeded, SoftLimit, SoftState, TemporaryLimit, TemporaryLimits, Trend, UsageEvent, WaitingRequest,
+    SoftCrossing, SoftExceeded, SoftLimit, SoftState, TemporaryLimit, TemporaryLimits, Trend, UsageEvent,
+    WaitingRequest,
 };
 pub use rbac::{
     AccessHandle, AccessIndex, Conditions, DecidingRule, Decision, Effect, Escalation, Explanation, Inherit,

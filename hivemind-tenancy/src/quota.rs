@@ -6,6 +6,7 @@
 //! - `gate`, `change`, `audit`: the decisions;
 //! - `ranges`: the bounds of a tenant and of those above it, applied to what one thing asks for;
 //! - `throttle`: the rates of a tenant and of those above it;
+//! - `crossings`: which soft limits a transaction crosses;
 //! - `bounds`, `scope`, `soft`, `lease`, `rate`, `budget`: pure rules that a quota is made of;
 //! - `queue`, `slices`, `trend`: who is next, a limit shared by several stores, and what is to come;
 //! - `reclaim`: what to evict for a lender;
@@ -16,6 +17,7 @@ mod books;
 mod bounds;
 mod budget;
 mod change;
+mod crossings;
 mod denial;
 mod gate;
 mod lease;
@@ -38,6 +40,7 @@ pub use self::bounds::{Bounds, Demand, InvalidLimitRange, LimitRange, OutOfBound
 pub use self::budget::{Budget, BudgetState, InvalidPeriod};
 pub(crate) use self::change::stage_reparent;
 pub use self::change::{QuotaChange, WhenOver};
+pub use self::crossings::SoftCrossing;
 pub use self::denial::{OverQuota, Shortage};
 pub use self::gate::{QuotaRequest, Returned, TenantQuota};
 pub use self::lease::{TemporaryLimit, TemporaryLimits};

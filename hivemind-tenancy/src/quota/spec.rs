@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::books::spec_key;
 use super::level::{LevelRules, UNLIMITED};
-use super::{LimitRange, QuotaScope, RateLimit, TemporaryLimits};
+use super::{LimitRange, QuotaScope, RateLimit, SoftLimit, TemporaryLimits};
 use crate::Tenant;
 use crate::tenant::chain_of;
 
@@ -110,6 +110,8 @@ pub struct QuotaSpec {
     pub limit_ranges: Vec<LimitRange>,
     /// How fast things may be done, by names of the host's choice, such as `api-calls` and `creates`.
     pub rates: BTreeMap<String, RateLimit>,
+    /// Limits that may be exceeded for a while, by resource; what is in use and what is reserved count.
+    pub soft_limits: BTreeMap<ResourceName, SoftLimit>,
 }
 
 impl Stored for QuotaSpec {
@@ -178,6 +180,13 @@ impl QuotaSpec {
     #[must_use]
     pub fn with_rate(mut self, name: impl Into<String>, limit: RateLimit) -> Self {
         self.rates.insert(name.into(), limit);
+        self
+    }
+
+    /// With a limit on `resource` that may be exceeded for a while.
+    #[must_use]
+    pub fn with_soft_limit(mut self, resource: ResourceName, limit: SoftLimit) -> Self {
+        self.soft_limits.insert(resource, limit);
         self
     }
 

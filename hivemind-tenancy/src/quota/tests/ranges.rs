@@ -89,7 +89,7 @@ fn two_ranges_for_one_kind_are_refused_and_a_later_one_replaces() {
     let (one, other) =
         (range("pod", Bounds::default().with_max(1)), range("pod", Bounds::default().with_max(2)));
     let replaced = QuotaSpec::new().with_limit_range(one.clone()).with_limit_range(other.clone());
-    assert_eq!(replaced.limit_ranges, [other.clone()]);
+    assert_eq!(replaced.limit_ranges, std::slice::from_ref(&other));
     let twice = QuotaSpec { limit_ranges: vec![one, other], ..QuotaSpec::new() };
     assert_eq!(
         set(&world, &acme, twice).unwrap_err().message(),
