@@ -118,8 +118,10 @@ impl TenantQuota {
     /// # Errors
     /// [`ErrorKind::Corrupt`] if a record cannot be read.
     pub fn recount(&self, view: &Snapshot, ctx: &TenantContext) -> Result<Drift> {
-        let counted = count(view, &Txn::new(), ctx.tenant())?;
-        Ok(Drift { ledger: self.usage(view, ctx)?, counted })
+        let (ledger, counted) = (self.usage(view, ctx)?, count(view, &Txn::new(), ctx.tenant())?);
+        // What happened in the past is not in the reservations.
+        let counted = Usage { soft: ledger.soft.clone(), ..counted };
+        Ok(Drift { ledger, counted })
     }
 
     /// Every tenant at or below the one of `ctx` whose ledger differs from its reservations; nothing is changed.

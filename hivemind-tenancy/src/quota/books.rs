@@ -3,6 +3,8 @@
 //! A decision changes them as it likes and then asks once whether anything rose above a limit. So one rule decides
 //! about reservations, moves in the tree and changes of limits alike, on all levels and all quotas at once.
 
+mod timed;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use hivemind_core::resources::{ResourceName, Resources};
@@ -44,6 +46,8 @@ struct Level {
     now: Lines,
     scoped_before: BTreeMap<String, Lines>,
     scoped: BTreeMap<String, Lines>,
+    /// Whether everything that is taken counts as asked for now.
+    as_new: bool,
 }
 
 /// See the module.
@@ -82,7 +86,7 @@ fn stored(tenant: &TenantRef, lines: &Lines, of: impl Fn(&Line) -> i128) -> Resu
 }
 
 /// Stages the demand that what was read is still so: unchanged, or absent.
-fn expect<T: Stored>(
+pub(crate) fn expect<T: Stored>(
     txn: &mut Txn,
     of: &Collection<T>,
     key: &hivemind_core::store::Key,
@@ -114,6 +118,7 @@ impl Level {
             now,
             scoped_before: scoped.clone(),
             scoped,
+            as_new: false,
         })
     }
 
@@ -163,6 +168,7 @@ impl Level {
                 }
             }
         }
+        self.soft_shortages(depth, short);
     }
 
     fn short(
@@ -182,6 +188,7 @@ impl Level {
             depth,
             quota,
             uncovered: false,
+            soft: None,
             limit,
             used: amount(before.used),
             reserved: amount(before.reserved),
@@ -215,6 +222,7 @@ impl Level {
             reserved: stored(tenant, &self.now, |line| line.reserved)?,
             held: stored(tenant, &self.now, |line| line.held)?,
             scoped: self.scoped.iter().filter(counts).map(scoped).collect::<Result<_>>()?,
+            soft: self.soft_states(),
         })
     }
 }
@@ -329,6 +337,7 @@ impl Books {
     /// Counts what the first of `chain` takes already as if it were asked for now.
     pub(crate) fn as_new(&mut self, chain: &[usize]) {
         if let Some(level) = chain.first().and_then(|first| self.levels.get_mut(*first)) {
+            level.as_new = true;
             level.before = Lines::new();
             level.scoped_before = BTreeMap::new();
         }

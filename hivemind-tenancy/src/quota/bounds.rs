@@ -180,18 +180,32 @@ impl LimitRange {
     /// # Errors
     /// Everything that is out of bounds once the defaults are filled in, in the order of resource names.
     pub fn apply(&self, demand: &Demand) -> Result<Demand, Vec<OutOfBounds>> {
-        let (mut filled, mut wrong) = (demand.clone(), Vec::new());
+        let filled = self.fill(demand);
+        let wrong = self.check(&filled);
+        if wrong.is_empty() { Ok(filled) } else { Err(wrong) }
+    }
+
+    /// The demand with the defaults filled in, whether or not it is in bounds.
+    pub(super) fn fill(&self, demand: &Demand) -> Demand {
+        let mut filled = demand.clone();
         for (resource, bounds) in &self.0.bounds {
             let (request, limit) =
                 bounds.fill(demand.request.amount(resource), demand.limit.amount(resource));
-            let problems = bounds.problems(request, limit);
-            wrong.extend(
-                problems.into_iter().map(|problem| OutOfBounds { resource: resource.clone(), problem }),
-            );
             filled.request = filled.request.with(resource.clone(), request);
             filled.limit = filled.limit.with(resource.clone(), limit);
         }
-        if wrong.is_empty() { Ok(filled) } else { Err(wrong) }
+        filled
+    }
+
+    /// Everything of the demand, as it is, that is out of bounds, in the order of resource names.
+    pub(super) fn check(&self, demand: &Demand) -> Vec<OutOfBounds> {
+        let mut wrong = Vec::new();
+        for (resource, bounds) in &self.0.bounds {
+            let (request, limit) = (demand.request.amount(resource), demand.limit.amount(resource));
+            let problems = bounds.problems(request, limit).into_iter();
+            wrong.extend(problems.map(|problem| OutOfBounds { resource: resource.clone(), problem }));
+        }
+        wrong
     }
 }
 

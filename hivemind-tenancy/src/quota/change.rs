@@ -1,14 +1,17 @@
 //! Changes of quotas, and moves in the tree. No I/O, no clock, no async.
 
 use hivemind_core::store::{Guard, Snapshot, Txn};
-use hivemind_core::{Error, ErrorKind, ReservationId, Result, Retry, Stamped, TenantContext, TenantRef};
+use hivemind_core::{
+    Error, ErrorKind, ReservationId, Result, Retry, Stamped, TenantContext, TenantRef, Timestamp,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::audit::subtree;
-use super::books::{Books, spec_key};
+use super::books::{Books, expect, spec_key};
 use super::gate::TenantQuota;
 use super::ledger::{Change, Reservation, ReservationState, ledger_key, ledgers, reservations_of};
+use super::rate::{rates, rates_key};
 use super::spec::specs;
 use super::{OverQuota, QuotaSpec};
 use crate::Tenant;
@@ -111,7 +114,7 @@ impl TenantQuota {
         Ok(books.over(&levels))
     }
 
-    /// Stages the removal of an empty ledger, and of the tenant's quota.
+    /// Stages the removal of an empty ledger, of the tenant's quota, and of what is remembered for its rates.
     pub(crate) fn stage_close(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext) -> Result<()> {
         let live = charges(view, txn, ctx.tenant())?.len();
         if live > 0 {
@@ -127,6 +130,11 @@ impl TenantQuota {
             }
             // Guards against a quota set in between.
             None => txn.guard(&key, Guard::Absent)?,
+        }
+        let key = rates_key(ctx.tenant())?;
+        match rates()?.get(view, txn, &key)? {
+            Some(states) => rates()?.delete(txn, &states)?,
+            None => expect(txn, &rates()?, &key, None)?,
         }
         let key = ledger_key(ctx.tenant())?;
         match ledgers()?.get(view, txn, &key)? {
@@ -184,7 +192,7 @@ fn below(
 }
 
 /// Stages that what `moved` and everything below it take counts for `new_parent` and those above it from now on,
-/// and no longer for those above it before. The tenant itself is the caller's to update.
+/// and no longer for those above it before, decided at `now`. The tenant itself is the caller's to update.
 ///
 /// # Errors
 /// [`ErrorKind::QuotaExceeded`] if the new ones would be over; [`ErrorKind::Invalid`] if `new_parent` is `moved` or
@@ -195,6 +203,7 @@ pub(crate) fn stage_reparent(
     txn: &mut Txn,
     moved: &Stamped<Tenant>,
     new_parent: Option<&TenantRef>,
+    now: Option<Timestamp>,
 ) -> Result<()> {
     let chain = below(view, txn, moved, moved.parent.as_ref())?;
     let new_chain = below(view, txn, moved, new_parent)?;
@@ -202,7 +211,7 @@ pub(crate) fn stage_reparent(
         let message = format!("tenant {} cannot be moved below itself", moved.tenant.id);
         return Err(Error::invalid("move tenant", message));
     }
-    let mut books = Books::at(None);
+    let mut books = Books::at(now);
     let (from, to) = (books.open(view, txn, &chain)?, books.open(view, txn, &new_chain)?);
     books.regraft(&from, &to);
     let above = |levels: &[usize]| levels.get(1..).unwrap_or_default().to_vec();

@@ -6,6 +6,8 @@ use hivemind_core::TenantId;
 use hivemind_core::resources::ResourceName;
 use serde::{Deserialize, Serialize};
 
+use super::SoftExceeded;
+
 /// One resource of which one quota leaves too little. Amounts are in base units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -22,6 +24,9 @@ pub struct Shortage {
     /// Whether a limit is required and there is none. Then `limit` is 0.
     #[serde(default)]
     pub uncovered: bool,
+    /// Why the soft limit is a limit now, if it is the soft limit that is short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft: Option<SoftExceeded>,
     /// The limit.
     pub limit: u64,
     /// In use.
@@ -56,11 +61,17 @@ impl fmt::Display for Shortage {
             );
         }
         let (limit, used, reserved) = (print(self.limit), print(self.used), print(self.reserved));
-        write!(f, ": limit {limit}, used {used}, reserved {reserved}")?;
+        let soft = if self.soft.is_some() { "soft " } else { "" };
+        write!(f, ": {soft}limit {limit}, used {used}, reserved {reserved}")?;
         if self.held > 0 {
             write!(f, ", held for others {}", print(self.held))?;
         }
-        write!(f, ", asked {}, short by {}", print(self.asked), print(self.short_by))
+        write!(f, ", asked {}, short by {}", print(self.asked), print(self.short_by))?;
+        match &self.soft {
+            Some(SoftExceeded::GraceOver { hard_at, .. }) => write!(f, ", grace over since {hard_at}"),
+            Some(SoftExceeded::NoTime { .. }) => write!(f, ", no grace without a time of the request"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -77,8 +88,9 @@ impl Shortage {
             less => format!("ask for at most {} of {}, ", print(less), self.resource),
         };
         let more = print(self.limit.saturating_add(self.short_by));
+        let soft = if self.soft.is_some() { "soft " } else { "" };
         format!(
-            "{less}release {} below tenant {tenant}, or raise its limit{quota} to {more}",
+            "{less}release {} below tenant {tenant}, or raise its {soft}limit{quota} to {more}",
             print(self.short_by)
         )
     }

@@ -7,8 +7,8 @@ use hivemind_core::store::{Key, Snapshot, Txn};
 use hivemind_core::{Collection, Principal, ReservationId, Result, Stamped, Stored, TenantRef, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::RequestAttributes;
 use super::level::Taken;
+use super::{RequestAttributes, SoftState};
 
 /// What counts against one quota.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct Usage {
     /// What counts against each scoped quota.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scoped: BTreeMap<String, Charged>,
+    /// Of which resources the soft limit is exceeded, and since when.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub soft: BTreeMap<ResourceName, SoftState>,
 }
 
 impl Stored for Usage {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hivemind_core::{Stored, Timestamp};
+use hivemind_core::store::Key;
+use hivemind_core::{Collection, Stored, TenantRef, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// So many things in a period, with so many at once. Each takes `per / count`, rounded up to a nanosecond, so that
@@ -170,6 +171,14 @@ pub struct RateStates {
 
 impl Stored for RateStates {
     const KIND: &'static str = "rate states";
+}
+
+pub(crate) fn rates() -> hivemind_core::Result<Collection<RateStates>> {
+    crate::collection("rates")
+}
+
+pub(crate) fn rates_key(tenant: &TenantRef) -> hivemind_core::Result<Key> {
+    rates()?.key([tenant.to_string()])
 }
 
 impl RateStates {

@@ -111,6 +111,22 @@ impl SoftLimit {
         Ok((SoftState { over_since: Some(since) }, event))
     }
 
+    /// Why `usage` must not stay as it is at `now`; `None` if it may.
+    pub(super) fn exceeded(
+        &self,
+        state: SoftState,
+        usage: u64,
+        now: Option<Timestamp>,
+    ) -> Option<SoftExceeded> {
+        let Self { limit, grace } = *self;
+        if usage <= limit {
+            return None;
+        }
+        let Some(now) = now else { return Some(SoftExceeded::NoTime { limit, wanted: usage }) };
+        let hard_at = state.over_since.unwrap_or(now).after(grace);
+        (now >= hard_at).then_some(SoftExceeded::GraceOver { limit, wanted: usage, hard_at })
+    }
+
     /// When the limit becomes hard; `None` while usage is within it.
     pub fn hard_at(&self, state: SoftState) -> Option<Timestamp> {
         state.over_since.map(|since| since.after(self.grace))

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hivemind_core::resources::ResourceName;
-use hivemind_core::{Collection, Error, Result, Stored, Timestamp};
+use hivemind_core::store::{Snapshot, Txn};
+use hivemind_core::{Collection, Error, Result, Stamped, Stored, TenantRef, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::books::spec_key;
 use super::level::{LevelRules, UNLIMITED};
-use super::{QuotaScope, TemporaryLimits};
+use super::{LimitRange, QuotaScope, RateLimit, SoftLimit, TemporaryLimits};
 use crate::Tenant;
+use crate::tenant::chain_of;
 
 /// How much of one resource a tenant, with everything below it, may take. Amounts are in base units.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +106,12 @@ pub struct QuotaSpec {
     pub scoped: BTreeMap<String, ScopedQuota>,
     /// Limits that hold in place of the lasting ones for a while.
     pub temporary: TemporaryLimits,
+    /// What one thing may ask for, at most one range for each kind of thing.
+    pub limit_ranges: Vec<LimitRange>,
+    /// How fast things may be done, by names of the host's choice, such as `api-calls` and `creates`.
+    pub rates: BTreeMap<String, RateLimit>,
+    /// Limits that may be exceeded for a while, by resource; what is in use and what is reserved count.
+    pub soft_limits: BTreeMap<ResourceName, SoftLimit>,
 }
 
 impl Stored for QuotaSpec {
@@ -111,6 +120,18 @@ impl Stored for QuotaSpec {
 
 pub(crate) fn specs() -> Result<Collection<QuotaSpec>> {
     crate::collection("quotas")
+}
+
+/// A tenant, and its quota if it has one.
+pub(crate) type Limited = (Stamped<Tenant>, Option<Stamped<QuotaSpec>>);
+
+/// `tenant` and every tenant above it, the root last.
+pub(crate) fn limited_chain(view: &Snapshot, txn: &Txn, tenant: &TenantRef) -> Result<Vec<Limited>> {
+    let with_spec = |tenant: Stamped<Tenant>| {
+        let spec = specs()?.get(view, txn, &spec_key(&tenant.tenant)?)?;
+        Ok((tenant, spec))
+    };
+    chain_of(view, txn, tenant)?.into_iter().map(with_spec).collect()
 }
 
 impl QuotaSpec {
@@ -147,6 +168,33 @@ impl QuotaSpec {
         self
     }
 
+    /// With bounds for things of one kind, in place of those that it had for that kind.
+    #[must_use]
+    pub fn with_limit_range(mut self, range: LimitRange) -> Self {
+        self.limit_ranges.retain(|known| known.kind() != range.kind());
+        self.limit_ranges.push(range);
+        self
+    }
+
+    /// With what is called `name` done no faster than `limit`.
+    #[must_use]
+    pub fn with_rate(mut self, name: impl Into<String>, limit: RateLimit) -> Self {
+        self.rates.insert(name.into(), limit);
+        self
+    }
+
+    /// With a limit on `resource` that may be exceeded for a while.
+    #[must_use]
+    pub fn with_soft_limit(mut self, resource: ResourceName, limit: SoftLimit) -> Self {
+        self.soft_limits.insert(resource, limit);
+        self
+    }
+
+    /// The bounds for things of `kind`.
+    pub fn limit_range(&self, kind: &str) -> Option<&LimitRange> {
+        self.limit_ranges.iter().find(|range| range.kind() == kind)
+    }
+
     /// Whether it can be obeyed.
     ///
     /// # Errors
@@ -166,7 +214,12 @@ impl QuotaSpec {
                 return invalid("an over-commit ratio of 0 admits nothing: say max 0 instead".to_owned());
             }
         }
-        match self.scoped.keys().find(|name| name.is_empty() || name.len() > 253) {
+        let mut kinds = BTreeSet::new();
+        if let Some(twice) = self.limit_ranges.iter().find(|range| !kinds.insert(range.kind())) {
+            let message = format!("there are two limit ranges for {:?}: join them", twice.kind());
+            return Err(Error::invalid("set quota", message));
+        }
+        match self.scoped.keys().chain(self.rates.keys()).find(|name| name.is_empty() || name.len() > 253) {
             Some(name) => {
                 Err(Error::invalid("set quota", format!("quota name {name:?} is not 1 to 253 bytes")))
             }

@@ -2,7 +2,10 @@
 
 mod model;
 mod pitfalls;
+mod ranges;
 mod rules;
+mod soft;
+mod throttle;
 
 use hivemind_core::resources::{MilliCpu, ResourceName, Resources};
 use hivemind_core::store::{Prefix, Snapshot, Txn};
@@ -87,7 +90,7 @@ impl World {
     pub(super) fn reparent(&self, moved: &TenantRef, parent: Option<&TenantRef>) -> Result<()> {
         self.commit(|view, txn| {
             let old = tenants()?.require(view, txn, &key(&moved.id)?)?;
-            super::stage_reparent(view, txn, &old, parent)?;
+            super::stage_reparent(view, txn, &old, parent, None)?;
             let mut new = (*old.value).clone();
             new.parent = parent.cloned();
             tenants()?.update(txn, &old, &new)

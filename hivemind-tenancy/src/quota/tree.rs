@@ -171,6 +171,7 @@ impl QuotaTree {
                 depth: short.depth,
                 quota: None,
                 uncovered: false,
+                soft: None,
                 limit: short.limit,
                 used: short.used,
                 reserved: short.reserved,

@@ -45,10 +45,11 @@ impl TenantManager {
         if let Some(old) = &moved.parent {
             remove_child(view, txn, old)?;
         }
-        crate::quota::stage_reparent(view, txn, &moved, new_parent)?;
+        let at = moment(ctx, now);
+        crate::quota::stage_reparent(view, txn, &moved, new_parent, Some(at))?;
         let mut new = (*moved.value).clone();
         new.parent = new_parent.cloned();
-        new.updated_at = moment(ctx, now);
+        new.updated_at = at;
         tenants()?.update(txn, &moved, &new)?;
         Ok(new)
     }

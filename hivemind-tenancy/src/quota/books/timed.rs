@@ -1,0 +1,50 @@
+//! What of a ledger depends on time. No I/O, no clock, no async.
+
+use std::collections::BTreeMap;
+
+use hivemind_core::resources::ResourceName;
+
+use super::{Level, UNLIMITED, line};
+use crate::quota::{Shortage, SoftLimit, SoftState};
+
+impl Level {
+    /// Usage of one resource as it was read, and as it is to be.
+    fn usage_of(&self, resource: &ResourceName) -> (u64, u64) {
+        let amount = |usage: i128| u64::try_from(usage.max(0)).unwrap_or(UNLIMITED);
+        let before = self.stored.as_ref().map_or(0, |stored| stored.taken(resource).usage);
+        (amount(before), amount(line(&self.now, resource).taken().usage))
+    }
+
+    fn soft_state(&self, resource: &ResourceName) -> SoftState {
+        self.stored.as_ref().and_then(|stored| stored.soft.get(resource)).copied().unwrap_or_default()
+    }
+
+    /// Every soft limit above which usage must not grow, or stay if all of it counts as asked for now.
+    pub(super) fn soft_shortages(&self, depth: usize, short: &mut Vec<Shortage>) {
+        for (resource, limit) in &self.spec.soft_limits {
+            let ((before, after), state) = (self.usage_of(resource), self.soft_state(resource));
+            let exceeded = if self.as_new {
+                limit.exceeded(state, after, self.at)
+            } else {
+                limit.decide(state, before, after, self.at).err()
+            };
+            if exceeded.is_some() {
+                let (before, now) = (line(&self.before, resource), line(&self.now, resource).taken());
+                let by = (limit.limit, after.saturating_sub(limit.limit));
+                let found = self.short(depth, resource, None, before, now, by);
+                short.push(Shortage { soft: exceeded, ..found });
+            }
+        }
+    }
+
+    /// Since when each soft limit will be exceeded; what is within its limit is left out.
+    pub(super) fn soft_states(&self) -> BTreeMap<ResourceName, SoftState> {
+        let next = |(resource, limit): (&ResourceName, &SoftLimit)| {
+            let ((before, after), state) = (self.usage_of(resource), self.soft_state(resource));
+            // What is refused is not staged, unless the host flags it: then the grace is over already.
+            let next = limit.decide(state, before, after, self.at).map_or(state, |(next, _)| next);
+            next.over_since.map(|_| (resource.clone(), next))
+        };
+        self.spec.soft_limits.iter().filter_map(next).collect()
+    }
+}

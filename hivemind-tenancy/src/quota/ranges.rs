@@ -1,0 +1,75 @@
+//! What one thing may ask for, by the limit ranges of a tenant and of those above it. No I/O, no clock, no async.
+
+use hivemind_core::store::{Snapshot, Txn};
+use hivemind_core::{Error, ErrorKind, Result, TenantContext, TenantId};
+use serde::{Deserialize, Serialize};
+
+use super::gate::TenantQuota;
+use super::spec::limited_chain;
+use super::{Demand, OutOfBounds};
+
+/// One resource of which a thing asks for too little or too much, by the limit range of one tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{}{wrong}", if *.depth > 0 { format!("at tenant {tenant}: ") } else { String::new() })]
+#[non_exhaustive]
+pub struct RangeViolation {
+    /// Whose limit range: the tenant, or one above it.
+    pub tenant: TenantId,
+    /// How far above the tenant that is; 0 is the tenant itself.
+    pub depth: usize,
+    /// What is wrong.
+    pub wrong: OutOfBounds,
+}
+
+/// A thing asks for what limit ranges do not allow. Detail of an [`Invalid`](ErrorKind::Invalid) error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{kind} of tenant {tenant}: {}", .found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+#[non_exhaustive]
+pub struct RangeViolations {
+    /// Whose thing.
+    pub tenant: TenantId,
+    /// Of which kind.
+    pub kind: String,
+    /// Everything that is wrong: by the tenant's own range first, by the root's last, each in the order of names.
+    pub found: Vec<RangeViolation>,
+}
+
+impl TenantQuota {
+    /// What a thing of `kind` that asks for `demand` is to have: with the defaults of the tenant's own limit range,
+    /// then with those of the tenants above for what is still not given. All their ranges must allow the result.
+    ///
+    /// Nothing is staged: charging the result in the same transaction guards the ranges that were read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] lists everything out of bounds as [`RangeViolations`]; [`ErrorKind::NotFound`] if the
+    /// tenant is gone.
+    pub fn defaulted(
+        &self,
+        view: &Snapshot,
+        txn: &Txn,
+        ctx: &TenantContext,
+        kind: &str,
+        demand: &Demand,
+    ) -> Result<Demand> {
+        let chain = limited_chain(view, txn, ctx.tenant())?;
+        let ranges = || {
+            let of_level = chain.iter().enumerate();
+            of_level.filter_map(|(depth, (tenant, spec))| {
+                Some((depth, tenant, spec.as_ref()?.limit_range(kind)?))
+            })
+        };
+        let filled = ranges().fold(demand.clone(), |demand, (_, _, range)| range.fill(&demand));
+        // Only the whole is checked: a limit that one range demands may be the default of another.
+        let found: Vec<_> = ranges()
+            .flat_map(|(depth, tenant, range)| {
+                let at_level = move |wrong| RangeViolation { tenant: tenant.tenant.id.clone(), depth, wrong };
+                range.check(&filled).into_iter().map(at_level)
+            })
+            .collect();
+        if found.is_empty() {
+            return Ok(filled);
+        }
+        let violations = RangeViolations { tenant: ctx.tenant().id.clone(), kind: kind.to_owned(), found };
+        Err(Error::of(ErrorKind::Invalid, "apply limit ranges", violations))
+    }
+}
