@@ -2,20 +2,24 @@
 //!
 //! - `level`: the arithmetic of one level and one resource;
 //! - `spec`, `ledger`, `denial`: what is stored, and what is told;
+//! - `batch`: where a reservation is stored;
 //! - `books`: the ledgers of one decision, changed and checked together;
 //! - `gate`, `change`, `audit`: the decisions;
+//! - `group`: many callers' decisions in one commit;
 //! - `bounds`, `scope`, `soft`, `lease`, `rate`, `budget`: pure rules that a quota is made of;
 //! - `queue`, `slices`, `trend`: who is next, a limit shared by several stores, and what is to come;
 //! - `reclaim`: what to evict for a lender;
 //! - `tree`: the same arithmetic in memory, without a store.
 
 mod audit;
+mod batch;
 mod books;
 mod bounds;
 mod budget;
 mod change;
 mod denial;
 mod gate;
+mod group;
 mod lease;
 mod ledger;
 mod level;
@@ -36,6 +40,7 @@ pub(crate) use self::change::stage_reparent;
 pub use self::change::{QuotaChange, WhenOver};
 pub use self::denial::{OverQuota, Shortage};
 pub use self::gate::{QuotaRequest, Returned, TenantQuota};
+pub use self::group::GroupCommit;
 pub use self::lease::{TemporaryLimit, TemporaryLimits};
 pub use self::ledger::{Charged, Usage};
 pub use self::queue::{DominantShare, FairQueue, QueueFit, QueuePolicy, WaitingRequest};
