@@ -2,17 +2,20 @@
 //!
 //! - `level`: the arithmetic of one level and one resource;
 //! - `spec`, `ledger`, `denial`: what is stored, and what is told;
+//! - `batch`: where a reservation is stored;
 //! - `books`: the ledgers of one decision, changed and checked together;
 //! - `gate`, `change`, `audit`: the decisions;
 //! - `ranges`: the bounds of a tenant and of those above it, applied to what one thing asks for;
 //! - `throttle`: the rates of a tenant and of those above it;
 //! - `crossings`: which soft limits a transaction crosses;
+//! - `group`: many callers' decisions in one commit;
 //! - `bounds`, `scope`, `soft`, `lease`, `rate`, `budget`: pure rules that a quota is made of;
 //! - `queue`, `slices`, `trend`: who is next, a limit shared by several stores, and what is to come;
 //! - `reclaim`: what to evict for a lender;
 //! - `tree`: the same arithmetic in memory, without a store.
 
 mod audit;
+mod batch;
 mod books;
 mod bounds;
 mod budget;
@@ -20,6 +23,7 @@ mod change;
 mod crossings;
 mod denial;
 mod gate;
+mod group;
 mod lease;
 mod ledger;
 mod level;
@@ -43,6 +47,7 @@ pub use self::change::{QuotaChange, WhenOver};
 pub use self::crossings::SoftCrossing;
 pub use self::denial::{OverQuota, Shortage};
 pub use self::gate::{QuotaRequest, Returned, TenantQuota};
+pub use self::group::GroupCommit;
 pub use self::lease::{TemporaryLimit, TemporaryLimits};
 pub use self::ledger::{Charged, Usage};
 pub use self::queue::{DominantShare, FairQueue, QueueFit, QueuePolicy, WaitingRequest};

@@ -6,8 +6,9 @@ use hivemind_core::resources::{ResourceName, Resources};
 use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, ErrorKind, Result, Stamped, TenantContext, TenantRef};
 
+use super::batch::reservations_of;
 use super::gate::TenantQuota;
-use super::ledger::{Charged, Reservation, ReservationState, Usage, ledger_key, ledgers, reservations_of};
+use super::ledger::{Charged, Reservation, ReservationState, Usage, ledger_key, ledgers};
 use super::level::charge;
 use super::spec::specs;
 use super::{QuotaSpec, books::spec_key};

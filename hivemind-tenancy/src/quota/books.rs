@@ -35,7 +35,7 @@ impl Line {
 type Lines = BTreeMap<ResourceName, Line>;
 
 /// One tenant's ledger.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Level {
     at: Option<Timestamp>,
     tenant: Stamped<Tenant>,
@@ -48,10 +48,12 @@ struct Level {
     scoped: BTreeMap<String, Lines>,
     /// Whether everything that is taken counts as asked for now.
     as_new: bool,
+    /// Whether its ledger is written even if the sums stay the same.
+    touched: bool,
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Books {
     now: Option<Timestamp>,
     levels: Vec<Level>,
@@ -119,6 +121,7 @@ impl Level {
             scoped_before: scoped.clone(),
             scoped,
             as_new: false,
+            touched: false,
         })
     }
 
@@ -343,6 +346,28 @@ impl Books {
         }
     }
 
+    /// Writes the ledger of the first of `chain` even if the sums stay the same: whatever changes a tenant's
+    /// reservations changes the revision of its ledger, so that two such decisions are a conflict.
+    pub(crate) fn touch(&mut self, chain: &[usize]) {
+        if let Some(level) = chain.first().and_then(|first| self.levels.get_mut(*first)) {
+            level.touched = true;
+        }
+    }
+
+    /// Counts what was added so far as taken before, and goes on to the next decision.
+    pub(crate) fn settle(&mut self) {
+        for level in &mut self.levels {
+            level.before = level.now.clone();
+            level.scoped_before = level.scoped.clone();
+        }
+    }
+
+    /// Decides by the limits that hold at `now` from here on.
+    pub(crate) fn set_time(&mut self, now: Option<Timestamp>) {
+        self.now = now;
+        self.levels.iter_mut().for_each(|level| level.at = now);
+    }
+
     /// Everything that rose above a limit on the levels of `chain`; `None` if it all fits.
     pub(crate) fn over(&self, chain: &[usize]) -> Option<OverQuota> {
         let levels = || chain.iter().filter_map(|number| self.levels.get(*number));
@@ -383,8 +408,10 @@ impl Books {
             expect(txn, &specs()?, &spec_key(&level.tenant.tenant)?, level.stored_spec.as_ref())?;
             let (key, usage) = (ledger_key(&level.tenant.tenant)?, level.usage()?);
             match &level.stored {
-                Some(old) if *old.value != usage => ledgers()?.update(txn, old, &usage)?,
-                None if usage != Usage::default() => ledgers()?.create(view, txn, key, &usage)?,
+                Some(old) if level.touched || *old.value != usage => ledgers()?.update(txn, old, &usage)?,
+                None if level.touched || usage != Usage::default() => {
+                    ledgers()?.create(view, txn, key, &usage)?
+                }
                 same => expect(txn, &ledgers()?, &key, same.as_ref())?,
             }
         }

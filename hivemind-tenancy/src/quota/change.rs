@@ -8,9 +8,10 @@ use hivemind_core::{
 use serde::{Deserialize, Serialize};
 
 use super::audit::subtree;
+use super::batch::{Held, reservations_of};
 use super::books::{Books, expect, spec_key};
 use super::gate::TenantQuota;
-use super::ledger::{Change, Reservation, ReservationState, ledger_key, ledgers, reservations_of};
+use super::ledger::{Change, ReservationState, ledger_key, ledgers};
 use super::rate::{rates, rates_key};
 use super::spec::specs;
 use super::{OverQuota, QuotaSpec};
@@ -40,16 +41,14 @@ pub struct QuotaChange {
     pub drain: Vec<(TenantRef, ReservationId)>,
 }
 
-type Charge = (TenantRef, ReservationId, Stamped<Reservation>);
+type Charge = (TenantRef, ReservationId, Held);
 
 /// Every live reservation at and below a tenant.
 fn charges(view: &Snapshot, txn: &Txn, root: &TenantRef) -> Result<Vec<Charge>> {
     let mut all = Vec::new();
     for tenant in subtree(view, txn, root)? {
         for one in reservations_of(view, txn, &tenant.tenant)? {
-            let id = String::from_utf8_lossy(one.stored_at.last()).into_owned();
-            let id = id.parse().map_err(|e| Error::of(ErrorKind::Corrupt, "quota", e))?;
-            all.push((tenant.tenant.clone(), id, one));
+            all.push((tenant.tenant.clone(), one.id.clone(), one));
         }
     }
     Ok(all)

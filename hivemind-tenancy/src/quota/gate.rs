@@ -2,10 +2,11 @@
 
 use hivemind_core::resources::Resources;
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{Error, ErrorKind, QuotaGate, ReservationId, Result, Stamped, TenantContext, Timestamp};
+use hivemind_core::{Error, ErrorKind, QuotaGate, ReservationId, Result, TenantContext, Timestamp};
 
+use super::batch::{Held, find, remove, reservations_of};
 use super::books::Books;
-use super::ledger::{Change, Reservation, ReservationState, reservation_key, reservations, reservations_of};
+use super::ledger::{Change, Reservation, ReservationState, reservation_key, reservations};
 use super::{OverQuota, RequestAttributes, Usage};
 use crate::Tenant;
 
@@ -82,25 +83,11 @@ impl TenantQuota {
     ) -> Result<()> {
         let chain = Tenant::chain(view, txn, ctx)?;
         let key = reservation_key(ctx.tenant(), &request.id)?;
-        if let Some(existing) = reservations()?.get(view, txn, &key)? {
+        if let Some(existing) = find(view, txn, ctx.tenant(), &request.id)? {
             same(&existing, request)?;
-            return reservations()?.expect(txn, &existing);
+            return existing.expect(view, txn);
         }
-        if let Some(deadline) = request.deadline.filter(|deadline| ctx.at().is_some_and(|at| *deadline <= at))
-        {
-            let message = format!("reservation {}: its deadline {deadline} has passed already", request.id);
-            return Err(Error::invalid("reserve", message));
-        }
-        let state = match request.deadline {
-            Some(deadline) => ReservationState::Reserved { deadline },
-            None => ReservationState::Committed,
-        };
-        let new = Reservation {
-            amount: request.amount.clone(),
-            state,
-            owner: Some(ctx.principal().clone()),
-            attributes: request.attributes.clone(),
-        };
+        let new = asked(ctx, request)?;
         let mut books = Books::at(ctx.at());
         let levels = books.open(view, txn, &chain)?;
         books.admits(&levels, "reserve")?;
@@ -108,6 +95,7 @@ impl TenantQuota {
         if let Some(over) = books.over(&levels) {
             return Err(Error::of(ErrorKind::QuotaExceeded, "reserve", over));
         }
+        books.touch(&levels);
         books.stage(view, txn)?;
         reservations()?.create(view, txn, key, &new)
     }
@@ -142,8 +130,20 @@ impl TenantQuota {
         id: &ReservationId,
     ) -> Result<()> {
         let held = self.require(view, txn, ctx, id)?;
+        self.commit_held(view, txn, ctx, &held)
+    }
+
+    /// Stages that `held` is in use now.
+    pub(super) fn commit_held(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        held: &Held,
+    ) -> Result<()> {
+        let id = &held.id;
         let ReservationState::Reserved { deadline } = held.state else {
-            return reservations()?.expect(txn, &held);
+            return held.expect(view, txn);
         };
         let timeless = || {
             let message = format!("reservation {id} is held until {deadline}: say when this is decided");
@@ -153,8 +153,8 @@ impl TenantQuota {
             let message = format!("reservation {id} was held until {deadline}: reserve again");
             return Err(Error::not_found("commit", message));
         }
-        let committed = Reservation { state: ReservationState::Committed, ..(*held.value).clone() };
-        self.replace(view, txn, ctx, &held, &committed)
+        let committed = Reservation { state: ReservationState::Committed, ..(**held).clone() };
+        self.replace(view, txn, ctx, held, &committed)
     }
 
     /// Stages that a held charge is given back. Aborting twice is fine.
@@ -168,7 +168,7 @@ impl TenantQuota {
         ctx: &TenantContext,
         id: &ReservationId,
     ) -> Result<Returned> {
-        let found = reservations()?.get(view, txn, &reservation_key(ctx.tenant(), id)?)?;
+        let found = find(view, txn, ctx.tenant(), id)?;
         if found.is_some_and(|found| found.state == ReservationState::Committed) {
             let message = format!("reservation {id} is committed: release it instead");
             return Err(Error::new(ErrorKind::Conflict, "abort", message));
@@ -187,7 +187,7 @@ impl TenantQuota {
         ctx: &TenantContext,
         id: &ReservationId,
     ) -> Result<Returned> {
-        let found = reservations()?.get(view, txn, &reservation_key(ctx.tenant(), id)?)?;
+        let found = find(view, txn, ctx.tenant(), id)?;
         let Some(found) = found else { return Ok(Returned::Already) };
         self.give_back(view, txn, ctx, std::slice::from_ref(&found))?;
         Ok(Returned::Now(found.amount.clone()))
@@ -207,7 +207,7 @@ impl TenantQuota {
         amount: &Resources,
     ) -> Result<()> {
         let old = self.require(view, txn, ctx, id)?;
-        self.replace(view, txn, ctx, &old, &Reservation { amount: amount.clone(), ..(*old.value).clone() })
+        self.replace(view, txn, ctx, &old, &Reservation { amount: amount.clone(), ..(*old).clone() })
     }
 
     /// Stages the release of held charges of the tenant whose deadline is not after `now`, the first 64 of them;
@@ -258,16 +258,12 @@ impl TenantQuota {
         Ok(found.map(|found| (*found.value).clone()).unwrap_or_default())
     }
 
-    fn require(
-        &self,
-        view: &Snapshot,
-        txn: &Txn,
-        ctx: &TenantContext,
-        id: &ReservationId,
-    ) -> Result<Stamped<Reservation>> {
-        let missing =
-            || Error::not_found("quota", format!("tenant {} has no reservation {id}", ctx.tenant().id));
-        reservations()?.get(view, txn, &reservation_key(ctx.tenant(), id)?)?.ok_or_else(missing)
+    pub(super) fn missing(ctx: &TenantContext, id: &ReservationId) -> Error {
+        Error::not_found("quota", format!("tenant {} has no reservation {id}", ctx.tenant().id))
+    }
+
+    fn require(&self, view: &Snapshot, txn: &Txn, ctx: &TenantContext, id: &ReservationId) -> Result<Held> {
+        find(view, txn, ctx.tenant(), id)?.ok_or_else(|| Self::missing(ctx, id))
     }
 
     fn replace(
@@ -275,7 +271,7 @@ impl TenantQuota {
         view: &Snapshot,
         txn: &mut Txn,
         ctx: &TenantContext,
-        old: &Stamped<Reservation>,
+        old: &Held,
         new: &Reservation,
     ) -> Result<()> {
         let mut books = Books::at(ctx.at());
@@ -287,16 +283,17 @@ impl TenantQuota {
         if let Some(over) = books.over(&levels) {
             return Err(Error::of(ErrorKind::QuotaExceeded, "resize", over));
         }
+        books.touch(&levels);
         books.stage(view, txn)?;
-        reservations()?.update(txn, old, new)
+        old.replace(view, txn, new)
     }
 
-    fn give_back(
+    pub(super) fn give_back(
         &self,
         view: &Snapshot,
         txn: &mut Txn,
         ctx: &TenantContext,
-        gone: &[Stamped<Reservation>],
+        gone: &[Held],
     ) -> Result<()> {
         if gone.is_empty() {
             return Ok(());
@@ -305,14 +302,33 @@ impl TenantQuota {
         let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
         for one in gone {
             books.add(&levels, &Change::default().with(one, -1), &one.attributes);
-            reservations()?.delete(txn, one)?;
         }
+        remove(view, txn, gone)?;
+        books.touch(&levels);
         books.stage(view, txn)
     }
 }
 
+/// What is charged if `request` is admitted.
+pub(super) fn asked(ctx: &TenantContext, request: &QuotaRequest) -> Result<Reservation> {
+    if let Some(deadline) = request.deadline.filter(|deadline| ctx.at().is_some_and(|at| *deadline <= at)) {
+        let message = format!("reservation {}: its deadline {deadline} has passed already", request.id);
+        return Err(Error::invalid("reserve", message));
+    }
+    let state = match request.deadline {
+        Some(deadline) => ReservationState::Reserved { deadline },
+        None => ReservationState::Committed,
+    };
+    Ok(Reservation {
+        amount: request.amount.clone(),
+        state,
+        owner: Some(ctx.principal().clone()),
+        attributes: request.attributes.clone(),
+    })
+}
+
 /// Whether what is charged under an id is what is asked for under it again.
-fn same(existing: &Reservation, request: &QuotaRequest) -> Result<()> {
+pub(super) fn same(existing: &Reservation, request: &QuotaRequest) -> Result<()> {
     let exists = |what: String| Err(Error::new(ErrorKind::AlreadyExists, "reserve", what));
     if existing.amount != request.amount {
         let (amount, asked) = (&existing.amount, &request.amount);

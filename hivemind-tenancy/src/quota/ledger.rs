@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use hivemind_core::resources::{ResourceName, Resources};
-use hivemind_core::store::{Key, Snapshot, Txn};
-use hivemind_core::{Collection, Principal, ReservationId, Result, Stamped, Stored, TenantRef, Timestamp};
+use hivemind_core::store::Key;
+use hivemind_core::{Collection, Principal, ReservationId, Result, Stored, TenantRef, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::level::Taken;
@@ -90,16 +90,6 @@ pub(crate) fn ledger_key(tenant: &TenantRef) -> Result<Key> {
 
 pub(crate) fn reservation_key(tenant: &TenantRef, id: &ReservationId) -> Result<Key> {
     reservations()?.key([&tenant.to_string(), id.as_str()])
-}
-
-/// Every live reservation of one tenant, without those below it.
-pub(crate) fn reservations_of(
-    view: &Snapshot,
-    txn: &Txn,
-    tenant: &TenantRef,
-) -> Result<Vec<Stamped<Reservation>>> {
-    let below = reservations()?.below([tenant.to_string()])?;
-    reservations()?.list(view, txn, &below)
 }
 
 /// An amount of each resource that is added, or taken away.

@@ -1,0 +1,360 @@
+//! Many callers' reservations in one commit of the store.
+//!
+//! - `plan`: one transaction for many requests, and the answer to each; pure;
+//! - `known`: which reservations there are, without reading all of them each time.
+//!
+//! There is no task of its own: whoever finds nobody at work takes what waits, decides and commits it, and tells the
+//! others. What is in flight belongs to the group and not to the caller that drives it, so that a caller that is
+//! dropped loses nothing: the next one finds out what became of it.
+
+mod known;
+mod plan;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use futures_channel::oneshot;
+use futures_util::future::{Either, select};
+use futures_util::lock::Mutex as Turn;
+use hivemind_core::store::{Key, Revision};
+use hivemind_core::{
+    Collection, Effect, Error, ErrorKind, IdSource, ReservationId, Result, StateStore, Stored, TenantContext,
+};
+use serde::{Deserialize, Serialize};
+
+use self::known::Known;
+use self::plan::{Answer, Ask, Facts, Operation, Plan, again};
+use super::{QuotaRequest, Returned};
+
+/// The most requests of one commit.
+const AT_ONCE: usize = 2048;
+
+/// How often a commit with an unknown outcome, or a decision on an outdated state, is repeated.
+const ATTEMPTS: u32 = 32;
+
+/// What a group committed last: by this it knows its own commit again after a lost reply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    /// Which life of the group.
+    life: String,
+    /// Which of its commits.
+    number: u64,
+}
+
+impl Stored for Mark {
+    const KIND: &'static str = "mark of a group commit";
+}
+
+fn marks() -> Result<Collection<Mark>> {
+    crate::collection("groups")
+}
+
+/// Reserves, commits and releases quota for many callers at once, durably: what waits at the same time is decided
+/// together, by the rules of [`TenantQuota`](super::TenantQuota), and committed in one transaction.
+///
+/// Each caller gets its own answer, and only once it is known: what was told is in the store. Clones are the same
+/// group. Several groups, and the staged operations, may work on one store: they are conflicts for each other, and
+/// decide again. It keeps the reservations of the tenants it serves in memory, up to 64 tenants, and reads those of
+/// one anew after somebody else has changed them. So one group for each tenant is fastest.
+///
+/// A caller may be dropped at any time. Then its request happens or not, and the same id asked again gets the answer.
+/// It runs on any executor and spawns nothing; it goes on while somebody awaits it.
+///
+/// ```
+/// use std::sync::Arc;
+/// use hivemind_core::resources::{MilliCpu, Resources};
+/// use hivemind_core::{block_on, MemoryStore, Principal, SystemClock, SystemIds, TenantContext, TenantRef};
+/// use hivemind_tenancy::{GroupCommit, QuotaRequest, ResourceQuotas, TenantManager, TenantSpec};
+///
+/// # block_on(async {
+/// let store = Arc::new(MemoryStore::new());
+/// let tenants = TenantManager::new(store.clone(), Arc::new(SystemClock::new()), Arc::new(SystemIds::new()));
+/// let operator = Principal::User("root".parse()?);
+/// let admin = TenantContext::new(TenantRef::system(), operator.clone(), "req-1".parse()?);
+/// let two_cores = ResourceQuotas::default().with_cpu_limit(MilliCpu::from_cores(2));
+/// let acme = tenants.create(&admin, TenantSpec::new("acme".parse()?).with_quotas(two_cores)).await?;
+///
+/// let group = GroupCommit::new(store, &SystemIds::new(), "scheduler-1")?;
+/// let ctx = TenantContext::new(acme.tenant.clone(), operator, "req-2".parse()?);
+/// let core = |id: &str| Ok::<_, hivemind_core::Error>(
+///     QuotaRequest::new(id.parse().unwrap(), Resources::new().with_cpu(MilliCpu::from_cores(1))));
+/// group.reserve(&ctx, core("web-1")?).await?;
+/// group.reserve(&ctx, core("web-2")?).await?;
+/// assert!(group.reserve(&ctx, core("web-3")?).await.is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct GroupCommit(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn StateStore>,
+    mark: Key,
+    life: String,
+    waiting: Mutex<VecDeque<Waiting>>,
+    /// Whoever holds it is at work.
+    flight: Turn<Flight>,
+}
+
+struct Waiting {
+    ask: Ask,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// What is being decided.
+#[derive(Default)]
+struct Flight {
+    known: Known,
+    commits: u64,
+    asks: Vec<Ask>,
+    replies: Vec<oneshot::Sender<Answer>>,
+    sent: Option<Sent>,
+}
+
+/// A decision on the first requests of a flight, on its way.
+struct Sent {
+    plan: Plan,
+    number: u64,
+    count: usize,
+    /// Whether the store may have got it.
+    tried: bool,
+}
+
+/// What came of one attempt.
+enum Step {
+    /// So many requests are decided, for good.
+    Done(usize, Plan),
+    /// Try again; the error is for the callers if that is no use.
+    Again(Error),
+    /// Trying again is no use.
+    Failed(Error),
+}
+
+impl fmt::Debug for GroupCommit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupCommit").field("mark", &self.0.mark).finish_non_exhaustive()
+    }
+}
+
+impl GroupCommit {
+    /// A group on `store`. It keeps one small record under `name`; give each process on the store another one, and
+    /// the same again after a restart.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if `name` cannot be part of a key.
+    pub fn new(store: Arc<dyn StateStore>, ids: &dyn IdSource, name: &str) -> Result<Self> {
+        let (mark, life) = (marks()?.key([name])?, format!("{:032x}", ids.next_u128()));
+        let (waiting, flight) = (Mutex::default(), Turn::default());
+        Ok(Self(Arc::new(Shared { store, mark, life, waiting, flight })))
+    }
+
+    /// Charges as `request` says. The same id again is charged once.
+    ///
+    /// # Errors
+    /// As [`TenantQuota::stage_request`](super::TenantQuota::stage_request), and those of the store. A denial is
+    /// final: nothing of it is ever charged. With [`Effect::Unknown`] nobody knows: ask again under the same id.
+    pub async fn reserve(&self, ctx: &TenantContext, request: QuotaRequest) -> Result<()> {
+        self.ask(ctx, Operation::Reserve(request)).await.map(|_| ())
+    }
+
+    /// Puts a held charge in use. One that is in use already stays as it is.
+    ///
+    /// # Errors
+    /// As [`TenantQuota::stage_commit`](super::TenantQuota::stage_commit), and those of the store.
+    pub async fn commit(&self, ctx: &TenantContext, id: &ReservationId) -> Result<()> {
+        self.ask(ctx, Operation::Commit(id.clone())).await.map(|_| ())
+    }
+
+    /// Gives a charge back, in use or held. It is given back once, however often this is called: only one caller is
+    /// told [`Returned::Now`].
+    ///
+    /// # Errors
+    /// As [`TenantQuota::stage_release`](super::TenantQuota::stage_release), and those of the store.
+    pub async fn release(&self, ctx: &TenantContext, id: &ReservationId) -> Result<Returned> {
+        self.ask(ctx, Operation::Release(id.clone())).await
+    }
+
+    async fn ask(&self, ctx: &TenantContext, operation: Operation) -> Answer {
+        let shared = &*self.0;
+        let (reply, mut answer) = oneshot::channel();
+        shared.queue(Waiting { ask: Ask { ctx: ctx.clone(), operation }, reply });
+        loop {
+            match select(&mut answer, shared.flight.lock()).await {
+                Either::Left((Ok(answer), _)) => return answer,
+                Either::Left((Err(_), _)) => {
+                    return Err(
+                        Error::internal("group commit", "a request was lost").with_effect(Effect::Unknown)
+                    );
+                }
+                // Whoever was at work before may have told it meanwhile.
+                Either::Right((mut flight, _)) => match answer.try_recv() {
+                    Ok(Some(answer)) => return answer,
+                    _ => shared.work(&mut flight).await,
+                },
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn queue(&self, waiting: Waiting) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(waiting);
+    }
+
+    /// Takes what waits and is still wanted.
+    fn take(&self, flight: &mut Flight) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        while flight.asks.len() < AT_ONCE {
+            let Some(Waiting { ask, reply }) = waiting.pop_front() else { break };
+            if !reply.is_canceled() {
+                flight.asks.push(ask);
+                flight.replies.push(reply);
+            }
+        }
+    }
+
+    /// Brings some of what waits to its end.
+    async fn work(&self, flight: &mut Flight) {
+        if flight.asks.is_empty() {
+            others_first().await;
+            self.take(flight);
+        }
+        let mut left = ATTEMPTS;
+        while !flight.asks.is_empty() {
+            left = left.saturating_sub(1);
+            match self.attempt(flight).await {
+                Step::Done(count, plan) => return flight.tell(count, plan),
+                Step::Again(_) if left > 0 => {}
+                Step::Again(error) | Step::Failed(error) => return flight.fail(error),
+            }
+        }
+    }
+
+    async fn attempt(&self, flight: &mut Flight) -> Step {
+        if flight.sent.is_none() {
+            let view = match flight.known.view(&*self.store, &flight.asks).await {
+                Ok(view) => view,
+                // The state was compacted away while it was read.
+                Err(e) if e.kind() == ErrorKind::Expired => return Step::Again(e),
+                Err(e) => return Step::Failed(e),
+            };
+            match self.decide(flight, &view) {
+                // Nothing changes: what was read is the answer.
+                Ok(sent) if sent.plan.txn.writes().len() == 0 => return Step::Done(sent.count, sent.plan),
+                Ok(sent) => flight.sent = Some(sent),
+                Err(e) => return Step::Failed(e),
+            }
+        }
+        self.send(flight).await
+    }
+
+    /// Decides as many of the requests as one transaction can hold.
+    fn decide(&self, flight: &mut Flight, view: &hivemind_core::store::Snapshot) -> Result<Sent> {
+        flight.commits += 1;
+        let (number, known) = (flight.commits, &flight.known);
+        let name = format!("{}-{number:016x}", self.life);
+        let facts = Facts { view, place: &|tenant, id| known.place(tenant, id), name: &name };
+        let mut count = flight.asks.len();
+        loop {
+            let planned = Plan::of(&facts, flight.asks.get(..count).unwrap_or_default());
+            let fitting = planned.and_then(|mut plan| {
+                if plan.txn.writes().len() > 0 {
+                    let mark = Mark { life: self.life.clone(), number };
+                    plan.txn.put(self.mark.clone(), hivemind_core::encode(&mark)?);
+                }
+                self.store.limits().check(&plan.txn)?;
+                Ok(plan)
+            });
+            match fitting {
+                Ok(plan) => return Ok(Sent { plan, number, count, tried: false }),
+                Err(_) if count > 1 => count /= 2,
+                Err(e) => {
+                    let mut plan = Plan::default();
+                    plan.answers.insert(0, Err(e));
+                    return Ok(Sent { plan, number, count, tried: false });
+                }
+            }
+        }
+    }
+
+    async fn send(&self, flight: &mut Flight) -> Step {
+        let Some(sent) = &mut flight.sent else {
+            return Step::Failed(Error::internal("group commit", "there is nothing to send"));
+        };
+        // Before it is awaited: whoever awaits may be dropped, and the next one must know.
+        let doubtful = std::mem::replace(&mut sent.tried, true);
+        let (revision, error) = match self.store.commit(&sent.plan.txn).await {
+            Ok(revision) => (Some(revision), None),
+            Err(e) if e.effect() == Effect::Unknown => return Step::Again(e),
+            Err(e) if e.kind() == ErrorKind::Conflict && doubtful => match self.happened(sent.number).await {
+                Ok(revision) => (revision, Some(e)),
+                Err(unread) => return Step::Again(unread),
+            },
+            Err(e) if doubtful => return Step::Again(e),
+            Err(e) => (None, Some(e)),
+        };
+        let sent = flight.sent.take();
+        match (revision, sent, error) {
+            (Some(revision), Some(Sent { plan, count, .. }), _) => {
+                match flight.known.settle(&plan, revision) {
+                    Ok(()) => Step::Done(count, plan),
+                    Err(e) => Step::Failed(e.with_effect(Effect::Done)),
+                }
+            }
+            (_, _, Some(e)) if e.kind() == ErrorKind::Conflict => Step::Again(e),
+            (_, _, Some(e)) => Step::Failed(e),
+            _ => Step::Failed(Error::internal("group commit", "what was sent is gone")),
+        }
+    }
+
+    /// At which revision commit `number` of this group happened, if it did.
+    async fn happened(&self, number: u64) -> Result<Option<Revision>> {
+        let Some(record) = self.store.get(&self.mark, None).await? else { return Ok(None) };
+        let mark = hivemind_core::decode::<Mark>(&self.mark, &record.value)?;
+        Ok((mark == Mark { life: self.life.clone(), number }).then_some(record.mod_revision))
+    }
+}
+
+impl Flight {
+    /// Takes the first `count` requests out.
+    fn land(&mut self, count: usize) -> Vec<oneshot::Sender<Answer>> {
+        self.sent = None;
+        self.asks.drain(..count.min(self.asks.len()));
+        self.replies.drain(..count.min(self.replies.len())).collect()
+    }
+
+    fn tell(&mut self, count: usize, mut plan: Plan) {
+        for (number, reply) in self.land(count).into_iter().enumerate() {
+            let forgotten = || Err(Error::internal("group commit", "a request was not decided"));
+            let answer = plan.answers.remove(&number).unwrap_or_else(forgotten);
+            // Whoever is gone hears nothing.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Tells those that are concerned that it came to nothing, or that nobody knows.
+    fn fail(&mut self, error: Error) {
+        let (count, tried) = match &self.sent {
+            Some(sent) => (sent.count, sent.tried),
+            None => (self.asks.len(), false),
+        };
+        let error = if tried { error.with_effect(Effect::Unknown) } else { error };
+        for reply in self.land(count) {
+            let _ = reply.send(Err(again(&error)));
+        }
+    }
+}
+
+/// Lets those go first that are ready, too: they come to wait, and are decided together.
+async fn others_first() {
+    let mut waited = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
