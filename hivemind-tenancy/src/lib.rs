@@ -74,12 +74,12 @@ pub use quota::{
     TenantQuota, TreeError, TreeUsage, Usage, WhenOver, reclaim,
 };
 pub use quota::{
-    Bounds, Budget, BudgetState, Crossing, Demand, DominantShare, EmptyPriorityRange, Escrow, EscrowError,
-    FairQueue, GroupCommit, HighWater, InvalidLimitRange, InvalidPeriod, InvalidRate, InvalidWindows,
-    LimitRange, OutOfBounds, OverRate, PriorityRange, Problem, QueueFit, QueuePolicy, QuotaScope,
-    RangeViolation, RangeViolations, RateExceeded, RateLimit, RateState, RateStates, RequestAttributes,
-    Slice, SlowDown, SoftCrossing, SoftExceeded, SoftLimit, SoftState, TemporaryLimit, TemporaryLimits,
-    Trend, UsageEvent, WaitingRequest,
+    Bounds, Budget, BudgetExceeded, BudgetState, Crossing, Demand, DominantShare, EmptyPriorityRange, Escrow,
+    EscrowError, FairQueue, GroupCommit, HighWater, InvalidLimitRange, InvalidPeriod, InvalidRate,
+    InvalidWindows, LimitRange, OutOfBounds, OverRate, PriorityRange, Problem, QueueFit, QueuePolicy,
+    QuotaScope, RangeViolation, RangeViolations, RateExceeded, RateLimit, RateState, RateStates,
+    RequestAttributes, Slice, SlowDown, SoftCrossing, SoftExceeded, SoftLimit, SoftState, TemporaryLimit,
+    TemporaryLimits, Trend, UsageEvent, WaitingRequest,
 };
 pub use rbac::{
     AccessHandle, AccessIndex, Conditions, DecidingRule, Decision, Effect, Escalation, Explanation, Inherit,

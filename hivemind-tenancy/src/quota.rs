@@ -41,7 +41,7 @@ mod trend;
 
 pub use self::audit::Drift;
 pub use self::bounds::{Bounds, Demand, InvalidLimitRange, LimitRange, OutOfBounds, Problem};
-pub use self::budget::{Budget, BudgetState, InvalidPeriod};
+pub use self::budget::{Budget, BudgetExceeded, BudgetState, InvalidPeriod};
 pub(crate) use self::change::stage_reparent;
 pub use self::change::{QuotaChange, WhenOver};
 pub use self::crossings::SoftCrossing;

@@ -121,7 +121,7 @@ impl TenantQuota {
     pub fn recount(&self, view: &Snapshot, ctx: &TenantContext) -> Result<Drift> {
         let (ledger, counted) = (self.usage(view, ctx)?, count(view, &Txn::new(), ctx.tenant())?);
         // What happened in the past is not in the reservations.
-        let counted = Usage { soft: ledger.soft.clone(), ..counted };
+        let counted = Usage { soft: ledger.soft.clone(), budgets: ledger.budgets.clone(), ..counted };
         Ok(Drift { ledger, counted })
     }
 

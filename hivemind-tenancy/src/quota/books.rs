@@ -172,6 +172,7 @@ impl Level {
             }
         }
         self.soft_shortages(depth, short);
+        self.budget_shortages(depth, short);
     }
 
     fn short(
@@ -192,6 +193,7 @@ impl Level {
             quota,
             uncovered: false,
             soft: None,
+            budget: None,
             limit,
             used: amount(before.used),
             reserved: amount(before.reserved),
@@ -226,6 +228,7 @@ impl Level {
             held: stored(tenant, &self.now, |line| line.held)?,
             scoped: self.scoped.iter().filter(counts).map(scoped).collect::<Result<_>>()?,
             soft: self.soft_states(),
+            budgets: self.budget_states(),
         })
     }
 }

@@ -33,6 +33,24 @@ pub struct InvalidPeriod {
     pub period: Duration,
 }
 
+/// Usage must not grow: the budget does not allow any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum BudgetExceeded {
+    /// All of it is spent.
+    #[error("the budget of {unit_seconds} unit-seconds is spent until {period_end}")]
+    Spent {
+        /// The budget of a period, in unit-seconds.
+        unit_seconds: u64,
+        /// When the next period starts.
+        period_end: Timestamp,
+    },
+    /// The request carries no time, so that what is spent cannot be known.
+    #[error("the request carries no time: a budget cannot be checked without")]
+    NoTime,
+}
+
 /// What was used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -124,6 +142,13 @@ impl Budget {
             let wanted = self.advance(state, now).spent.checked_add(u128::from(extra) * NANOS);
             wanted.is_none_or(|wanted| wanted > self.nanos())
         })
+    }
+
+    /// Why no more may come into use at `now`; `None` if it may.
+    pub(super) fn exceeded(&self, state: BudgetState, now: Option<Timestamp>) -> Option<BudgetExceeded> {
+        let Some(now) = now else { return Some(BudgetExceeded::NoTime) };
+        let (unit_seconds, period_end) = (self.unit_seconds(), self.period_end(now));
+        (self.left(state, now) == 0).then_some(BudgetExceeded::Spent { unit_seconds, period_end })
     }
 
     /// Unit-nanoseconds left in the period of `now`.

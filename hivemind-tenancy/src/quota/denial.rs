@@ -6,7 +6,7 @@ use hivemind_core::TenantId;
 use hivemind_core::resources::ResourceName;
 use serde::{Deserialize, Serialize};
 
-use super::SoftExceeded;
+use super::{BudgetExceeded, SoftExceeded};
 
 /// One resource of which one quota leaves too little. Amounts are in base units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct Shortage {
     /// Why the soft limit is a limit now, if it is the soft limit that is short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft: Option<SoftExceeded>,
+    /// Why the budget is spent, if it is the budget. Then `limit` is what is used already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetExceeded>,
     /// The limit.
     pub limit: u64,
     /// In use.
@@ -60,6 +63,9 @@ impl fmt::Display for Shortage {
                 print(self.asked)
             );
         }
+        if let Some(budget) = &self.budget {
+            return write!(f, ": asked {}, but {budget}", print(self.asked));
+        }
         let (limit, used, reserved) = (print(self.limit), print(self.used), print(self.reserved));
         let soft = if self.soft.is_some() { "soft " } else { "" };
         write!(f, ": {soft}limit {limit}, used {used}, reserved {reserved}")?;
@@ -82,6 +88,16 @@ impl Shortage {
         let quota = self.quota.as_ref().map(|quota| format!(" in quota {quota}")).unwrap_or_default();
         if self.uncovered {
             return format!("set a limit on {} for tenant {tenant}", self.resource);
+        }
+        match &self.budget {
+            Some(BudgetExceeded::Spent { period_end, .. }) => {
+                return format!(
+                    "wait until {period_end}, or raise the budget of {} of tenant {tenant}",
+                    self.resource
+                );
+            }
+            Some(BudgetExceeded::NoTime) => return "say when the request is decided".to_owned(),
+            None => {}
         }
         let less = match self.asked.saturating_sub(self.short_by) {
             0 => String::new(),

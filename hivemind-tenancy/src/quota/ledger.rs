@@ -8,7 +8,7 @@ use hivemind_core::{Collection, Principal, ReservationId, Result, Stored, Tenant
 use serde::{Deserialize, Serialize};
 
 use super::level::Taken;
-use super::{RequestAttributes, SoftState};
+use super::{BudgetState, RequestAttributes, SoftState};
 
 /// What counts against one quota.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct Usage {
     /// Of which resources the soft limit is exceeded, and since when.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub soft: BTreeMap<ResourceName, SoftState>,
+    /// What is spent of each budget.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub budgets: BTreeMap<ResourceName, BudgetState>,
 }
 
 impl Stored for Usage {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::books::spec_key;
 use super::level::{LevelRules, UNLIMITED};
-use super::{LimitRange, QuotaScope, RateLimit, SoftLimit, TemporaryLimits};
+use super::{Budget, LimitRange, QuotaScope, RateLimit, SoftLimit, TemporaryLimits};
 use crate::Tenant;
 use crate::tenant::chain_of;
 
@@ -112,6 +112,8 @@ pub struct QuotaSpec {
     pub rates: BTreeMap<String, RateLimit>,
     /// Limits that may be exceeded for a while, by resource; what is in use and what is reserved count.
     pub soft_limits: BTreeMap<ResourceName, SoftLimit>,
+    /// How much may be used over time, by resource; what is in use and what is reserved count.
+    pub budgets: BTreeMap<ResourceName, Budget>,
 }
 
 impl Stored for QuotaSpec {
@@ -187,6 +189,13 @@ impl QuotaSpec {
     #[must_use]
     pub fn with_soft_limit(mut self, resource: ResourceName, limit: SoftLimit) -> Self {
         self.soft_limits.insert(resource, limit);
+        self
+    }
+
+    /// With a budget of `resource` over time. It counts from the first decision that has a time.
+    #[must_use]
+    pub fn with_budget(mut self, resource: ResourceName, budget: Budget) -> Self {
+        self.budgets.insert(resource, budget);
         self
     }
 

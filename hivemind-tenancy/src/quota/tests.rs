@@ -1,5 +1,6 @@
 //! The quota decisions against a store, and what the tests of them share.
 
+mod budgets;
 mod model;
 mod pitfalls;
 mod ranges;

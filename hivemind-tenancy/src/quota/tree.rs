@@ -172,6 +172,7 @@ impl QuotaTree {
                 quota: None,
                 uncovered: false,
                 soft: None,
+                budget: None,
                 limit: short.limit,
                 used: short.used,
                 reserved: short.reserved,

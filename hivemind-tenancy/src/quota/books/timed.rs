@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hivemind_core::resources::ResourceName;
 
 use super::{Level, UNLIMITED, line};
-use crate::quota::{Shortage, SoftLimit, SoftState};
+use crate::quota::{Budget, BudgetState, Shortage, SoftLimit, SoftState};
 
 impl Level {
     /// Usage of one resource as it was read, and as it is to be.
@@ -35,6 +35,44 @@ impl Level {
                 short.push(Shortage { soft: exceeded, ..found });
             }
         }
+    }
+
+    fn budget_state(&self, resource: &ResourceName) -> Option<BudgetState> {
+        self.stored.as_ref().and_then(|stored| stored.budgets.get(resource)).copied()
+    }
+
+    /// Every budget that is spent, of what grows.
+    pub(super) fn budget_shortages(&self, depth: usize, short: &mut Vec<Shortage>) {
+        for (resource, budget) in &self.spec.budgets {
+            let (before, after) = self.usage_of(resource);
+            if after <= before {
+                continue;
+            }
+            let exceeded = budget.exceeded(self.budget_state(resource).unwrap_or_default(), self.at);
+            if exceeded.is_some() {
+                let (line, now) = (line(&self.before, resource), line(&self.now, resource).taken());
+                let found = self.short(depth, resource, None, line, now, (before, after - before));
+                short.push(Shortage { budget: exceeded, ..found });
+            }
+        }
+    }
+
+    /// What will be spent of each budget. Without a time nothing grows, and what falls counts on as it was until the
+    /// next decision that has one: more may be counted than was used, never less.
+    pub(super) fn budget_states(&self) -> BTreeMap<ResourceName, BudgetState> {
+        let next = |(resource, budget): (&ResourceName, &Budget)| {
+            let (old, (before, after)) = (self.budget_state(resource), self.usage_of(resource));
+            let next = match (old, self.at) {
+                (Some(old), Some(now)) if old.in_use != after => budget.record(old, now, after),
+                (Some(old), _) => old,
+                (None, None) => return None,
+                // Before it was set there was no budget to spend.
+                (None, Some(_)) if before == 0 && after == 0 => return None,
+                (None, Some(now)) => BudgetState { in_use: after, counted_to: now, ..BudgetState::default() },
+            };
+            Some((resource.clone(), next))
+        };
+        self.spec.budgets.iter().filter_map(next).collect()
     }
 
     /// Since when each soft limit will be exceeded; what is within its limit is left out.

@@ -1,0 +1,139 @@
+//! Budgets over time of a tenant and of those above it.
+
+use std::time::Duration;
+
+use hivemind_core::ErrorKind;
+use proptest::prelude::*;
+
+use super::*;
+use crate::quota::{Budget, OverQuota, QuotaRequest, TenantQuota, WhenOver};
+
+const SECOND: u128 = 1_000_000_000;
+
+/// So many unit-seconds in every 100 s.
+fn budget(unit_seconds: u64) -> QuotaSpec {
+    let budget = Budget::new(unit_seconds, Duration::from_secs(100), at(0)).unwrap();
+    QuotaSpec::new().with_budget(ResourceName::Cpu, budget)
+}
+
+fn set(world: &World, tenant: &TenantRef, spec: QuotaSpec, now: u64) {
+    let ctx = world.ctx(tenant).with_time(at(now));
+    world.commit(|view, txn| TenantQuota.stage_set_quota(view, txn, &ctx, &spec, WhenOver::Refuse)).unwrap();
+}
+
+/// A team in a company of 100 unit-seconds.
+fn company() -> (World, TenantRef, TenantRef) {
+    let world = World::default();
+    let corp = world.tenant("corp", None);
+    let team = world.tenant("team", Some(&corp));
+    set(&world, &corp, budget(100), 0);
+    (world, corp, team)
+}
+
+fn timed(world: &World, tenant: &TenantRef, now: Option<u64>) -> TenantContext {
+    now.map_or(world.ctx(tenant), |now| world.ctx(tenant).with_time(at(now)))
+}
+
+fn charge(world: &World, tenant: &TenantRef, number: u8, cpu: u64, now: Option<u64>) -> Result<()> {
+    let (ctx, request) = (timed(world, tenant, now), QuotaRequest::new(id(number), amount(cpu, 0)));
+    world.commit(|view, txn| TenantQuota.stage_request(view, txn, &ctx, &request))
+}
+
+fn release(world: &World, tenant: &TenantRef, number: u8, now: Option<u64>) {
+    let ctx = timed(world, tenant, now);
+    world.commit(|view, txn| TenantQuota.stage_release(view, txn, &ctx, &id(number))).unwrap();
+}
+
+fn spent(world: &World, tenant: &TenantRef) -> u128 {
+    let usage = TenantQuota.usage(&world.view(), &world.ctx(tenant)).unwrap();
+    usage.budgets[&ResourceName::Cpu].spent / SECOND
+}
+
+fn short(error: &hivemind_core::Error) -> Vec<String> {
+    error.detail::<OverQuota>().unwrap().short.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_spent_budget_admits_nothing_more_until_the_next_period() {
+    let (world, corp, team) = company();
+    charge(&world, &team, 0, 2, Some(10)).unwrap();
+    charge(&world, &team, 1, 1, Some(59)).unwrap();
+    assert_eq!(spent(&world, &corp), 98);
+    let error = charge(&world, &team, 2, 1, Some(60)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
+    assert_eq!(
+        short(&error),
+        ["cpu at tenant corp: asked 1m, but the budget of 100 unit-seconds is spent until 100.000000000"]
+    );
+    assert_eq!(
+        error.detail::<OverQuota>().unwrap().short[0].help(),
+        "wait until 100.000000000, or raise the budget of cpu of tenant corp"
+    );
+    release(&world, &team, 1, Some(60));
+    charge(&world, &team, 2, 1, Some(100)).unwrap();
+    assert!(TenantQuota.drift(&world.view(), &world.ctx(&corp)).unwrap().is_empty());
+}
+
+#[test]
+fn without_a_time_nothing_grows_and_what_is_given_back_counts_on() {
+    let (world, corp, team) = company();
+    let error = charge(&world, &team, 0, 1, None).unwrap_err();
+    assert_eq!(
+        short(&error),
+        ["cpu at tenant corp: asked 1m, but the request carries no time: a budget cannot be checked without"]
+    );
+    charge(&world, &team, 0, 2, Some(10)).unwrap();
+    release(&world, &team, 0, None);
+    charge(&world, &team, 1, 1, Some(20)).unwrap();
+    assert_eq!(spent(&world, &corp), 20, "nobody said when it was given back");
+    let ctx = world.ctx(&team);
+    let other = QuotaRequest::new(id(2), amount(0, 1));
+    world.commit(|view, txn| TenantQuota.stage_request(view, txn, &ctx, &other)).unwrap();
+}
+
+#[test]
+fn a_budget_counts_from_when_it_was_set() {
+    let (world, _, team) = company();
+    charge(&world, &team, 0, 1, Some(10)).unwrap();
+    set(&world, &team, budget(50), 40);
+    charge(&world, &team, 1, 1, Some(60)).unwrap();
+    assert_eq!(spent(&world, &team), 20);
+}
+
+#[test]
+fn a_ledger_stored_before_there_were_budgets_has_spent_nothing() {
+    let old: crate::Usage = serde_json::from_str(r#"{"used":{},"reserved":{}}"#).unwrap();
+    assert!(old.budgets.is_empty() && !serde_json::to_string(&old).unwrap().contains("budgets"));
+}
+
+proptest! {
+    /// The model goes on second by second, on both levels.
+    #[test]
+    fn any_order_is_as_the_sum_of_seconds_on_two_levels_says(
+        steps in prop::collection::vec((any::<bool>(), 0u8..4, 1u64..4, 0u64..30), 1..30),
+    ) {
+        let (world, corp, team) = company();
+        set(&world, &team, budget(60), 0);
+        let mut live = std::collections::BTreeMap::<(bool, u8), u64>::new();
+        let (mut spent, mut now) = ([0u64; 2], 0u64);
+        for (of_team, number, cpu, wait) in steps {
+            let team_use: u64 = live.iter().filter(|((of_team, _), _)| *of_team).map(|(_, cpu)| cpu).sum();
+            let in_use = [team_use, live.values().sum()];
+            for _ in 0..wait {
+                now += 1;
+                let anew = now.is_multiple_of(100);
+                spent = [0, 1].map(|level| if anew { 0 } else { spent[level] + in_use[level] });
+            }
+            let tenant = if of_team { &team } else { &corp };
+            if live.remove(&(of_team, number)).is_some() {
+                release(&world, tenant, number, Some(now));
+                continue;
+            }
+            let fits = (!of_team || spent[0] < 60) && spent[1] < 100;
+            prop_assert_eq!(charge(&world, tenant, number, cpu, Some(now)).is_ok(), fits);
+            if fits {
+                live.insert((of_team, number), cpu);
+            }
+        }
+    }
+}
