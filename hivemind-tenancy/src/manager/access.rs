@@ -10,7 +10,7 @@ use hivemind_core::{
 
 use super::TenantManager;
 use crate::rbac::{Change, Scope, bindings, bindings_of, index_around, role_key, roles};
-use crate::{AccessIndex, Inherit, Role, RoleBinding, Rule, Subject, Tenant};
+use crate::{AccessIndex, Inherit, Role, RoleBinding, Rule, Subject, Tenant, VerbClass};
 
 /// The role and the binding of the first administrator.
 const FIRST_ADMIN: &str = "cluster-admin";
@@ -42,7 +42,9 @@ impl TenantManager {
     /// # Errors
     /// [`ErrorKind::Denied`], with [`Escalation`](crate::Escalation) as detail if it would hand out more than the
     /// grantor holds; [`ErrorKind::Denied`] for a role of every tenant outside the system tenant's context;
-    /// [`ErrorKind::NotFound`] for another tenant's own.
+    /// [`ErrorKind::NotFound`] for another tenant's own; [`ErrorKind::Conflict`] if the state of the tenant does not
+    /// allow it; [`ErrorKind::Invalid`] if it has more than 256 rules, or
+    /// they name more than 256 kinds or names.
     pub fn stage_put_role(
         &self,
         view: &Snapshot,
@@ -58,6 +60,8 @@ impl TenantManager {
         let before = old.as_ref().map_or(&[][..], |old| &old.rules);
         let index = index_around(view, txn, ctx, &scope, true)?;
         may(&index, ctx, verb, &role.name)?;
+        role.check()?;
+        takes_grants(view, txn, ctx, &scope)?;
         edit(&index, view, txn, ctx, (role, &scope), (before, &role.rules))?;
         match &old {
             Some(old) => roles()?.update(txn, old, role),
@@ -97,7 +101,9 @@ impl TenantManager {
     /// # Errors
     /// [`ErrorKind::Denied`], with [`Escalation`](crate::Escalation) as detail if it would hand out more than the
     /// grantor holds; [`ErrorKind::NotFound`] if there is no such role or tenant, or it is not below the tenant of
-    /// `ctx` to use: only the system tenant's context binds elsewhere than in its own tenant.
+    /// `ctx` to use: only the system tenant's context binds elsewhere than in its own tenant; [`ErrorKind::Conflict`] if
+    /// the state of the tenant does not allow it; [`ErrorKind::Invalid`] for [conditions](crate::Conditions::check) that
+    /// never hold.
     pub fn stage_bind(
         &self,
         view: &Snapshot,
@@ -112,6 +118,8 @@ impl TenantManager {
         let deep = old.is_some() || binding.inherit != Inherit::None;
         let index = index_around(view, txn, ctx, &binding.scope, deep)?;
         may(&index, ctx, Verb::Grant, &role.name)?;
+        binding.conditions.check()?;
+        takes_grants(view, txn, ctx, &binding.scope)?;
         let kept = old.as_ref().filter(|old| same_shape(old, binding));
         if kept.is_none_or(|old| !binding.subjects.is_subset(&old.subjects)) {
             prove(&index, view, txn, ctx, &Change { before: &[], after: &role.rules, reach: binding })?;
@@ -156,7 +164,8 @@ impl TenantManager {
     /// As [`stage_put_role`](Self::stage_put_role), and those of the store.
     pub async fn put_role(&self, ctx: &TenantContext, role: Role) -> Result<()> {
         let decide = |view: &Snapshot, txn: &mut Txn| self.stage_put_role(view, txn, ctx, &role);
-        self.commit(ctx, &format!("put-role-{}", role.name), decide).await
+        let scope = role.tenant.clone().map_or(Scope::Global, Scope::Tenant);
+        self.commit(ctx, &format!("put-role-{}-{}", scope.segment(), role.name), decide).await
     }
 
     /// Binds a role.
@@ -206,6 +215,18 @@ fn role_for(view: &Snapshot, txn: &Txn, ctx: &TenantContext, binding: &RoleBindi
         return Err(missing());
     }
     roles()?.get(view, txn, &role_key(binding.role_of.as_ref(), &binding.role)?)?.ok_or_else(missing)
+}
+
+/// Stages the demand that the tenant of `scope`, and those above it, let things be prepared in it: what is granted in one
+/// that is being deleted would outlive it.
+fn takes_grants(view: &Snapshot, txn: &mut Txn, ctx: &TenantContext, scope: &Scope) -> Result<()> {
+    match scope {
+        Scope::Tenant(tenant) if *tenant != TenantRef::system() => {
+            let theirs = ctx.clone().for_tenant(tenant.clone());
+            Tenant::allowing(view, txn, &theirs, VerbClass::Configure).map(|_| ())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether they differ in their subjects alone.

@@ -46,7 +46,8 @@ struct Found {
 }
 
 impl AccessIndex {
-    /// Decides as [`decide`](Self::decide), and says why.
+    /// Decides as [`decide`](Self::decide), and says why. It tells of the bindings of the tenant and of those above it,
+    /// and of no other tenant's.
     pub fn explain(&self, ctx: &TenantContext, request: &AccessRequest) -> Explanation {
         let decision = self.decide(ctx, request);
         let Some(place) = self.policy.tree.place(ctx.tenant()) else {
@@ -171,13 +172,15 @@ impl Policy {
                 if !would {
                     almost.push(format!("{via} {}", nearest(&role.role, request)));
                 }
-            } else if would && almost.len() < conditional + NAMED {
+            } else if would && self.is_above(binding, asked.place) && almost.len() < conditional + NAMED {
                 almost.push(format!("{via} allows it there, and does not reach tenant {}", tenant.id));
             }
         }
         let dangling = self.dangling.iter().filter_map(|number| self.bindings.get(*number as usize));
-        for binding in dangling.filter(|one| one.subjects.iter().any(|subject| asker.is(subject))).take(NAMED)
-        {
+        let theirs = |one: &&std::sync::Arc<RoleBinding>| {
+            self.is_above(one, asked.place) && one.subjects.iter().any(|subject| asker.is(subject))
+        };
+        for binding in dangling.filter(theirs).take(NAMED) {
             bound = true;
             almost.push(format!("{binding} names role {}, and one of the two does not exist", binding.role));
         }
@@ -190,6 +193,16 @@ impl Policy {
                 role.name, asker.principal, tenant.id
             )
         }));
+    }
+
+    /// Whether the binding is of the tenant at `place`, or of one above it: who asks there hears of no other.
+    fn is_above(&self, binding: &RoleBinding, place: Place) -> bool {
+        match &binding.scope {
+            Scope::Global => true,
+            Scope::Tenant(tenant) => {
+                self.tree.place(tenant).is_some_and(|scope| self.tree.is_within(place, scope))
+            }
+        }
     }
 
     /// The roles that allow `request` and may be bound at `place`.
