@@ -9,6 +9,7 @@ use hivemind_core::{
 };
 
 use super::TenantManager;
+use super::tenants::subtree;
 use crate::rbac::{Change, Scope, bindings, bindings_of, index_around, role_key, roles};
 use crate::{AccessIndex, Inherit, Role, RoleBinding, Rule, Subject, Tenant, VerbClass};
 
@@ -277,6 +278,63 @@ fn edit(
     let reach =
         RoleBinding::new(role.name.clone(), role.name.clone(), scope.clone(), []).with_inherit(Inherit::Down);
     prove(index, view, txn, ctx, &Change { before, after, reach: &reach })
+}
+
+/// Demands what a move of `moved` hands out: whoever moves it must hold there what it inherits from tenants that were not
+/// above it before, and what those denied that no longer are.
+pub(super) fn stage_inherit(
+    view: &Snapshot,
+    txn: &mut Txn,
+    ctx: &TenantContext,
+    moved: &TenantRef,
+    (before, after): (&[Stamped<Tenant>], &[Stamped<Tenant>]),
+) -> Result<()> {
+    let index = AccessIndex::of(view, txn)?;
+    let here = |one: &RoleBinding| RoleBinding {
+        scope: Scope::Tenant(moved.clone()),
+        inherit: Inherit::Down,
+        ..one.clone()
+    };
+    for one in inherited(view, txn, after, before)? {
+        if let Some(role) = roles()?.get(view, txn, &role_key(one.role_of.as_ref(), &one.role)?)? {
+            roles()?.expect(txn, &role)?;
+            let change = Change { before: &[], after: &role.rules, reach: &here(&one) };
+            prove(&index, view, txn, ctx, &change)?;
+        }
+    }
+    for one in inherited(view, txn, before, after)? {
+        release(&index, view, txn, ctx, &here(&one))?;
+    }
+    // A role of a tenant that is no longer above means nothing any more, so what it denied is free, too.
+    let lost = |owner: &TenantRef| contains(before, owner) && !contains(after, owner);
+    for (inside, _) in subtree(view, txn, moved)? {
+        let theirs = bindings_of(&Scope::Tenant(inside.tenant.clone()))?;
+        for one in bindings()?.list(view, txn, &theirs)? {
+            if one.role_of.as_ref().is_some_and(lost) {
+                release(&index, view, txn, ctx, &one)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn contains(tenants: &[Stamped<Tenant>], tenant: &TenantRef) -> bool {
+    tenants.iter().any(|one| one.tenant == *tenant)
+}
+
+/// The bindings that come down from those of `these` that are not among `others`.
+fn inherited(
+    view: &Snapshot,
+    txn: &Txn,
+    these: &[Stamped<Tenant>],
+    others: &[Stamped<Tenant>],
+) -> Result<Vec<Stamped<RoleBinding>>> {
+    let mut found = Vec::new();
+    for one in these.iter().filter(|one| !contains(others, &one.tenant)) {
+        let all = bindings()?.list(view, txn, &bindings_of(&Scope::Tenant(one.tenant.clone()))?)?;
+        found.extend(all.into_iter().filter(|binding| binding.inherit != Inherit::None));
+    }
+    Ok(found)
 }
 
 /// Demands what `old` denies: once it is gone, others may allow it.
