@@ -48,12 +48,11 @@ struct Found {
 impl AccessIndex {
     /// Decides as [`decide`](Self::decide), and says why. It tells of the bindings of the tenant and of those above it,
     /// and of no other tenant's.
+    /// To whom nothing is bound there it does not tell whether the tenant exists.
     pub fn explain(&self, ctx: &TenantContext, request: &AccessRequest) -> Explanation {
         let decision = self.decide(ctx, request);
-        let Some(place) = self.policy.tree.place(ctx.tenant()) else {
-            let because = vec![format!("there is no tenant {} of that generation", ctx.tenant().id)];
-            return Explanation { decision, rules: Vec::new(), because };
-        };
+        // A tenant that is not there looks like one in which nothing is bound to who asks.
+        let place = self.policy.tree.place(ctx.tenant()).unwrap_or(Place::MAX);
         let asked = self.policy.asked(place, request);
         let mut told = Explanation { decision, rules: Vec::new(), because: Vec::new() };
         let own = Asker { principal: ctx.principal(), groups: ctx.groups() };
@@ -187,7 +186,9 @@ impl Policy {
         if !bound {
             almost.push(format!("no role is bound to {} in this tenant", asker.principal));
         }
-        almost.extend(self.would_do(asked.place, request).take(NAMED).map(|role| {
+        // A tenant's own roles are not for strangers to hear of.
+        let roles = self.would_do(asked.place, request).filter(|role| bound || role.tenant.is_none());
+        almost.extend(roles.take(NAMED).map(|role| {
             format!(
                 "role {} would allow it: bind it to {} in tenant {}",
                 role.name, asker.principal, tenant.id
