@@ -1,5 +1,10 @@
 //! What is allocated: nothing by a decision, and in proportion to what is kept.
-#![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and tells its figures"
+)]
 
 use std::sync::Arc;
 
