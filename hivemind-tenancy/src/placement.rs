@@ -25,7 +25,7 @@ pub use self::preempt::{DisruptionBudget, Preemption, Reach, choose_victims};
 pub use self::reason::{Rejection, Unplaceable, Unplaced};
 pub use self::record::{Gang, GangState, PlacementRecord, StaleNode};
 pub(crate) use self::record::{
-    PlacementFence, fence_key, fences, gang_key, gangs, joined, placement_key, placements,
+    PlacementFence, fence_key, fences, gang_key, gangs, gangs_of, joined, placement_key, placements,
 };
 pub use self::request::{Packing, PlacementPolicy, PlacementRequest, WorkloadRequest};
 pub use self::rules::{

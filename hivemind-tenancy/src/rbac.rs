@@ -40,6 +40,11 @@ pub(crate) fn role_key(tenant: Option<&TenantRef>, name: &RoleName) -> Result<Ke
     }
 }
 
+/// Where the own roles of `tenant` are.
+pub(crate) fn roles_of(tenant: &TenantRef) -> Result<Prefix> {
+    roles()?.below([tenant.to_string()])
+}
+
 pub(crate) fn bindings() -> Result<Collection<RoleBinding>> {
     crate::collection("bindings")
 }

@@ -242,6 +242,27 @@ impl Shares {
         Ok(swept)
     }
 
+    /// Stages the end of at most `limit` shares of a tenant that is being deleted; returns how many. An offer to it that
+    /// it never accepted stays, as for [`stage_sweep`](Self::stage_sweep).
+    pub(crate) fn stage_leave(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        tenant: &TenantRef,
+        limit: usize,
+    ) -> Result<usize> {
+        let all = shares()?.list(view, txn, shares()?.prefix())?;
+        let theirs = all.iter().filter(|share| {
+            share.id.owner == *tenant || (share.id.recipient == *tenant && share.accepted_at.is_some())
+        });
+        let mut left = 0;
+        for share in theirs.take(limit) {
+            shares()?.delete(txn, share)?;
+            left += 1;
+        }
+        Ok(left)
+    }
+
     fn allowing(
         &self,
         view: &Snapshot,

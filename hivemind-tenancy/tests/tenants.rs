@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "tenants/boundaries.rs"]
+mod boundaries;
 #[path = "tenants/delegation.rs"]
 mod delegation;
 #[path = "tenants/deletion.rs"]

@@ -9,8 +9,9 @@ use hivemind_core::{
 };
 
 use super::TenantManager;
+use super::tenants::subtree;
 use crate::rbac::{Change, Scope, bindings, bindings_of, index_around, role_key, roles};
-use crate::{AccessIndex, Inherit, Role, RoleBinding, Rule, Subject, Tenant};
+use crate::{AccessIndex, Inherit, Role, RoleBinding, Rule, Subject, Tenant, VerbClass};
 
 /// The role and the binding of the first administrator.
 const FIRST_ADMIN: &str = "cluster-admin";
@@ -42,7 +43,9 @@ impl TenantManager {
     /// # Errors
     /// [`ErrorKind::Denied`], with [`Escalation`](crate::Escalation) as detail if it would hand out more than the
     /// grantor holds; [`ErrorKind::Denied`] for a role of every tenant outside the system tenant's context;
-    /// [`ErrorKind::NotFound`] for another tenant's own.
+    /// [`ErrorKind::NotFound`] for another tenant's own; [`ErrorKind::Conflict`] if the state of the tenant does not
+    /// allow it; [`ErrorKind::Invalid`] if it has more than 256 rules, or
+    /// they name more than 256 kinds or names.
     pub fn stage_put_role(
         &self,
         view: &Snapshot,
@@ -58,6 +61,8 @@ impl TenantManager {
         let before = old.as_ref().map_or(&[][..], |old| &old.rules);
         let index = index_around(view, txn, ctx, &scope, true)?;
         may(&index, ctx, verb, &role.name)?;
+        role.check()?;
+        takes_grants(view, txn, ctx, &scope)?;
         edit(&index, view, txn, ctx, (role, &scope), (before, &role.rules))?;
         match &old {
             Some(old) => roles()?.update(txn, old, role),
@@ -97,7 +102,9 @@ impl TenantManager {
     /// # Errors
     /// [`ErrorKind::Denied`], with [`Escalation`](crate::Escalation) as detail if it would hand out more than the
     /// grantor holds; [`ErrorKind::NotFound`] if there is no such role or tenant, or it is not below the tenant of
-    /// `ctx` to use: only the system tenant's context binds elsewhere than in its own tenant.
+    /// `ctx` to use: only the system tenant's context binds elsewhere than in its own tenant; [`ErrorKind::Conflict`] if
+    /// the state of the tenant does not allow it; [`ErrorKind::Invalid`] for [conditions](crate::Conditions::check) that
+    /// never hold.
     pub fn stage_bind(
         &self,
         view: &Snapshot,
@@ -112,6 +119,8 @@ impl TenantManager {
         let deep = old.is_some() || binding.inherit != Inherit::None;
         let index = index_around(view, txn, ctx, &binding.scope, deep)?;
         may(&index, ctx, Verb::Grant, &role.name)?;
+        binding.conditions.check()?;
+        takes_grants(view, txn, ctx, &binding.scope)?;
         let kept = old.as_ref().filter(|old| same_shape(old, binding));
         if kept.is_none_or(|old| !binding.subjects.is_subset(&old.subjects)) {
             prove(&index, view, txn, ctx, &Change { before: &[], after: &role.rules, reach: binding })?;
@@ -156,7 +165,8 @@ impl TenantManager {
     /// As [`stage_put_role`](Self::stage_put_role), and those of the store.
     pub async fn put_role(&self, ctx: &TenantContext, role: Role) -> Result<()> {
         let decide = |view: &Snapshot, txn: &mut Txn| self.stage_put_role(view, txn, ctx, &role);
-        self.commit(ctx, &format!("put-role-{}", role.name), decide).await
+        let scope = role.tenant.clone().map_or(Scope::Global, Scope::Tenant);
+        self.commit(ctx, &format!("put-role-{}-{}", scope.segment(), role.name), decide).await
     }
 
     /// Binds a role.
@@ -208,6 +218,18 @@ fn role_for(view: &Snapshot, txn: &Txn, ctx: &TenantContext, binding: &RoleBindi
     roles()?.get(view, txn, &role_key(binding.role_of.as_ref(), &binding.role)?)?.ok_or_else(missing)
 }
 
+/// Stages the demand that the tenant of `scope`, and those above it, let things be prepared in it: what is granted in one
+/// that is being deleted would outlive it.
+fn takes_grants(view: &Snapshot, txn: &mut Txn, ctx: &TenantContext, scope: &Scope) -> Result<()> {
+    match scope {
+        Scope::Tenant(tenant) if *tenant != TenantRef::system() => {
+            let theirs = ctx.clone().for_tenant(tenant.clone());
+            Tenant::allowing(view, txn, &theirs, VerbClass::Configure).map(|_| ())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether they differ in their subjects alone.
 fn same_shape(old: &RoleBinding, new: &RoleBinding) -> bool {
     let bare = |one: &RoleBinding| RoleBinding { subjects: BTreeSet::new(), ..one.clone() };
@@ -256,6 +278,63 @@ fn edit(
     let reach =
         RoleBinding::new(role.name.clone(), role.name.clone(), scope.clone(), []).with_inherit(Inherit::Down);
     prove(index, view, txn, ctx, &Change { before, after, reach: &reach })
+}
+
+/// Demands what a move of `moved` hands out: whoever moves it must hold there what it inherits from tenants that were not
+/// above it before, and what those denied that no longer are.
+pub(super) fn stage_inherit(
+    view: &Snapshot,
+    txn: &mut Txn,
+    ctx: &TenantContext,
+    moved: &TenantRef,
+    (before, after): (&[Stamped<Tenant>], &[Stamped<Tenant>]),
+) -> Result<()> {
+    let index = AccessIndex::of(view, txn)?;
+    let here = |one: &RoleBinding| RoleBinding {
+        scope: Scope::Tenant(moved.clone()),
+        inherit: Inherit::Down,
+        ..one.clone()
+    };
+    for one in inherited(view, txn, after, before)? {
+        if let Some(role) = roles()?.get(view, txn, &role_key(one.role_of.as_ref(), &one.role)?)? {
+            roles()?.expect(txn, &role)?;
+            let change = Change { before: &[], after: &role.rules, reach: &here(&one) };
+            prove(&index, view, txn, ctx, &change)?;
+        }
+    }
+    for one in inherited(view, txn, before, after)? {
+        release(&index, view, txn, ctx, &here(&one))?;
+    }
+    // A role of a tenant that is no longer above means nothing any more, so what it denied is free, too.
+    let lost = |owner: &TenantRef| contains(before, owner) && !contains(after, owner);
+    for (inside, _) in subtree(view, txn, moved)? {
+        let theirs = bindings_of(&Scope::Tenant(inside.tenant.clone()))?;
+        for one in bindings()?.list(view, txn, &theirs)? {
+            if one.role_of.as_ref().is_some_and(lost) {
+                release(&index, view, txn, ctx, &one)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn contains(tenants: &[Stamped<Tenant>], tenant: &TenantRef) -> bool {
+    tenants.iter().any(|one| one.tenant == *tenant)
+}
+
+/// The bindings that come down from those of `these` that are not among `others`.
+fn inherited(
+    view: &Snapshot,
+    txn: &Txn,
+    these: &[Stamped<Tenant>],
+    others: &[Stamped<Tenant>],
+) -> Result<Vec<Stamped<RoleBinding>>> {
+    let mut found = Vec::new();
+    for one in these.iter().filter(|one| !contains(others, &one.tenant)) {
+        let all = bindings()?.list(view, txn, &bindings_of(&Scope::Tenant(one.tenant.clone()))?)?;
+        found.extend(all.into_iter().filter(|binding| binding.inherit != Inherit::None));
+    }
+    Ok(found)
 }
 
 /// Demands what `old` denies: once it is gone, others may allow it.

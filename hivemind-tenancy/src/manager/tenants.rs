@@ -12,6 +12,7 @@ mod update;
 use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, ErrorKind, Result, Retry, Stamped, TenantContext, TenantRef, Timestamp};
 
+pub(super) use self::list::subtree;
 pub use self::suspend::{DrainPlan, Eviction};
 pub use self::update::TenantUpdate;
 use crate::Tenant;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hivemind_core::store::Key;
+use hivemind_core::store::{Key, Prefix};
 use hivemind_core::{
     Collection, NodeId, ReservationId, Result, Stored, TenantContext, TenantRef, Timestamp, WorkloadId,
 };
@@ -113,6 +113,11 @@ pub(crate) fn gangs() -> Result<Collection<Gang>> {
 
 pub(crate) fn gang_key(ctx: &TenantContext, id: &ReservationId) -> Result<Key> {
     gangs()?.key([ctx.tenant().to_string().as_str(), id.as_str()])
+}
+
+/// Where the gangs of `tenant` are.
+pub(crate) fn gangs_of(tenant: &TenantRef) -> Result<Prefix> {
+    gangs()?.below([tenant.to_string()])
 }
 
 /// `held` and `more` together.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use hivemind_core::labels::{Labels, Selector};
-use hivemind_core::{TenantContext, Timestamp};
+use hivemind_core::{Error, Result, TenantContext, Timestamp};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,26 @@ pub enum TimeWindow {
 }
 
 impl TimeWindow {
+    /// Why no time is within it, or not those that were meant.
+    fn problem(&self) -> Option<String> {
+        match self {
+            Self::Once { from, until } if until <= from => {
+                Some(format!("a window from {from} until {until} is over before it begins"))
+            }
+            Self::Once { .. } => None,
+            Self::Weekly { days, from, until } => {
+                let wrong =
+                    days.iter().find(|day| **day > 6).map(|day| format!("day {day}: 0 to 6 are allowed"));
+                let none = || days.is_empty().then(|| "a weekly window on no days: name some".to_owned());
+                let early =
+                    || (u64::from(*from) >= DAY).then(|| format!("minute {from}: 0 to 1439 are allowed"));
+                let late =
+                    || (u64::from(*until) > DAY).then(|| format!("minute {until}: 0 to 1440 are allowed"));
+                wrong.or_else(none).or_else(early).or_else(late)
+            }
+        }
+    }
+
     /// Whether `at` is within it.
     pub fn contains(&self, at: Timestamp) -> bool {
         match self {
@@ -113,6 +133,23 @@ impl Conditions {
     /// Whether there is none.
     pub fn is_always(&self) -> bool {
         self.windows.is_empty() && self.networks.is_empty() && self.labels.is_everything()
+    }
+
+    /// Succeeds if each may hold at some time: what never holds denies nothing, however it was meant.
+    ///
+    /// # Errors
+    /// [`Invalid`](hivemind_core::ErrorKind::Invalid) says what is wrong and what to do.
+    pub fn check(&self) -> Result<()> {
+        let mapped = |network: &IpNet| {
+            let IpNet::V6(v6) = network else { return None };
+            let (v4, len) = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96))?;
+            Some(format!("network {network} is of IPv4 addresses: write it as {v4}/{len}"))
+        };
+        let windows = self.windows.iter().find_map(TimeWindow::problem);
+        match windows.or_else(|| self.networks.iter().find_map(mapped)) {
+            Some(problem) => Err(Error::invalid("bind", problem)),
+            None => Ok(()),
+        }
     }
 
     /// Whether they hold for the circumstances of `ctx`, whatever the object.

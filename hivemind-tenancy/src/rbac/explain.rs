@@ -48,13 +48,13 @@ struct Found {
 }
 
 impl AccessIndex {
-    /// Decides as [`decide`](Self::decide), and says why.
+    /// Decides as [`decide`](Self::decide), and says why. It tells of the bindings of the tenant and of those above it,
+    /// and of no other tenant's.
+    /// To whom nothing is bound there it does not tell whether the tenant exists.
     pub fn explain(&self, ctx: &TenantContext, request: &AccessRequest) -> Explanation {
         let decision = self.decide(ctx, request);
-        let Some(place) = self.policy.tree.place(ctx.tenant()) else {
-            let because = vec![format!("there is no tenant {} of that generation", ctx.tenant().id)];
-            return Explanation { decision, rules: Vec::new(), because, help: Vec::new() };
-        };
+        // A tenant that is not there looks like one in which nothing is bound to who asks.
+        let place = self.policy.tree.place(ctx.tenant()).unwrap_or(Place::MAX);
         let asked = self.policy.asked(place, request);
         let mut told = Explanation { decision, rules: Vec::new(), because: Vec::new(), help: Vec::new() };
         let own = Asker { principal: ctx.principal(), groups: ctx.groups() };
@@ -174,13 +174,15 @@ impl Policy {
                 if !would {
                     almost.push(format!("{via} {}", nearest(&role.role, request)));
                 }
-            } else if would && almost.len() < conditional + NAMED {
+            } else if would && self.is_above(binding, asked.place) && almost.len() < conditional + NAMED {
                 almost.push(format!("{via} allows it there, and does not reach tenant {}", tenant.id));
             }
         }
         let dangling = self.dangling.iter().filter_map(|number| self.bindings.get(*number as usize));
-        for binding in dangling.filter(|one| one.subjects.iter().any(|subject| asker.is(subject))).take(NAMED)
-        {
+        let theirs = |one: &&std::sync::Arc<RoleBinding>| {
+            self.is_above(one, asked.place) && one.subjects.iter().any(|subject| asker.is(subject))
+        };
+        for binding in dangling.filter(theirs).take(NAMED) {
             bound = true;
             almost.push(format!("{binding} names role {}, and one of the two does not exist", binding.role));
         }
@@ -201,6 +203,16 @@ impl Policy {
             format!("role {role} would allow it: bind it to {principal} in tenant {tenant}")
         };
         self.would_do(asked.place, request).take(NAMED).map(told).collect()
+    }
+
+    /// Whether the binding is of the tenant at `place`, or of one above it: who asks there hears of no other.
+    fn is_above(&self, binding: &RoleBinding, place: Place) -> bool {
+        match &binding.scope {
+            Scope::Global => true,
+            Scope::Tenant(tenant) => {
+                self.tree.place(tenant).is_some_and(|scope| self.tree.is_within(place, scope))
+            }
+        }
     }
 
     /// The roles that allow `request` and may be bound at `place`.

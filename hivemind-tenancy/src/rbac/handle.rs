@@ -104,7 +104,9 @@ impl AccessHandle {
 
     fn put(&self, index: AccessIndex, seen: Option<Seen>) -> bool {
         let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let newer = index.revision() > held.index.revision() || (held.seen.is_none() && seen.is_some());
+        // Of one revision, the one that knows what it was made of.
+        let known = index.revision() == held.index.revision() && held.seen.is_none() && seen.is_some();
+        let newer = index.revision() > held.index.revision() || known;
         if newer {
             *held = Held { index, seen };
         }

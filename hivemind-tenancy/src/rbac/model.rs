@@ -4,9 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use hivemind_core::{
-    AccessRequest, GroupName, Principal, ResourceKind, RoleName, Stored, TenantContext, TenantRef, Verb,
+    AccessRequest, Error, GroupName, Principal, ResourceKind, Result, RoleName, Stored, TenantContext,
+    TenantRef, Verb,
 };
 use serde::{Deserialize, Serialize};
+
+/// The most rules of a role, and the most kinds and the most names in all of them.
+const MAX_TERMS: usize = 256;
 
 /// Whether a rule allows or denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -107,6 +111,26 @@ impl Role {
     /// A role of these rules, for every tenant.
     pub fn new(name: RoleName, rules: impl IntoIterator<Item = Rule>) -> Self {
         Self { name, rules: rules.into_iter().collect(), tenant: None }
+    }
+
+    /// Succeeds if it is small enough: who hands it out is compared with it kind by kind and name by name.
+    pub(crate) fn check(&self) -> Result<()> {
+        let count = |of: fn(&Rule) -> usize| self.rules.iter().map(of).sum::<usize>();
+        let sizes = [
+            ("rules", self.rules.len()),
+            ("kinds", count(|rule| rule.kinds.len())),
+            ("names", count(|rule| rule.names.len())),
+        ];
+        match sizes.iter().find(|(_, size)| *size > MAX_TERMS) {
+            Some((what, size)) => {
+                let message = format!(
+                    "role {} has {size} {what}, at most {MAX_TERMS} are allowed: split it",
+                    self.name
+                );
+                Err(Error::invalid("put role", message))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The same as one tenant's own.

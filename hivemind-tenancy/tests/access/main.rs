@@ -13,6 +13,7 @@ mod boundary;
 mod common;
 mod decide;
 mod grants;
+mod guards;
 mod model;
 mod naive;
 mod stored;

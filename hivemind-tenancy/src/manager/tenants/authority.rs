@@ -2,9 +2,10 @@
 //! No I/O, no clock, no async.
 
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{Error, ErrorKind, Result, Stamped, TenantContext, TenantId, TenantRef};
+use hivemind_core::{Error, ErrorKind, Principal, Result, Stamped, TenantContext, TenantId, TenantRef};
 
 use crate::Tenant;
+use crate::living::stage_lives;
 use crate::tenant::{chain_of, is_owner, key, tenants};
 
 /// In what capacity somebody administers a tenant.
@@ -49,7 +50,11 @@ pub(super) fn system_only(ctx: &TenantContext, operation: &'static str) -> Resul
 pub(super) fn find(view: &Snapshot, txn: &Txn, ctx: &TenantContext, id: &TenantId) -> Result<Found> {
     let missing = || Error::not_found("tenant", format!("there is no tenant {id}"));
     let tenant = tenants()?.get(view, txn, &key(id)?)?.ok_or_else(missing)?;
-    let chain = chain_of(view, txn, &tenant.tenant)?;
+    let chain = match chain_of(view, txn, &tenant.tenant) {
+        // Whose a tenant is cannot be told if one above it is missing: that is for the system's context to hear.
+        Err(_) if !is_system(ctx) && tenant.tenant != *ctx.tenant() => return Err(missing()),
+        other => other?,
+    };
     if is_system(ctx) || chain.iter().any(|one| one.tenant == *ctx.tenant()) {
         return Ok(Found { chain, tenant });
     }
@@ -64,8 +69,22 @@ pub(super) fn parents(view: &Snapshot, txn: &Txn, parent: &TenantRef) -> Result<
     })
 }
 
+/// Stages the demand that who asks is still there: a service account does not outlive its tenant.
+fn stage_account_lives(view: &Snapshot, txn: &mut Txn, ctx: &TenantContext) -> Result<bool> {
+    let actor = ctx.actor().map(|actor| &actor.principal);
+    for asker in std::iter::once(ctx.principal()).chain(actor) {
+        if let Principal::ServiceAccount { tenant, .. } = asker
+            && !stage_lives(view, txn, tenant)?
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// In what capacity `ctx` administers `found`. What makes it so must still hold when `txn` commits.
 pub(super) fn authority(
+    view: &Snapshot,
     txn: &mut Txn,
     ctx: &TenantContext,
     found: &[Stamped<Tenant>],
@@ -79,7 +98,7 @@ pub(super) fn authority(
         let id = found.first().map(|one| one.tenant.id.to_string()).unwrap_or_default();
         return Err(Error::not_found("tenant", format!("there is no tenant {id}")));
     };
-    if !is_owner(own, ctx) {
+    if !is_owner(own, ctx) || !stage_account_lives(view, txn, ctx)? {
         let message = format!("{} is no owner of tenant {}: ask one", ctx.principal(), own.tenant.id);
         return Err(Error::new(ErrorKind::Denied, operation, message));
     }
@@ -88,6 +107,12 @@ pub(super) fn authority(
         tenants()?.expect(txn, one)?;
     }
     Ok(if level == 0 { Authority::Own } else { Authority::Above })
+}
+
+/// What an owner is told who wants to do to the own tenant what only those above may.
+pub(super) fn from_above(id: &TenantId, operation: &'static str) -> Error {
+    let message = format!("an owner of tenant {id} may not do this to it: ask one of a tenant above");
+    Error::new(ErrorKind::Denied, operation, message)
 }
 
 /// The tenant `id`, if `ctx` administers it from above.
@@ -99,11 +124,8 @@ pub(super) fn administered(
     operation: &'static str,
 ) -> Result<(Found, Authority)> {
     let found = find(view, txn, ctx, id)?;
-    match authority(txn, ctx, &found.chain, operation)? {
-        Authority::Own => {
-            let message = format!("an owner of tenant {id} may not do this to it: ask one of a tenant above");
-            Err(Error::new(ErrorKind::Denied, operation, message))
-        }
+    match authority(view, txn, ctx, &found.chain, operation)? {
+        Authority::Own => Err(from_above(id, operation)),
         above => Ok((found, above)),
     }
 }

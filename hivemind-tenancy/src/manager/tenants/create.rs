@@ -57,8 +57,13 @@ pub(super) fn room_below(
 }
 
 /// In what capacity `ctx` puts a tenant below `above`.
-pub(super) fn creator(txn: &mut Txn, ctx: &TenantContext, above: &[Stamped<Tenant>]) -> Result<Authority> {
-    let who = authority(txn, ctx, above, "create tenant")?;
+pub(super) fn creator(
+    view: &Snapshot,
+    txn: &mut Txn,
+    ctx: &TenantContext,
+    above: &[Stamped<Tenant>],
+) -> Result<Authority> {
+    let who = authority(view, txn, ctx, above, "create tenant")?;
     let refusing = above.iter().find(|one| !one.delegation.sub_tenants);
     match (who, refusing) {
         (Authority::Above | Authority::Own, Some(one)) => {
@@ -107,7 +112,7 @@ impl TenantManager {
             }
             Some(parent) => {
                 let above = parents(view, txn, parent)?;
-                let who = creator(txn, ctx, &above)?;
+                let who = creator(view, txn, ctx, &above)?;
                 Ceiling::of(&above).check(&tenant, who != Authority::System)?;
                 room_below(view, txn, parent, 1)?
             }

@@ -2,19 +2,32 @@
 
 use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{
-    Error, ErrorKind, Result, Stamped, StateStoreExt, TenantContext, TenantId, TenantRef, Timestamp,
+    Collection, Error, ErrorKind, Result, Stamped, StateStoreExt, Stored, TenantContext, TenantId, TenantRef,
+    Timestamp,
 };
 
-use super::authority::{administered, authority, find, parents};
+use super::authority::{Authority, administered, authority, find, from_above};
 use super::{blocked, count_below, expect_children, moment, remove_child};
 use crate::manager::TenantManager;
-use crate::placement::{fence_key, fences};
-use crate::rbac::{Scope, bindings, bindings_of};
+use crate::placement::{fence_key, fences, gangs, gangs_of};
+use crate::rbac::{Scope, bindings, bindings_of, roles, roles_of};
 use crate::tenant::{children, finalizers_advance, tenants};
-use crate::{DeletionProgress, Leftover, Tenant, TenantQuota, TenantState};
+use crate::{DeletionProgress, Leftover, NameClaims, Shares, Tenant, TenantQuota, TenantState};
 
-/// How many bindings one transaction removes; with the rest of it, it stays far below what a store takes.
-const BINDINGS_AT_ONCE: usize = 64;
+/// How many records of a tenant one transaction removes; with the rest of it, it stays far below what a store takes.
+const AT_ONCE: usize = 64;
+
+/// Stages the removal of the first `room` of `records`; returns how many.
+fn stage_some<T: Stored>(
+    of: &Collection<T>,
+    records: Vec<Stamped<T>>,
+    txn: &mut Txn,
+    room: usize,
+) -> Result<usize> {
+    let some = records.get(..room).unwrap_or(&records);
+    some.iter().try_for_each(|record| of.delete(txn, record))?;
+    Ok(some.len())
+}
 
 /// What a tenant still holds. That it has no tenants below must still be so when `txn` commits.
 fn leftovers(
@@ -87,8 +100,9 @@ impl TenantManager {
     }
 
     /// Stages the next step of a deletion that was begun: finalizers whose turn has come are running, those past their
-    /// deadline are stuck, and once all are done and nothing is left, the record goes, with the tenant's ledger and
-    /// role bindings. Says how far it is. A step may be repeated, and does nothing for a tenant that is gone.
+    /// deadline are stuck, and once all are done and nothing is left, the record goes, with all that is the tenant's:
+    /// ledger, quota, roles and their bindings, names, gangs, and shares but offers nobody accepted. Says how far it is.
+    /// A step may be repeated, and does nothing for a tenant that is gone; one that `ctx` may not know of looks the same.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if the tenant is not being deleted, [`ErrorKind::Denied`] if `ctx` does not administer
@@ -101,11 +115,19 @@ impl TenantManager {
         tenant: &TenantRef,
         now: Timestamp,
     ) -> Result<DeletionProgress> {
-        let chain = match parents(view, txn, tenant) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(DeletionProgress::done(tenant.clone())),
-            other => other?,
+        // A tenant that `ctx` may not know of looks like one that is gone, which is also what is left of its own.
+        let gone = |e: Error| match e.kind() {
+            ErrorKind::NotFound => Ok(DeletionProgress::done(tenant.clone())),
+            _ => Err(e),
         };
-        authority(txn, ctx, &chain, "delete tenant")?;
+        let chain = match find(view, txn, ctx, &tenant.id) {
+            Ok(found) if found.tenant.tenant == *tenant => found.chain,
+            Ok(_) => return Ok(DeletionProgress::done(tenant.clone())),
+            Err(e) => return gone(e),
+        };
+        if authority(view, txn, ctx, &chain, "delete tenant")? == Authority::Own {
+            return Err(from_above(&tenant.id, "delete tenant"));
+        }
         let Some(old) = chain.first() else { return Ok(DeletionProgress::done(tenant.clone())) };
         let mut new = (*old.value).clone();
         finalizers_advance(&mut new.finalizers, now);
@@ -133,14 +155,19 @@ impl TenantManager {
         ctx: &TenantContext,
         old: &Stamped<Tenant>,
     ) -> Result<bool> {
-        let bound = bindings()?.list(view, txn, &bindings_of(&Scope::Tenant(old.tenant.clone()))?)?;
-        for binding in bound.iter().take(BINDINGS_AT_ONCE) {
-            bindings()?.delete(txn, binding)?;
-        }
-        if bound.len() > BINDINGS_AT_ONCE {
+        let theirs = ctx.clone().for_tenant(old.tenant.clone());
+        let mut room = AT_ONCE;
+        let bound = bindings()?;
+        let scope = bindings_of(&Scope::Tenant(old.tenant.clone()))?;
+        room -= stage_some(&bound, bound.list(view, txn, &scope)?, txn, room)?;
+        room -= stage_some(&roles()?, roles()?.list(view, txn, &roles_of(&old.tenant)?)?, txn, room)?;
+        room -= stage_some(&gangs()?, gangs()?.list(view, txn, &gangs_of(&old.tenant)?)?, txn, room)?;
+        room -= NameClaims.stage_release_all(view, txn, &theirs, room)?;
+        room -= Shares.stage_leave(view, txn, &old.tenant, room)?;
+        if room == 0 {
             return Ok(false);
         }
-        TenantQuota.stage_close(view, txn, &ctx.clone().for_tenant(old.tenant.clone()))?;
+        TenantQuota.stage_close(view, txn, &theirs)?;
         children()?.delete(txn, &count_below(view, txn, &old.tenant)?)?;
         if let Some(fence) = fences()?.get(view, txn, &fence_key(&old.tenant)?)? {
             fences()?.delete(txn, &fence)?;
@@ -199,7 +226,7 @@ impl TenantManager {
                 Ok((progress, txn.writes().len() > 0))
             };
             match self.repeatable(step).await? {
-                // What is left of a long list of bindings takes more than one transaction.
+                // What is left of many records takes more than one transaction.
                 (progress, true) if progress.may_go() => {}
                 (progress, _) => return Ok(progress),
             }

@@ -12,7 +12,11 @@ use crate::{Ceiling, Tenant};
 
 /// `root` and every tenant below it: each after its parent, those of one level in the order of ids. The second of a
 /// pair is its level, 0 for `root`.
-pub(super) fn subtree(view: &Snapshot, txn: &Txn, root: &TenantRef) -> Result<Vec<(Stamped<Tenant>, usize)>> {
+pub(in crate::manager) fn subtree(
+    view: &Snapshot,
+    txn: &Txn,
+    root: &TenantRef,
+) -> Result<Vec<(Stamped<Tenant>, usize)>> {
     let mut rest = tenants()?.list(view, txn, tenants()?.prefix())?;
     let mut found: Vec<(Stamped<Tenant>, usize)> = Vec::new();
     let (mut level, mut parents) = (0, BTreeSet::new());

@@ -1,13 +1,14 @@
 //! Moving a tenant to another parent, with everything below it.
 
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{Error, ErrorKind, Result, TenantContext, TenantId, TenantRef, Timestamp};
+use hivemind_core::{Error, ErrorKind, Result, Stamped, TenantContext, TenantId, TenantRef, Timestamp};
 
 use super::authority::{Authority, administered, parents, system_only};
 use super::create::{creator, room_below};
 use super::list::subtree;
 use super::{add_child, blocked, moment, remove_child};
 use crate::manager::TenantManager;
+use crate::manager::access::stage_inherit;
 use crate::tenant::tenants;
 use crate::{Ceiling, Tenant, check_labels};
 
@@ -15,11 +16,16 @@ impl TenantManager {
     /// Stages that tenant `id`, with everything below it, is part of `new_parent`, or a root. What it uses counts
     /// there from then on; all of it is one transaction.
     ///
+    /// Outside the system's context, `ctx` owns a tenant above both, and holds in the tenant `id` whatever it inherits by
+    /// the move: a move hands out no more than a binding could.
+    ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if either is unknown, or `ctx` may not know of it; [`ErrorKind::Invalid`] if it would
     /// be below itself, too deep, or as for [`stage_create`](Self::stage_create); [`ErrorKind::Conflict`] if one of
     /// them is in a state that does not allow it; [`ErrorKind::QuotaExceeded`] if it does not fit below the new
-    /// parent.
+    /// parent; [`ErrorKind::Denied`] if `ctx` owns no tenant above both or, with [`Escalation`](crate::Escalation) as
+    /// detail, if bindings of the new parents would reach it that hand out more than `ctx` holds in it, or bindings of
+    /// the old ones no longer deny what `ctx` is denied.
     pub fn stage_reparent(
         &self,
         view: &Snapshot,
@@ -30,7 +36,8 @@ impl TenantManager {
         now: Timestamp,
     ) -> Result<Tenant> {
         let (found, _) = administered(view, txn, ctx, id, "move tenant")?;
-        let moved = found.tenant;
+        let before = found.above();
+        let moved = found.tenant.clone();
         if moved.parent.as_ref() == new_parent {
             tenants()?.expect(txn, &moved)?;
             return Ok((*moved.value).clone());
@@ -40,7 +47,7 @@ impl TenantManager {
         }
         match new_parent {
             None => system_only(ctx, "move tenant")?,
-            Some(parent) => self.stage_below(view, txn, ctx, &moved, parent)?,
+            Some(parent) => self.stage_below(view, txn, ctx, (&moved, before), parent)?,
         }
         if let Some(old) = &moved.parent {
             remove_child(view, txn, old)?;
@@ -60,11 +67,11 @@ impl TenantManager {
         view: &Snapshot,
         txn: &mut Txn,
         ctx: &TenantContext,
-        moved: &Tenant,
+        (moved, before): (&Tenant, &[Stamped<Tenant>]),
         parent: &TenantRef,
     ) -> Result<()> {
         let above = parents(view, txn, parent)?;
-        let who = creator(txn, ctx, &above)?;
+        let who = creator(view, txn, ctx, &above)?;
         if above.iter().any(|one| one.tenant == moved.tenant) {
             let message =
                 format!("tenant {} would be below itself: {} is below it", moved.tenant.id, parent.id);
@@ -73,6 +80,9 @@ impl TenantManager {
         let levels = subtree(view, txn, &moved.tenant)?.iter().map(|(_, level)| level + 1).max().unwrap_or(1);
         let above = room_below(view, txn, parent, levels)?;
         Ceiling::of(&above).check(moved, who != Authority::System)?;
+        if who != Authority::System {
+            stage_inherit(view, txn, ctx, &moved.tenant, (before, &above))?;
+        }
         check_labels(&moved.tenant.id, above.iter().map(|one| &**one), &moved.labels)?;
         above.first().map_or(Ok(()), |parent| add_child(view, txn, parent))
     }

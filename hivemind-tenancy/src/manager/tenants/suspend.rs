@@ -6,7 +6,7 @@ use hivemind_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::authority::{administered, find, is_system};
+use super::authority::{administered, find};
 use super::list::subtree;
 use super::{blocked, moment};
 use crate::manager::TenantManager;
@@ -142,11 +142,7 @@ impl TenantManager {
     /// # Errors
     /// As [`visible`](Self::visible).
     pub fn drains(&self, view: &Snapshot, ctx: &TenantContext) -> Result<Vec<DrainPlan>> {
-        let seen = if is_system(ctx) {
-            self.visible(view, ctx)?
-        } else {
-            vec![self.tenant(view, ctx, &ctx.tenant().id)?]
-        };
+        let seen = self.visible(view, ctx)?;
         let draining = seen.iter().filter_map(|one| match one.state {
             TenantState::Suspended { drain_by: Some(by) } => Some((&one.tenant.id, by)),
             _ => None,

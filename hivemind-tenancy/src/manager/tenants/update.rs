@@ -120,7 +120,7 @@ impl TenantManager {
         now: Timestamp,
     ) -> Result<Tenant> {
         let found = find(view, txn, ctx, id)?;
-        let who = authority(txn, ctx, &found.chain, "update tenant")?;
+        let who = authority(view, txn, ctx, &found.chain, "update tenant")?;
         if who == Authority::Own && !update.is_for_owners() {
             let message = format!(
                 "an owner of tenant {id} may change its name, namespaces and labels: ask one of a tenant above for the rest"
