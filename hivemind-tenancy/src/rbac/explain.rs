@@ -202,7 +202,10 @@ impl Policy {
             let (role, principal, tenant) = (&role.name, asker.principal, &tenant.id);
             format!("role {role} would allow it: bind it to {principal} in tenant {tenant}")
         };
-        self.would_do(asked.place, request).take(NAMED).map(told).collect()
+        // A tenant's own roles are not for strangers to hear of.
+        let bound = self.held(asker).flatten().any(|grant| grant.reaches(self, asked.place, Effect::Allow));
+        let roles = self.would_do(asked.place, request).filter(|role| bound || role.tenant.is_none());
+        roles.take(NAMED).map(told).collect()
     }
 
     /// Whether the binding is of the tenant at `place`, or of one above it: who asks there hears of no other.

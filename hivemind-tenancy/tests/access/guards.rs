@@ -138,10 +138,10 @@ fn a_reason_names_no_binding_of_another_tenant() {
     let ctx = TenantContext::new(acme, user("ada"), "r".parse().unwrap());
     let told = AccessIndex::of(&view, &Txn::new()).unwrap().explain(&ctx, &get());
     assert!(!told.decision.allowed);
+    assert_eq!(told.because, ["no role is bound to user ada in this tenant"]);
     assert_eq!(
-        told.because,
+        told.help,
         [
-            "no role is bound to user ada in this tenant",
             "role cluster-admin would allow it: bind it to user ada in tenant acme",
             "role reader would allow it: bind it to user ada in tenant acme"
         ]
