@@ -34,6 +34,21 @@ pub enum Verb {
     Impersonate,
 }
 
+impl Verb {
+    /// Every verb there is, in order of declaration.
+    pub const ALL: &'static [Self] = &[
+        Self::Get,
+        Self::List,
+        Self::Watch,
+        Self::Create,
+        Self::Update,
+        Self::Delete,
+        Self::Use,
+        Self::Grant,
+        Self::Impersonate,
+    ];
+}
+
 impl fmt::Display for Verb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -175,4 +190,27 @@ pub struct Denied {
 pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
     /// May `ctx` do `request`, by the state in `view`?
     fn authorize(&self, view: &Snapshot, ctx: &TenantContext, request: &AccessRequest) -> AccessDecision;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Verb;
+
+    #[test]
+    fn all_verbs_are_listed_once_and_in_order() {
+        // A new verb does not compile here until it is listed.
+        let place = |verb: Verb| match verb {
+            Verb::Get => 0,
+            Verb::List => 1,
+            Verb::Watch => 2,
+            Verb::Create => 3,
+            Verb::Update => 4,
+            Verb::Delete => 5,
+            Verb::Use => 6,
+            Verb::Grant => 7,
+            Verb::Impersonate => 8,
+        };
+        let places: Vec<_> = Verb::ALL.iter().map(|verb| place(*verb)).collect();
+        assert_eq!(places, (0..9).collect::<Vec<_>>());
+    }
 }

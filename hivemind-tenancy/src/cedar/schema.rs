@@ -7,18 +7,6 @@ use hivemind_core::{ResourceKind, Verb};
 /// What Cedar's grammar keeps for itself.
 const RESERVED: [&str; 9] = ["true", "false", "if", "then", "else", "in", "is", "like", "has"];
 
-pub(super) const VERBS: [Verb; 9] = [
-    Verb::Get,
-    Verb::List,
-    Verb::Watch,
-    Verb::Create,
-    Verb::Update,
-    Verb::Delete,
-    Verb::Use,
-    Verb::Grant,
-    Verb::Impersonate,
-];
-
 /// The entity type that stands for `kind`: the kind itself where Cedar takes it for a name. For others `-` becomes
 /// `_`, and a leading digit or a reserved word gets a `_` in front, which is never ambiguous.
 ///
@@ -44,7 +32,7 @@ pub fn schema(kinds: impl IntoIterator<Item = ResourceKind>) -> String {
     let kinds: BTreeSet<_> = kinds.into_iter().map(|kind| entity_type(&kind)).collect();
     let all = |names: Vec<String>| names.join(", ");
     let kinds = all(kinds.into_iter().collect());
-    let verbs = all(VERBS.iter().map(ToString::to_string).collect());
+    let verbs = all(Verb::ALL.iter().map(ToString::to_string).collect());
     if kinds.is_empty() {
         return String::new();
     }

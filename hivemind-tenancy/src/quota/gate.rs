@@ -26,7 +26,7 @@ pub struct TenantQuota;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QuotaRequest {
-    /// The id; the same again is charged once.
+    /// The id; the same again is charged once, and the first deadline stands.
     pub id: ReservationId,
     /// How much.
     pub amount: Resources,

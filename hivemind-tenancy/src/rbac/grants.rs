@@ -16,19 +16,6 @@ use super::index::{Asker, Grant, Policy};
 use super::tree::{CLUSTER, Place, Tree};
 use super::{AccessIndex, Effect, Inherit, RoleBinding, Rule, Scope, Stop};
 
-/// Every verb there is.
-const VERBS: [Verb; 9] = [
-    Verb::Get,
-    Verb::List,
-    Verb::Watch,
-    Verb::Create,
-    Verb::Update,
-    Verb::Delete,
-    Verb::Use,
-    Verb::Grant,
-    Verb::Impersonate,
-];
-
 /// A grantor would hand out what they do not hold. Detail of a [`Denied`](ErrorKind::Denied) error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{grantor} would hand out more than they hold: {what} in {scope}; ask somebody who holds it there")]
@@ -226,7 +213,7 @@ fn cells(rules: &[&Rule]) -> Vec<Cell> {
                 let request = AccessRequest::new(verb, kind.clone());
                 name.iter().fold(request, |request, name| request.named(name.as_str()))
             };
-            found.extend(VERBS.map(|verb| Cell { request: named(verb), any_verb: false }));
+            found.extend(Verb::ALL.iter().map(|verb| Cell { request: named(*verb), any_verb: false }));
             found.push(Cell { request: named(Verb::Get), any_verb: true });
         }
     }

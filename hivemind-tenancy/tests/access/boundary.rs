@@ -13,17 +13,6 @@ use hivemind_tenancy::{
 use crate::common::{World, admin};
 use crate::model::user;
 
-const ALL: [Verb; 9] = [
-    Verb::Get,
-    Verb::List,
-    Verb::Watch,
-    Verb::Create,
-    Verb::Update,
-    Verb::Delete,
-    Verb::Use,
-    Verb::Grant,
-    Verb::Impersonate,
-];
 /// A thing, its parts that are written on their own, and what access itself is made of.
 const PARTS: [&str; 6] =
     ["apps", "apps-status", "apps-finalizers", "apps-labels", "roles", "service-accounts"];
@@ -62,7 +51,7 @@ fn pitfall_08_no_verb_on_no_part_with_no_label_reaches_another_tenant() {
     let index = AccessHandle::of(&world.view()).unwrap().current();
     // Labels are what the object claims: that it is acme's, too.
     let claims = [Labels::new(), Labels::new().with("tenant", "acme").unwrap()];
-    for verb in ALL {
+    for verb in Verb::ALL.iter().copied() {
         for (part, labels) in PARTS.iter().flat_map(|part| claims.iter().map(move |labels| (*part, labels))) {
             for name in [None, Some("web"), Some("*"), Some("acme")] {
                 let request = labelled(verb, part, labels);
