@@ -1,4 +1,4 @@
-//! Reserve, commit, abort, resize, release, expire. No I/O, no clock, no async.
+//! Reserve, commit, abort, resize, release, expire: the `QuotaGate` of this crate. It only stages.
 
 use hivemind_core::resources::Resources;
 use hivemind_core::store::{Snapshot, Txn};
