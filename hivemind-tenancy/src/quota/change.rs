@@ -196,7 +196,6 @@ fn below(
 /// # Errors
 /// [`ErrorKind::QuotaExceeded`] if the new ones would be over; [`ErrorKind::Invalid`] if `new_parent` is `moved` or
 /// below it.
-#[allow(dead_code, reason = "the manager of tenants calls it")]
 pub(crate) fn stage_reparent(
     view: &Snapshot,
     txn: &mut Txn,
