@@ -1,16 +1,19 @@
 //! Budgets of use over time, such as core-hours in 30 days. No I/O, no clock, no async.
 
+mod month;
+
 use std::time::Duration;
 
 use hivemind_core::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use self::month::{month_end, month_start};
+
 const NANOS: u128 = 1_000_000_000;
 
 /// So many unit-seconds in every period; a unit is the base unit of the resource, such as a thousandth of a core.
 ///
-/// Periods have one length and follow each other from `start` in both directions. Calendar months have several
-/// lengths: a host that needs them makes a budget for each.
+/// Periods are calendar months in UTC, or have one length and follow each other from `start` in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Budget(Written);
@@ -19,9 +22,23 @@ pub struct Budget(Written);
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written {
     unit_seconds: u64,
-    period: Duration,
+    period: Period,
     #[serde(default)]
     start: Timestamp,
+}
+
+/// As it is written: a length, or `"month"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Period {
+    Fixed(Duration),
+    Calendar(Calendar),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Calendar {
+    Month,
 }
 
 /// A period has no length, or one that cannot be counted.
@@ -84,7 +101,12 @@ impl Budget {
     /// # Errors
     /// [`InvalidPeriod`] if `period` is zero or 584 years and more.
     pub fn new(unit_seconds: u64, period: Duration, start: Timestamp) -> Result<Self, InvalidPeriod> {
-        Self::try_from(Written { unit_seconds, period, start })
+        Self::try_from(Written { unit_seconds, period: Period::Fixed(period), start })
+    }
+
+    /// `unit_seconds` in every calendar month in UTC, whatever its length (proleptic Gregorian, as ISO 8601).
+    pub fn monthly(unit_seconds: u64) -> Self {
+        Self(Written { unit_seconds, period: Period::Calendar(Calendar::Month), start: Timestamp::EPOCH })
     }
 
     /// The budget of a period, in unit-seconds.
@@ -92,25 +114,27 @@ impl Budget {
         self.0.unit_seconds
     }
 
-    fn period_nanos(&self) -> i128 {
-        i128::try_from(self.0.period.as_nanos()).unwrap_or(i128::MAX)
-    }
-
-    /// How long the period of `at` has lasted at `at`, in nanoseconds.
-    fn since_period_start(&self, at: Timestamp) -> u64 {
+    /// How long the period of `at` has lasted at `at`, if all are of this length.
+    fn since_period_start(&self, length: Duration, at: Timestamp) -> Duration {
+        let length = i128::try_from(length.as_nanos()).unwrap_or(i128::MAX).max(1);
         let since_start = i128::from(at.as_nanos()) - i128::from(self.0.start.as_nanos());
-        u64::try_from(since_start.rem_euclid(self.period_nanos())).unwrap_or(0)
+        Duration::from_nanos(u64::try_from(since_start.rem_euclid(length)).unwrap_or(0))
     }
 
     /// The first instant of the period of `at`, or of all time if that is later.
     pub fn period_start(&self, at: Timestamp) -> Timestamp {
-        at.before(Duration::from_nanos(self.since_period_start(at)))
+        match self.0.period {
+            Period::Fixed(length) => at.before(self.since_period_start(length, at)),
+            Period::Calendar(Calendar::Month) => month_start(at),
+        }
     }
 
-    /// The first instant after the period of `at`.
+    /// The first instant after the period of `at`, or the last of all time if that is earlier.
     pub fn period_end(&self, at: Timestamp) -> Timestamp {
-        let left = self.0.period.saturating_sub(Duration::from_nanos(self.since_period_start(at)));
-        at.after(left)
+        match self.0.period {
+            Period::Fixed(length) => at.after(length.saturating_sub(self.since_period_start(length, at))),
+            Period::Calendar(Calendar::Month) => month_end(at),
+        }
     }
 
     /// The state counted up to `now`. A clock that went backwards counts nothing, and nothing twice.
@@ -151,6 +175,15 @@ impl Budget {
         (self.left(state, now) == 0).then_some(BudgetExceeded::Spent { unit_seconds, period_end })
     }
 
+    /// Why what was and is used is all that may be: nothing is left of a budget that was drawn on.
+    ///
+    /// Without a time it is judged as it was last counted, which may be less than was used.
+    pub(super) fn spent(&self, state: BudgetState, now: Option<Timestamp>) -> Option<BudgetExceeded> {
+        let now = now.unwrap_or(state.counted_to).max(state.counted_to);
+        let drawn_on = state.in_use > 0 || self.advance(state, now).spent > 0;
+        self.exceeded(state, Some(now)).filter(|_| drawn_on)
+    }
+
     /// Unit-nanoseconds left in the period of `now`.
     pub fn left(&self, state: BudgetState, now: Timestamp) -> u128 {
         self.nanos().saturating_sub(self.advance(state, now).spent)
@@ -179,11 +212,12 @@ impl Budget {
 impl TryFrom<Written> for Budget {
     type Error = InvalidPeriod;
     fn try_from(written: Written) -> Result<Self, InvalidPeriod> {
-        let nanos = written.period.as_nanos();
-        if nanos == 0 || nanos > u128::from(u64::MAX) {
-            return Err(InvalidPeriod { period: written.period });
+        match written.period {
+            Period::Fixed(period) if period.is_zero() || period.as_nanos() > u128::from(u64::MAX) => {
+                Err(InvalidPeriod { period })
+            }
+            Period::Fixed(_) | Period::Calendar(_) => Ok(Self(written)),
         }
-        Ok(Self(written))
     }
 }
 
@@ -194,109 +228,4 @@ impl From<Budget> for Written {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn at(secs: u64) -> Timestamp {
-        Timestamp::from_secs(secs)
-    }
-
-    fn budget(unit_seconds: u64, period: u64) -> Budget {
-        Budget::new(unit_seconds, Duration::from_secs(period), at(0)).unwrap()
-    }
-
-    #[test]
-    fn use_is_counted_exactly_and_the_period_starts_anew() {
-        let budget = budget(100, 60);
-        let state = budget.record(BudgetState::default(), at(10), 2);
-        assert!(!budget.would_exceed(state, Some(at(30)), 60));
-        assert!(budget.would_exceed(state, Some(at(30)), 61));
-        assert_eq!(budget.left(state, at(60)), 100 * NANOS, "a new period");
-        assert_eq!(budget.left(state, at(61)), 98 * NANOS);
-    }
-
-    #[test]
-    fn exhaustion_is_foreseen_within_the_period() {
-        let budget = budget(100, 60);
-        let state = budget.record(BudgetState::default(), at(0), 2);
-        assert_eq!(budget.exhausted_at(state, at(1)), Some(at(50)));
-        assert_eq!(budget.exhausted_at(budget.record(state, at(1), 1), at(1)), None);
-        assert_eq!(budget.exhausted_at(budget.record(state, at(55), 0), at(55)), Some(at(55)));
-    }
-
-    #[test]
-    fn without_a_time_the_budget_is_exceeded() {
-        assert!(budget(100, 60).would_exceed(BudgetState::default(), None, 0));
-    }
-
-    #[test]
-    fn a_clock_that_goes_back_counts_nothing_twice() {
-        let budget = budget(100, 60);
-        let state = budget.record(BudgetState::default(), at(0), 1);
-        let ahead = budget.advance(state, at(20));
-        assert_eq!(budget.advance(ahead, at(10)), ahead);
-        assert_eq!(budget.advance(ahead, at(30)).spent, 30 * NANOS);
-    }
-
-    #[test]
-    fn periods_reach_before_their_start() {
-        let budget = Budget::new(1, Duration::from_secs(60), at(100)).unwrap();
-        assert_eq!((budget.period_start(at(99)), budget.period_end(at(99))), (at(40), at(100)));
-        assert_eq!((budget.period_start(at(100)), budget.period_end(at(100))), (at(100), at(160)));
-        assert_eq!(budget.period_start(at(39)), at(0), "the first period is cut at the epoch");
-    }
-
-    #[test]
-    fn the_largest_use_for_all_time_does_not_wrap() {
-        let budget = Budget::new(u64::MAX, Duration::from_nanos(u64::MAX), at(0)).unwrap();
-        let state = budget.record(BudgetState::default(), at(0), u64::MAX);
-        let end = Timestamp::from_nanos(u64::MAX - 1);
-        assert_eq!(budget.advance(state, end).spent, u128::from(u64::MAX) * u128::from(u64::MAX - 1));
-        assert!(budget.would_exceed(state, Some(end), u64::MAX));
-        assert!(Budget::new(1, Duration::ZERO, at(0)).is_err());
-    }
-
-    proptest! {
-        /// The model goes on second by second and begins anew at each multiple of the period.
-        #[test]
-        fn the_integral_is_the_sum_of_steps(
-            period in 1..40u64, start in 0..40u64, limit in 0..300u64,
-            steps in proptest::collection::vec((0..30u64, 0..5u64, 0..50u64), 1..40),
-        ) {
-            let budget = Budget::new(limit, Duration::from_secs(period), at(start)).unwrap();
-            let (mut state, mut second, mut in_use, mut spent) = (BudgetState::default(), 0u64, 0u64, 0u64);
-            for (pause, next, extra) in steps {
-                for _ in 0..pause {
-                    spent += in_use;
-                    second += 1;
-                    if (second + period * 40 - start).is_multiple_of(period) {
-                        spent = 0;
-                    }
-                }
-                prop_assert_eq!(budget.advance(state, at(second)).spent, u128::from(spent) * NANOS);
-                prop_assert_eq!(budget.would_exceed(state, Some(at(second)), extra), spent + extra > limit);
-                state = budget.record(state, at(second), next);
-                in_use = next;
-                let text = serde_json::to_string(&state).unwrap();
-                prop_assert_eq!(serde_json::from_str::<BudgetState>(&text).unwrap(), state);
-            }
-        }
-
-        /// At the foreseen instant nothing is left, and just before something is.
-        #[test]
-        fn exhaustion_is_exact(limit in 1..300u64, in_use in 1..9u64, now in 0..60u64) {
-            let budget = budget(limit, 60);
-            let state = budget.record(BudgetState::default(), at(0), in_use);
-            match budget.exhausted_at(state, at(now)) {
-                Some(when) if when > at(now) => {
-                    prop_assert_eq!(budget.left(state, when), 0);
-                    prop_assert!(budget.left(state, when.before(Duration::from_nanos(1))) > 0);
-                }
-                Some(when) => prop_assert_eq!((when, budget.left(state, at(now))), (at(now), 0)),
-                None => prop_assert!(in_use * 60 <= limit),
-            }
-        }
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@ use super::gate::TenantQuota;
 use super::ledger::{Change, ReservationState, ledger_key, ledgers};
 use super::rate::{rates, rates_key};
 use super::spec::specs;
-use super::{OverQuota, QuotaSpec};
+use super::{OverQuota, QuotaSpec, Shortage};
 use crate::Tenant;
 use crate::tenant::tenants;
 
@@ -102,7 +102,8 @@ impl TenantQuota {
         Ok(QuotaChange { over, drain })
     }
 
-    /// What the tenant of `ctx` takes beyond its quota, such as after its limit was lowered; `None` if it is within.
+    /// What the tenant of `ctx` takes beyond its quota, such as after its limit was lowered, or when a budget is spent;
+    /// `None` if it is within. Without a time of `ctx`, budgets are as they were last counted.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if the tenant is gone.
@@ -161,7 +162,10 @@ fn drained(books: &mut Books, levels: &[usize], mut all: Vec<Charge>) -> Vec<(Te
     let mut drain = Vec::new();
     for (tenant, id, one) in all {
         let Some(over) = books.over(levels) else { break };
-        if !over.short.iter().any(|short| one.amount.amount(&short.resource) > 0) {
+        // What is spent of a budget does not come back.
+        let helps =
+            |short: &Shortage| short.budget.is_none() && one.amount.amount(&short.resource) > 0;
+        if !over.short.iter().any(helps) {
             continue;
         }
         books.add(levels, &Change::default().with(&one, -1), &one.attributes);
@@ -221,7 +225,9 @@ pub(crate) fn stage_reparent(
         // What it takes as a part of another is limited where it was not before.
         books.as_new(&to);
     }
-    if let Some(over) = books.over(&to) {
+    // A budget of its own that is spent is no more spent elsewhere.
+    let matters = |short: &Shortage| short.depth > 0 || short.budget.is_none();
+    if let Some(over) = books.over(&to).filter(|over| over.short.iter().any(matters)) {
         return Err(Error::of(ErrorKind::QuotaExceeded, "move tenant", over));
     }
     books.stage(view, txn)

@@ -64,7 +64,10 @@ impl fmt::Display for Shortage {
             );
         }
         if let Some(budget) = &self.budget {
-            return write!(f, ": asked {}, but {budget}", print(self.asked));
+            return match self.asked {
+                0 => write!(f, ": {budget}"),
+                asked => write!(f, ": asked {}, but {budget}", print(asked)),
+            };
         }
         let (limit, used, reserved) = (print(self.limit), print(self.used), print(self.reserved));
         let soft = if self.soft.is_some() { "soft " } else { "" };

@@ -37,7 +37,7 @@ pub struct Usage {
     /// Of which resources the soft limit is exceeded, and since when.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub soft: BTreeMap<ResourceName, SoftState>,
-    /// What is spent of each budget.
+    /// What is spent of each budget; of one that was removed, what was spent until then.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub budgets: BTreeMap<ResourceName, BudgetState>,
 }

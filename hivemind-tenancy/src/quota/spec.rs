@@ -193,6 +193,9 @@ impl QuotaSpec {
     }
 
     /// With a budget of `resource` over time. It counts from the first decision that has a time.
+    ///
+    /// A budget that is removed and set again knows what was spent until it was removed, if that was in the same
+    /// period. What is used in between costs nothing.
     #[must_use]
     pub fn with_budget(mut self, resource: ResourceName, budget: Budget) -> Self {
         self.budgets.insert(resource, budget);

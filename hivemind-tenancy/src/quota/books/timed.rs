@@ -41,17 +41,23 @@ impl Level {
         self.stored.as_ref().and_then(|stored| stored.budgets.get(resource)).copied()
     }
 
-    /// Every budget that is spent, of what grows.
+    /// Every budget that is spent, of what grows; of all that was drawn on if all of it counts as asked for now.
     pub(super) fn budget_shortages(&self, depth: usize, short: &mut Vec<Shortage>) {
         for (resource, budget) in &self.spec.budgets {
             let (before, after) = self.usage_of(resource);
-            if after <= before {
+            let (before, exceeded) = if self.as_new {
+                let state = self.next_budget(resource, budget);
+                (0, state.and_then(|state| budget.spent(state, self.at)))
+            } else if after > before {
+                let state = self.budget_state(resource).unwrap_or_default();
+                (before, budget.exceeded(state, self.at))
+            } else {
                 continue;
-            }
-            let exceeded = budget.exceeded(self.budget_state(resource).unwrap_or_default(), self.at);
+            };
             if exceeded.is_some() {
                 let (line, now) = (line(&self.before, resource), line(&self.now, resource).taken());
-                let found = self.short(depth, resource, None, line, now, (before, after - before));
+                let by = (before, after.saturating_sub(before));
+                let found = self.short(depth, resource, None, line, now, by);
                 short.push(Shortage { budget: exceeded, ..found });
             }
         }
@@ -60,19 +66,38 @@ impl Level {
     /// What will be spent of each budget. Without a time nothing grows, and what falls counts on as it was until the
     /// next decision that has one: more may be counted than was used, never less.
     pub(super) fn budget_states(&self) -> BTreeMap<ResourceName, BudgetState> {
-        let next = |(resource, budget): (&ResourceName, &Budget)| {
-            let (old, (before, after)) = (self.budget_state(resource), self.usage_of(resource));
-            let next = match (old, self.at) {
-                (Some(old), Some(now)) if old.in_use != after => budget.record(old, now, after),
-                (Some(old), _) => old,
-                (None, None) => return None,
-                // Before it was set there was no budget to spend.
-                (None, Some(_)) if before == 0 && after == 0 => return None,
-                (None, Some(now)) => BudgetState { in_use: after, counted_to: now, ..BudgetState::default() },
+        let of = |(resource, budget)| Some((ResourceName::clone(resource), self.next_budget(resource, budget)?));
+        let mut states = self.removed_budgets();
+        states.extend(self.spec.budgets.iter().filter_map(of));
+        states
+    }
+
+    fn next_budget(&self, resource: &ResourceName, budget: &Budget) -> Option<BudgetState> {
+        let (before, after) = self.usage_of(resource);
+        match (self.budget_state(resource), self.at) {
+            (Some(old), Some(now)) if old.in_use != after => Some(budget.record(old, now, after)),
+            (Some(old), _) => Some(old),
+            // Before it was set there was no budget to spend.
+            (None, Some(now)) if before > 0 || after > 0 => {
+                Some(BudgetState { in_use: after, counted_to: now, ..BudgetState::default() })
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// What was spent of budgets that are not set any more, so that a budget that is set again knows it. What is used
+    /// meanwhile costs nothing.
+    fn removed_budgets(&self) -> BTreeMap<ResourceName, BudgetState> {
+        let known = self.stored.iter().flat_map(|stored| &stored.budgets);
+        let next = |(resource, old): (&ResourceName, &BudgetState)| {
+            let removed_now = self.stored_spec.as_ref().and_then(|spec| spec.budgets.get(resource));
+            let next = match (removed_now, self.at) {
+                (Some(budget), Some(now)) => budget.record(*old, now, 0),
+                _ => *old,
             };
-            Some((resource.clone(), next))
+            (resource.clone(), next)
         };
-        self.spec.budgets.iter().filter_map(next).collect()
+        known.filter(|(resource, _)| !self.spec.budgets.contains_key(*resource)).map(next).collect()
     }
 
     /// Since when each soft limit will be exceeded; what is within its limit is left out.

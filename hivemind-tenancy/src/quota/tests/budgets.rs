@@ -100,6 +100,81 @@ fn a_budget_counts_from_when_it_was_set() {
     assert_eq!(spent(&world, &team), 20);
 }
 
+fn over(world: &World, tenant: &TenantRef, now: Option<u64>) -> Vec<String> {
+    let over = TenantQuota.over_quota(&world.view(), &timed(world, tenant, now)).unwrap();
+    over.map(|over| over.short.iter().map(ToString::to_string).collect()).unwrap_or_default()
+}
+
+#[test]
+fn a_spent_budget_is_over_quota_even_when_nothing_is_in_use() {
+    let (world, corp, team) = company();
+    assert!(over(&world, &corp, Some(5)).is_empty());
+    charge(&world, &team, 0, 2, Some(10)).unwrap();
+    assert!(over(&world, &corp, Some(59)).is_empty());
+    let spent = "the budget of 100 unit-seconds is spent until 100.000000000";
+    assert_eq!(over(&world, &corp, Some(60)), [format!("cpu: asked 2m, but {spent}")]);
+    assert!(over(&world, &corp, None).is_empty(), "it was last counted when nothing was spent");
+    release(&world, &team, 0, Some(60));
+    assert_eq!(over(&world, &corp, Some(70)), [format!("cpu: {spent}")]);
+    assert_eq!(over(&world, &corp, None), [format!("cpu: {spent}")]);
+    assert!(over(&world, &corp, Some(100)).is_empty());
+    assert!(over(&world, &team, Some(70)).is_empty(), "it has no budget of its own");
+}
+
+#[test]
+fn a_budget_of_nothing_is_exceeded_only_by_use() {
+    let (world, _, team) = company();
+    set(&world, &team, budget(0), 0);
+    assert!(over(&world, &team, Some(1)).is_empty());
+    assert!(charge(&world, &team, 0, 1, Some(1)).is_err());
+}
+
+#[test]
+fn a_budget_set_again_knows_what_was_spent() {
+    let (world, corp, team) = company();
+    charge(&world, &team, 0, 2, Some(10)).unwrap();
+    set(&world, &corp, QuotaSpec::new(), 30);
+    assert_eq!(spent(&world, &corp), 40);
+    charge(&world, &team, 1, 1, Some(35)).unwrap();
+    set(&world, &corp, budget(100), 50);
+    assert_eq!(spent(&world, &corp), 40, "what was used without a budget costs nothing");
+    charge(&world, &team, 2, 1, Some(60)).unwrap();
+    assert_eq!(spent(&world, &corp), 70);
+    assert!(charge(&world, &team, 3, 1, Some(68)).is_err());
+    charge(&world, &team, 3, 1, Some(100)).unwrap();
+    assert!(TenantQuota.drift(&world.view(), &world.ctx(&corp)).unwrap().is_empty());
+}
+
+#[test]
+fn a_budget_removed_without_a_time_counts_on_when_it_is_set_again() {
+    let (world, corp, team) = company();
+    charge(&world, &team, 0, 1, Some(10)).unwrap();
+    let ctx = world.ctx(&corp);
+    let none = QuotaSpec::new();
+    world.commit(|view, txn| TenantQuota.stage_set_quota(view, txn, &ctx, &none, WhenOver::Refuse)).unwrap();
+    set(&world, &corp, budget(100), 50);
+    charge(&world, &team, 1, 1, Some(60)).unwrap();
+    assert_eq!(spent(&world, &corp), 50, "more may be counted than was used, never less");
+}
+
+#[test]
+fn what_is_spent_of_a_budget_is_not_drained_and_does_not_hold_a_move_up() {
+    let (world, _, team) = company();
+    let other = world.tenant("other", None);
+    set(&world, &team, budget(20), 0);
+    charge(&world, &team, 0, 2, Some(10)).unwrap();
+    let ctx = timed(&world, &team, Some(30));
+    let change = |when| {
+        let lower = budget(10);
+        world.commit(|view, txn| TenantQuota.stage_set_quota(view, txn, &ctx, &lower, when))
+    };
+    assert_eq!(change(WhenOver::Refuse).unwrap_err().kind(), ErrorKind::QuotaExceeded);
+    let changed = change(WhenOver::Drain).unwrap();
+    assert!(changed.over.is_some() && changed.drain.is_empty());
+    world.reparent(&team, None).unwrap();
+    world.reparent(&team, Some(&other)).unwrap();
+}
+
 #[test]
 fn a_ledger_stored_before_there_were_budgets_has_spent_nothing() {
     let old: crate::Usage = serde_json::from_str(r#"{"used":{},"reserved":{}}"#).unwrap();
