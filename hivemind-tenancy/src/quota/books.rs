@@ -3,6 +3,7 @@
 //! A decision changes them as it likes and then asks once whether anything rose above a limit. So one rule decides
 //! about reservations, moves in the tree and changes of limits alike, on all levels and all quotas at once.
 
+mod bounds;
 mod timed;
 
 use std::collections::{BTreeMap, BTreeSet};

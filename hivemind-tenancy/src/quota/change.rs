@@ -163,8 +163,7 @@ fn drained(books: &mut Books, levels: &[usize], mut all: Vec<Charge>) -> Vec<(Te
     for (tenant, id, one) in all {
         let Some(over) = books.over(levels) else { break };
         // What is spent of a budget does not come back.
-        let helps =
-            |short: &Shortage| short.budget.is_none() && one.amount.amount(&short.resource) > 0;
+        let helps = |short: &Shortage| short.budget.is_none() && one.amount.amount(&short.resource) > 0;
         if !over.short.iter().any(helps) {
             continue;
         }

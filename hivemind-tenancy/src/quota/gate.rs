@@ -7,7 +7,7 @@ use hivemind_core::{Error, ErrorKind, QuotaGate, ReservationId, Result, TenantCo
 use super::batch::{Held, find, remove, reservations_of};
 use super::books::Books;
 use super::ledger::{Change, Reservation, ReservationState, reservation_key, reservations};
-use super::{OverQuota, RequestAttributes, Usage};
+use super::{Demand, OverQuota, RequestAttributes, Usage};
 use crate::Tenant;
 
 /// The most reservations that one [`TenantQuota::stage_expire`] gives back, so that a transaction holds them.
@@ -34,12 +34,14 @@ pub struct QuotaRequest {
     pub deadline: Option<Timestamp>,
     /// What scoped quotas look at.
     pub attributes: RequestAttributes,
+    /// What each thing in it asks for, if limit ranges are to bound it.
+    pub demands: Vec<Demand>,
 }
 
 impl QuotaRequest {
     /// A request for `amount`, to be in use at once.
     pub fn new(id: ReservationId, amount: Resources) -> Self {
-        Self { id, amount, deadline: None, attributes: RequestAttributes::default() }
+        Self { id, amount, deadline: None, attributes: RequestAttributes::default(), demands: Vec::new() }
     }
 
     /// To be held until `deadline`, and committed or aborted by then.
@@ -53,6 +55,17 @@ impl QuotaRequest {
     #[must_use]
     pub fn with_attributes(mut self, attributes: RequestAttributes) -> Self {
         self.attributes = attributes;
+        self
+    }
+
+    /// With what each thing in it asks for. Every [`LimitRange`](super::LimitRange) of the tenant and of those above it
+    /// for the kind of the attributes must allow each of them as it is; [`TenantQuota::defaulted`] fills defaults in
+    /// before. Together they must not ask for more than the amount.
+    ///
+    /// A charge by demands may grow by demands only.
+    #[must_use]
+    pub fn with_demands(mut self, demands: impl IntoIterator<Item = Demand>) -> Self {
+        self.demands.extend(demands);
         self
     }
 }
@@ -73,7 +86,8 @@ impl TenantQuota {
     /// # Errors
     /// As [`QuotaGate::reserve`]; [`ErrorKind::QuotaExceeded`] lists everything that is short as [`OverQuota`];
     /// [`ErrorKind::Denied`] if the tenant, or one above it, admits no work; [`ErrorKind::Invalid`] if the deadline
-    /// has passed already.
+    /// has passed already, if the demands ask for more than the amount, or if limit ranges do not allow them: then
+    /// [`RangeViolations`](super::RangeViolations) lists what is wrong with the first of them that is.
     pub fn stage_request(
         &self,
         view: &Snapshot,
@@ -87,10 +101,9 @@ impl TenantQuota {
             same(&existing, request)?;
             return existing.expect(view, txn);
         }
-        let new = asked(ctx, request)?;
         let mut books = Books::at(ctx.at());
         let levels = books.open(view, txn, &chain)?;
-        books.admits(&levels, "reserve")?;
+        let new = asked(&books, &levels, ctx, request)?;
         books.add(&levels, &Change::default().with(&new, 1), &new.attributes);
         if let Some(over) = books.over(&levels) {
             return Err(Error::of(ErrorKind::QuotaExceeded, "reserve", over));
@@ -154,7 +167,9 @@ impl TenantQuota {
             return Err(Error::not_found("commit", message));
         }
         let committed = Reservation { state: ReservationState::Committed, ..(**held).clone() };
-        self.replace(view, txn, ctx, held, &committed)
+        let mut books = Books::at(ctx.at());
+        let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
+        self.replace(view, txn, (books, &levels), held, &committed)
     }
 
     /// Stages that a held charge is given back. Aborting twice is fine.
@@ -206,8 +221,38 @@ impl TenantQuota {
         id: &ReservationId,
         amount: &Resources,
     ) -> Result<()> {
-        let old = self.require(view, txn, ctx, id)?;
-        self.replace(view, txn, ctx, &old, &Reservation { amount: amount.clone(), ..(*old).clone() })
+        self.stage_resize_request(view, txn, ctx, &QuotaRequest::new(id.clone(), amount.clone()))
+    }
+
+    /// Stages that a charge is of the amount of `request` from now on. Its demands must be allowed by limit ranges if
+    /// there is more of anything; its deadline and attributes stay as they were first.
+    ///
+    /// # Errors
+    /// As [`stage_resize`](Self::stage_resize); [`ErrorKind::Invalid`] if a charge by demands is to grow without, or if
+    /// the demands are refused as by [`stage_request`](Self::stage_request).
+    pub fn stage_resize_request(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        request: &QuotaRequest,
+    ) -> Result<()> {
+        let old = self.require(view, txn, ctx, &request.id)?;
+        let mut books = Books::at(ctx.at());
+        let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
+        let mut new = Reservation { amount: request.amount.clone(), ..(*old).clone() };
+        if !new.amount.fits_in(&old.amount) {
+            books.admits(&levels, "resize")?;
+            if old.bounded && request.demands.is_empty() {
+                let message =
+                    format!("reservation {} was charged by demands: say those it grows by", request.id);
+                return Err(Error::invalid("resize", message));
+            }
+            let sized = QuotaRequest { attributes: old.attributes.clone(), ..request.clone() };
+            books.bounds(&levels, &sized)?;
+            new.bounded |= !request.demands.is_empty();
+        }
+        self.replace(view, txn, (books, &levels), &old, &new)
     }
 
     /// Stages the release of held charges of the tenant whose deadline is not after `now`, the first 64 of them;
@@ -270,20 +315,15 @@ impl TenantQuota {
         &self,
         view: &Snapshot,
         txn: &mut Txn,
-        ctx: &TenantContext,
+        (mut books, levels): (Books, &[usize]),
         old: &Held,
         new: &Reservation,
     ) -> Result<()> {
-        let mut books = Books::at(ctx.at());
-        let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
-        if !new.amount.fits_in(&old.amount) {
-            books.admits(&levels, "resize")?;
-        }
-        books.add(&levels, &Change::default().with(old, -1).with(new, 1), &new.attributes);
-        if let Some(over) = books.over(&levels) {
+        books.add(levels, &Change::default().with(old, -1).with(new, 1), &new.attributes);
+        if let Some(over) = books.over(levels) {
             return Err(Error::of(ErrorKind::QuotaExceeded, "resize", over));
         }
-        books.touch(&levels);
+        books.touch(levels);
         books.stage(view, txn)?;
         old.replace(view, txn, new)
     }
@@ -309,8 +349,15 @@ impl TenantQuota {
     }
 }
 
-/// What is charged if `request` is admitted.
-pub(super) fn asked(ctx: &TenantContext, request: &QuotaRequest) -> Result<Reservation> {
+/// What is charged if `request` fits, unless something else is in the way of it.
+pub(super) fn asked(
+    books: &Books,
+    levels: &[usize],
+    ctx: &TenantContext,
+    request: &QuotaRequest,
+) -> Result<Reservation> {
+    books.admits(levels, "reserve")?;
+    books.bounds(levels, request)?;
     if let Some(deadline) = request.deadline.filter(|deadline| ctx.at().is_some_and(|at| *deadline <= at)) {
         let message = format!("reservation {}: its deadline {deadline} has passed already", request.id);
         return Err(Error::invalid("reserve", message));
@@ -324,6 +371,7 @@ pub(super) fn asked(ctx: &TenantContext, request: &QuotaRequest) -> Result<Reser
         state,
         owner: Some(ctx.principal().clone()),
         attributes: request.attributes.clone(),
+        bounded: !request.demands.is_empty(),
     })
 }
 

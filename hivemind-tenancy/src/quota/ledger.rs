@@ -64,6 +64,9 @@ pub(crate) struct Reservation {
     /// What scoped quotas look at.
     #[serde(default)]
     pub(crate) attributes: RequestAttributes,
+    /// Whether it was charged by demands that limit ranges allow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) bounded: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gate::TenantQuota;
 use super::spec::limited_chain;
-use super::{Demand, OutOfBounds};
+use super::{Demand, LimitRange, OutOfBounds};
 
 /// One resource of which a thing asks for too little or too much, by the limit range of one tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -38,7 +38,8 @@ impl TenantQuota {
     /// What a thing of `kind` that asks for `demand` is to have: with the defaults of the tenant's own limit range,
     /// then with those of the tenants above for what is still not given. All their ranges must allow the result.
     ///
-    /// Nothing is staged: charging the result in the same transaction guards the ranges that were read.
+    /// Nothing is staged: charging the result in the same transaction guards the ranges that were read, and
+    /// [`QuotaRequest::with_demands`](super::QuotaRequest::with_demands) has the charge check them itself.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] lists everything out of bounds as [`RangeViolations`]; [`ErrorKind::NotFound`] if the
@@ -52,24 +53,34 @@ impl TenantQuota {
         demand: &Demand,
     ) -> Result<Demand> {
         let chain = limited_chain(view, txn, ctx.tenant())?;
-        let ranges = || {
-            let of_level = chain.iter().enumerate();
-            of_level.filter_map(|(depth, (tenant, spec))| {
-                Some((depth, tenant, spec.as_ref()?.limit_range(kind)?))
-            })
-        };
-        let filled = ranges().fold(demand.clone(), |demand, (_, _, range)| range.fill(&demand));
+        let of = chain.iter().enumerate().filter_map(|(depth, (tenant, spec))| {
+            Some((depth, &tenant.tenant.id, spec.as_ref()?.limit_range(kind)?))
+        });
+        let ranges = Ranges { tenant: &ctx.tenant().id, kind, of: of.collect() };
+        let filled = ranges.of.iter().fold(demand.clone(), |demand, (_, _, range)| range.fill(&demand));
         // Only the whole is checked: a limit that one range demands may be the default of another.
-        let found: Vec<_> = ranges()
-            .flat_map(|(depth, tenant, range)| {
-                let at_level = move |wrong| RangeViolation { tenant: tenant.tenant.id.clone(), depth, wrong };
-                range.check(&filled).into_iter().map(at_level)
-            })
-            .collect();
-        if found.is_empty() {
-            return Ok(filled);
-        }
-        let violations = RangeViolations { tenant: ctx.tenant().id.clone(), kind: kind.to_owned(), found };
-        Err(Error::of(ErrorKind::Invalid, "apply limit ranges", violations))
+        within(&ranges, &filled).map(|()| filled)
     }
+}
+
+/// The limit ranges for things of one kind of a tenant and of those above it.
+pub(super) struct Ranges<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) kind: &'a str,
+    /// With how far above the tenant each is, and whose it is.
+    pub(super) of: Vec<(usize, &'a TenantId, &'a LimitRange)>,
+}
+
+/// Fails with everything of `demand` that any of `ranges` does not allow.
+pub(super) fn within(ranges: &Ranges<'_>, demand: &Demand) -> Result<()> {
+    let mut found = Vec::new();
+    for (depth, tenant, range) in &ranges.of {
+        let at_level = |wrong| RangeViolation { tenant: (*tenant).clone(), depth: *depth, wrong };
+        found.extend(range.check(demand).into_iter().map(at_level));
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    let (tenant, kind) = (ranges.tenant.clone(), ranges.kind.to_owned());
+    Err(Error::of(ErrorKind::Invalid, "apply limit ranges", RangeViolations { tenant, kind, found }))
 }

@@ -66,7 +66,8 @@ impl Level {
     /// What will be spent of each budget. Without a time nothing grows, and what falls counts on as it was until the
     /// next decision that has one: more may be counted than was used, never less.
     pub(super) fn budget_states(&self) -> BTreeMap<ResourceName, BudgetState> {
-        let of = |(resource, budget)| Some((ResourceName::clone(resource), self.next_budget(resource, budget)?));
+        let of =
+            |(resource, budget)| Some((ResourceName::clone(resource), self.next_budget(resource, budget)?));
         let mut states = self.removed_budgets();
         states.extend(self.spec.budgets.iter().filter_map(of));
         states

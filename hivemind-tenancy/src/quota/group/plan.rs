@@ -171,7 +171,7 @@ impl Plan {
                     Some(existing) => Some(same(&existing, request).map(|()| Returned::Already)),
                     None => {
                         first.insert((tenant, &request.id), number);
-                        match books.admits(levels, "reserve").and_then(|()| asked(&ask.ctx, request)) {
+                        match asked(&books, levels, &ask.ctx, request) {
                             Err(e) => Some(Err(e)),
                             Ok(reservation) => {
                                 let (ctx, id, levels) = (&ask.ctx, &request.id, levels.clone());

@@ -7,7 +7,9 @@ use hivemind_core::store::Txn;
 use proptest::prelude::*;
 
 use super::*;
-use crate::quota::{Bounds, Demand, LimitRange, RangeViolations, TenantQuota, WhenOver};
+use crate::quota::{
+    Bounds, Demand, LimitRange, QuotaRequest, RangeViolations, RequestAttributes, TenantQuota, WhenOver,
+};
 
 fn range(kind: &str, bounds: Bounds) -> LimitRange {
     LimitRange::new(kind, BTreeMap::from([(ResourceName::Cpu, bounds)])).unwrap()
@@ -121,6 +123,57 @@ fn bounds() -> impl Strategy<Value = Bounds> {
     })
 }
 
+fn pods(number: u8, amount: u64, demands: impl IntoIterator<Item = Demand>) -> QuotaRequest {
+    let amount = Resources::new().with_cpu(MilliCpu::from_millis(amount));
+    let attributes = RequestAttributes::new("pod");
+    QuotaRequest::new(id(number), amount).with_attributes(attributes).with_demands(demands)
+}
+
+fn charge(world: &World, tenant: &TenantRef, request: &QuotaRequest) -> Result<()> {
+    let ctx = world.ctx(tenant);
+    world.commit(|view, txn| TenantQuota.stage_request(view, txn, &ctx, request))
+}
+
+#[test]
+fn a_charge_by_demands_is_bounded_on_every_level() {
+    let own = Bounds::default().with_min(100);
+    let (world, team) = bounded(own, Bounds::default().with_max(1_000));
+    let good = demand(100, 1_000);
+    for bad in [demand(99, 500), demand(100, 1_001)] {
+        let error = charge(&world, &team, &pods(0, 9_000, [good.clone(), bad])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert_eq!(error.detail::<RangeViolations>().unwrap().found.len(), 1);
+    }
+    let error = charge(&world, &team, &pods(0, 199, [good.clone(), good.clone()])).unwrap_err();
+    assert_eq!(error.message(), "the demands of reservation r0 ask for more than its cpu=199m: charge all");
+    assert_eq!(TenantQuota.usage(&world.view(), &world.ctx(&team)).unwrap(), Default::default());
+    charge(&world, &team, &pods(0, 200, [good.clone(), good.clone()])).unwrap();
+    charge(&world, &team, &pods(0, 200, [good])).unwrap();
+}
+
+#[test]
+fn a_charge_by_demands_grows_by_demands_only() {
+    let (world, team) = bounded(Bounds::default().with_max(1_000), Bounds::default());
+    charge(&world, &team, &pods(0, 500, [demand(500, 900)])).unwrap();
+    charge(&world, &team, &pods(1, 500, [])).unwrap();
+    let resize = |request: &QuotaRequest| {
+        let ctx = world.ctx(&team);
+        world.commit(|view, txn| TenantQuota.stage_resize_request(view, txn, &ctx, request))
+    };
+    let error = resize(&pods(0, 2_000, [])).unwrap_err();
+    assert_eq!(error.message(), "reservation r0 was charged by demands: say those it grows by");
+    assert!(resize(&pods(0, 2_000, [demand(2_000, 2_000)])).is_err());
+    resize(&pods(0, 100, [])).unwrap();
+    let twice = [demand(900, 900), demand(1_000, 1_000)];
+    // What it is stays as it was charged first, whatever is said later.
+    let other =
+        QuotaRequest { attributes: RequestAttributes::new("volume"), ..pods(0, 2_000, twice.clone()) };
+    resize(&other).unwrap();
+    resize(&pods(1, 700, [])).unwrap();
+    resize(&pods(1, 1_900, twice)).unwrap();
+    assert!(resize(&pods(1, 2_000, [])).is_err(), "it is by demands now");
+}
+
 proptest! {
     /// The model goes up level by level, once to fill and once to compare.
     #[test]
@@ -151,5 +204,26 @@ proptest! {
         if let Ok(filled) = decided {
             prop_assert_eq!(filled, demand(request, limit));
         }
+    }
+
+    /// A charge by demands is admitted exactly if every one of them, with no defaults, is within the bounds of both
+    /// levels; and what `defaulted` makes of a demand always is.
+    #[test]
+    fn a_charge_is_refused_exactly_if_one_demand_is(
+        own in (0..4u64, 1..9u64), above in (0..4u64, 1..9u64, 1..4u64),
+        asked in prop::collection::vec((0..9u64, 0..9u64), 0..4),
+    ) {
+        let of = |(min, more): (u64, u64)| Bounds::default().with_min(min).with_max(min + more);
+        let (world, team) = bounded(of(own), of((above.0, above.1)).with_max_ratio_per_mille(above.2 * 1000));
+        let allowed = |(request, limit): &(u64, u64)| {
+            let within = |(min, more): (u64, u64)| *request >= min && *limit <= min + more;
+            let limited = *limit > 0 && request <= limit;
+            limited && within(own) && within((above.0, above.1)) && (*request == 0 || *limit <= above.2 * request)
+        };
+        let demands: Vec<_> = asked.iter().map(|(request, limit)| demand(*request, *limit)).collect();
+        let charged = charge(&world, &team, &pods(0, 99, demands.clone()));
+        prop_assert_eq!(charged.is_ok(), asked.iter().all(allowed), "{:?}", charged);
+        let filled: Vec<_> = demands.iter().filter_map(|one| apply(&world, &team, one).ok()).collect();
+        charge(&world, &team, &pods(1, 99, filled)).unwrap();
     }
 }
