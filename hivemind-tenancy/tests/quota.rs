@@ -41,7 +41,8 @@ fn a_denial_lists_everything_that_is_short_and_changes_nothing() {
     let error =
         world.commit(|view, txn| TenantQuota.reserve(view, txn, &ctx, &id(1), &amount(500, 3))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
-    let told: Vec<_> = error.detail::<OverQuota>().unwrap().short.iter().map(ToString::to_string).collect();
+    let told: Vec<_> =
+        error.detail::<OverQuota>().unwrap().in_full().iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
         [

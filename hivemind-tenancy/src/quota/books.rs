@@ -372,14 +372,15 @@ impl Books {
         self.levels.iter_mut().for_each(|level| level.at = now);
     }
 
-    /// Everything that rose above a limit on the levels of `chain`; `None` if it all fits.
+    /// Everything that rose above a limit on the levels of `chain`, as its first may see it; `None` if it all fits.
     pub(crate) fn over(&self, chain: &[usize]) -> Option<OverQuota> {
         let levels = || chain.iter().filter_map(|number| self.levels.get(*number));
         let mut short = Vec::new();
         let part = |depth| depth + 1 < chain.len();
         levels().enumerate().for_each(|(depth, level)| level.shortages(depth, part(depth), &mut short));
-        let tenant = levels().next()?.tenant.tenant.id.clone();
-        (!short.is_empty()).then_some(OverQuota { tenant, short })
+        let chain: Vec<_> = levels().map(|level| level.tenant.tenant.clone()).collect();
+        let tenant = chain.first()?.id.clone();
+        (!short.is_empty()).then(|| OverQuota::new(tenant, chain, short))
     }
 
     /// Fails if a tenant of `chain` admits no work now.

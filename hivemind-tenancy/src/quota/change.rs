@@ -1,9 +1,7 @@
 //! Changes of quotas, and moves in the tree. No I/O, no clock, no async.
 
 use hivemind_core::store::{Guard, Snapshot, Txn};
-use hivemind_core::{
-    Error, ErrorKind, ReservationId, Result, Retry, Stamped, TenantContext, TenantRef, Timestamp,
-};
+use hivemind_core::{Error, ErrorKind, ReservationId, Result, Retry, Stamped, TenantContext, TenantRef};
 
 use serde::{Deserialize, Serialize};
 
@@ -81,9 +79,14 @@ impl TenantQuota {
         for (_, _, one) in &all {
             books.add_scoped(own, &Change::default().with(one, 1), &one.attributes);
         }
-        let exceeded = |over| Error::of(ErrorKind::QuotaExceeded, "set quota", over);
+        let exceeded = |over: OverQuota| {
+            // Only operators set quotas.
+            let system = ctx.clone().for_tenant(TenantRef::system());
+            Error::of(ErrorKind::QuotaExceeded, "set quota", over.seen_by(&system))
+        };
         // A guarantee that cannot be kept is no guarantee, whatever the caller chooses for its own excess.
-        if let Some(over) = books.over(&levels).filter(|over| over.short.iter().any(|short| short.depth > 0))
+        if let Some(over) =
+            books.over(&levels).filter(|over| over.in_full().iter().any(|short| short.depth > 0))
         {
             return Err(exceeded(over));
         }
@@ -164,7 +167,7 @@ fn drained(books: &mut Books, levels: &[usize], mut all: Vec<Charge>) -> Vec<(Te
         let Some(over) = books.over(levels) else { break };
         // What is spent of a budget does not come back.
         let helps = |short: &Shortage| short.budget.is_none() && one.amount.amount(&short.resource) > 0;
-        if !over.short.iter().any(helps) {
+        if !over.in_full().iter().any(helps) {
             continue;
         }
         books.add(levels, &Change::default().with(&one, -1), &one.attributes);
@@ -194,7 +197,7 @@ fn below(
 }
 
 /// Stages that what `moved` and everything below it take counts for `new_parent` and those above it from now on,
-/// and no longer for those above it before, decided at `now`. The tenant itself is the caller's to update.
+/// and no longer for those above it before, decided at the time of `ctx`. The tenant itself is the caller's to update.
 ///
 /// # Errors
 /// [`ErrorKind::QuotaExceeded`] if the new ones would be over; [`ErrorKind::Invalid`] if `new_parent` is `moved` or
@@ -202,9 +205,9 @@ fn below(
 pub(crate) fn stage_reparent(
     view: &Snapshot,
     txn: &mut Txn,
+    ctx: &TenantContext,
     moved: &Stamped<Tenant>,
     new_parent: Option<&TenantRef>,
-    now: Option<Timestamp>,
 ) -> Result<()> {
     let chain = below(view, txn, moved, moved.parent.as_ref())?;
     let new_chain = below(view, txn, moved, new_parent)?;
@@ -212,7 +215,7 @@ pub(crate) fn stage_reparent(
         let message = format!("tenant {} cannot be moved below itself", moved.tenant.id);
         return Err(Error::invalid("move tenant", message));
     }
-    let mut books = Books::at(now);
+    let mut books = Books::at(ctx.at());
     let (from, to) = (books.open(view, txn, &chain)?, books.open(view, txn, &new_chain)?);
     books.regraft(&from, &to);
     let above = |levels: &[usize]| levels.get(1..).unwrap_or_default().to_vec();
@@ -226,8 +229,8 @@ pub(crate) fn stage_reparent(
     }
     // A budget of its own that is spent is no more spent elsewhere.
     let matters = |short: &Shortage| short.depth > 0 || short.budget.is_none();
-    if let Some(over) = books.over(&to).filter(|over| over.short.iter().any(matters)) {
-        return Err(Error::of(ErrorKind::QuotaExceeded, "move tenant", over));
+    if let Some(over) = books.over(&to).filter(|over| over.in_full().iter().any(matters)) {
+        return Err(Error::of(ErrorKind::QuotaExceeded, "move tenant", over.seen_by(ctx)));
     }
     books.stage(view, txn)
 }

@@ -1,9 +1,10 @@
 //! Why a request does not fit. No I/O, no clock, no async.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use hivemind_core::TenantId;
 use hivemind_core::resources::ResourceName;
+use hivemind_core::{TenantContext, TenantId, TenantRef};
 use serde::{Deserialize, Serialize};
 
 use super::{BudgetExceeded, SoftExceeded};
@@ -115,14 +116,70 @@ impl Shortage {
     }
 }
 
-/// A request does not fit: every resource of every quota that is short. Detail of a
-/// [`QuotaExceeded`](hivemind_core::ErrorKind::QuotaExceeded) error, and final for the decision it comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("tenant {tenant}: {}", .short.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+/// A request does not fit. Detail of a [`QuotaExceeded`](hivemind_core::ErrorKind::QuotaExceeded) error, and final for
+/// the decision it comes from.
+///
+/// A tenant must not learn what others use. From the numbers of a level above it could: what is used there, less its
+/// own, is its siblings'. So of levels above it this says, prints and serializes only of what they have too little. The
+/// numbers are there for those who may read that level: [`seen_by`](Self::seen_by) and [`in_full`](Self::in_full).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OverQuota {
     /// Whose request.
     pub tenant: TenantId,
-    /// Everything that is short: the tenant's own quotas first, the root's last, each in the order of names.
+    /// Everything that is short in what the reader may see: the tenant's own quotas first, each in the order of names.
     pub short: Vec<Shortage>,
+    /// Of what a tenant above those has too little.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub above: BTreeSet<ResourceName>,
+    #[serde(skip)]
+    full: Vec<Shortage>,
+    /// The tenant and those above it, as far as known.
+    #[serde(skip)]
+    chain: Vec<TenantRef>,
 }
+
+impl OverQuota {
+    /// As `tenant` itself may see it.
+    pub(crate) fn new(tenant: TenantId, chain: Vec<TenantRef>, full: Vec<Shortage>) -> Self {
+        Self { tenant, short: Vec::new(), above: BTreeSet::new(), full, chain }.up_to(0)
+    }
+
+    /// Everything that is short on every level, the root's last: for audits and operators. Whoever shows it checks that
+    /// the reader may read the tenants above. Empty if it was read from a copy, such as a log: numbers are not copied.
+    pub fn in_full(&self) -> &[Shortage] {
+        &self.full
+    }
+
+    /// As whoever acts in `reader` may see it: the system tenant sees all numbers, one above the tenant those up to its
+    /// own, and everybody else those of the tenant alone.
+    #[must_use]
+    pub fn seen_by(&self, reader: &TenantContext) -> Self {
+        let depth = self.chain.iter().position(|level| level == reader.tenant()).unwrap_or(0);
+        let sees_all = *reader.tenant() == TenantRef::system();
+        self.clone().up_to(if sees_all { usize::MAX } else { depth })
+    }
+
+    fn up_to(self, depth: usize) -> Self {
+        let (short, above): (Vec<_>, Vec<_>) = self.full.iter().cloned().partition(|one| one.depth <= depth);
+        Self { short, above: above.into_iter().map(|one| one.resource).collect(), ..self }
+    }
+}
+
+impl fmt::Display for OverQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let above = |resource| format!("{resource}: a tenant above has too little left");
+        let all = self.short.iter().map(ToString::to_string).chain(self.above.iter().map(above));
+        write!(f, "tenant {}: {}", self.tenant, all.collect::<Vec<_>>().join("; "))
+    }
+}
+
+impl fmt::Debug for OverQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tenant, short, above, .. } = self;
+        let mut shown = f.debug_struct("OverQuota");
+        shown.field("tenant", tenant).field("short", short).field("above", above).finish_non_exhaustive()
+    }
+}
+
+impl std::error::Error for OverQuota {}

@@ -91,7 +91,7 @@ impl World {
     pub(super) fn reparent(&self, moved: &TenantRef, parent: Option<&TenantRef>) -> Result<()> {
         self.commit(|view, txn| {
             let old = tenants()?.require(view, txn, &key(&moved.id)?)?;
-            super::stage_reparent(view, txn, &old, parent, None)?;
+            super::stage_reparent(view, txn, &self.ctx(moved), &old, parent)?;
             let mut new = (*old.value).clone();
             new.parent = parent.cloned();
             tenants()?.update(txn, &old, &new)

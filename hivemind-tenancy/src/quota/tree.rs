@@ -182,10 +182,10 @@ impl QuotaTree {
             })
         };
         match lane.name(asking) {
-            Some(tenant) => TreeError::Denied(OverQuota {
-                tenant: tenant.clone(),
-                short: short.into_iter().filter_map(named).collect(),
-            }),
+            Some(tenant) => {
+                let short = short.into_iter().filter_map(named).collect();
+                TreeError::Denied(OverQuota::new(tenant.clone(), Vec::new(), short))
+            }
             None => TreeError::UnknownNode,
         }
     }

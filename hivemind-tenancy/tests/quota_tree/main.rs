@@ -57,7 +57,12 @@ fn a_denial_names_every_limit_that_is_short() {
     let Err(TreeError::Denied(over)) = tree.reserve(team, &amounts(&tree, [11, 101]), None) else {
         panic!("admitted")
     };
-    let told: Vec<_> = over.short.iter().map(|s| (s.depth, s.resource.to_string(), s.short_by)).collect();
+    let told: Vec<_> = over.in_full().iter().map(|s| (s.depth, s.resource.to_string(), s.short_by)).collect();
+    assert_eq!(
+        over.to_string(),
+        "tenant team: cpu: limit 4m, used 0, reserved 0, asked 11m, short by 7m; \
+         cpu: a tenant above has too little left; memory: a tenant above has too little left"
+    );
     let expected = [(0, "cpu".to_owned(), 7), (1, "cpu".to_owned(), 1), (1, "memory".to_owned(), 1)];
     assert_eq!(told, expected);
 }

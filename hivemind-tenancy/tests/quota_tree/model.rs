@@ -191,7 +191,7 @@ impl<'a> Run<'a> {
                 self.model = changed;
             }
             Err(TreeError::Denied(over)) => {
-                assert!(!over.short.is_empty());
+                assert!(!over.in_full().is_empty());
                 assert!(
                     known && !self.model.admits(&changed, moved),
                     "the tree denies what the model does not"

@@ -110,6 +110,9 @@ impl Teller<'_> {
                     self.out.line(&format!("  - {short}"));
                     self.out.line(&format!("    what would help: {}", short.help()));
                 }
+                for resource in &detail.above {
+                    self.out.line(&format!("  - {resource}: a tenant above has too little left"));
+                }
             }
             None => self.out.line(over.message()),
         }

@@ -53,7 +53,7 @@ impl TenantManager {
             remove_child(view, txn, old)?;
         }
         let at = moment(ctx, now);
-        crate::quota::stage_reparent(view, txn, &moved, new_parent, Some(at))?;
+        crate::quota::stage_reparent(view, txn, &ctx.clone().with_time(at), &moved, new_parent)?;
         let mut new = (*moved.value).clone();
         new.parent = new_parent.cloned();
         new.updated_at = at;

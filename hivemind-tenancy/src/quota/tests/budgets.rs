@@ -50,7 +50,7 @@ fn spent(world: &World, tenant: &TenantRef) -> u128 {
 }
 
 fn short(error: &hivemind_core::Error) -> Vec<String> {
-    error.detail::<OverQuota>().unwrap().short.iter().map(ToString::to_string).collect()
+    error.detail::<OverQuota>().unwrap().in_full().iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_spent_budget_admits_nothing_more_until_the_next_period() {
         ["cpu at tenant corp: asked 1m, but the budget of 100 unit-seconds is spent until 100.000000000"]
     );
     assert_eq!(
-        error.detail::<OverQuota>().unwrap().short[0].help(),
+        error.detail::<OverQuota>().unwrap().in_full()[0].help(),
         "wait until 100.000000000, or raise the budget of cpu of tenant corp"
     );
     release(&world, &team, 1, Some(60));

@@ -216,7 +216,7 @@ fn stage(view: &Snapshot, txn: &mut Txn, all: &[TenantRef], ctx: &TenantContext,
         Act::Move { below } => {
             let below = below.as_ref().map(|below| &all[below.index(TENANTS)]);
             let old = tenants()?.require(view, txn, &key(&ctx.tenant().id)?)?;
-            crate::quota::stage_reparent(view, txn, &old, below, ctx.at())?;
+            crate::quota::stage_reparent(view, txn, ctx, &old, below)?;
             tenants()?.update(txn, &old, &Tenant { parent: below.cloned(), ..(*old.value).clone() })
         }
         Act::Limit { rules, flag } => {

@@ -8,7 +8,7 @@ use hivemind_core::{ErrorKind, Once, QuotaGate, transact};
 
 use super::*;
 use crate::quota::ledger::{Usage, ledger_key, ledgers};
-use crate::quota::{QuotaRequest, QuotaScope, Returned, ScopedQuota, TenantQuota, WhenOver};
+use crate::quota::{OverQuota, QuotaRequest, QuotaScope, Returned, ScopedQuota, TenantQuota, WhenOver};
 
 fn limit(world: &World, tenant: &TenantRef, spec: QuotaSpec) {
     let ctx = world.ctx(tenant);
@@ -210,4 +210,53 @@ fn pitfall_06_never_released_or_released_twice() {
     });
     let done = staged.map(|txn| block_on(world.store.commit(&txn)).is_ok());
     assert_eq!((done, used(&world, &root)), ([true, false], Usage::default()));
+}
+
+/// From the numbers of a level above, a tenant could work out what its siblings use.
+#[test]
+fn a_denial_tells_a_tenant_no_numbers_of_those_above_it() {
+    let world = World::default();
+    let corp = world.tenant("corp", None);
+    let unit = world.tenant("unit", Some(&corp));
+    let (red, blue) = (world.tenant("red", Some(&unit)), world.tenant("blue", Some(&unit)));
+    for (tenant, max) in [(&corp, 7_919), (&unit, 7_907), (&red, 7_901)] {
+        let (ctx, spec) = (world.ctx(tenant), cpu(QuotaRule::default().with_max(max)));
+        world
+            .commit(|view, txn| TenantQuota.stage_set_quota(view, txn, &ctx, &spec, WhenOver::Refuse))
+            .unwrap();
+    }
+    let charge = |tenant, number, cpu| {
+        let ctx = world.ctx(tenant);
+        world.commit(|view, txn| TenantQuota.reserve(view, txn, &ctx, &id(number), &amount(cpu, 0)))
+    };
+    charge(&blue, 0, 1_237).unwrap();
+    let error = charge(&red, 0, 8_111).unwrap_err();
+    let over = error.detail::<OverQuota>().unwrap();
+    let json = serde_json::to_string(over).unwrap();
+    for told in [format!("{error:?} {error:#?} {error} {over:?} {over}"), json.clone()] {
+        for secret in ["7919", "7.919", "7907", "7.907", "1237", "1.237", "1429", "1441", "corp", "unit"] {
+            assert!(!told.contains(secret), "{secret} in {told}");
+        }
+        assert!(told.contains("7901") || told.contains("7901m"), "its own numbers are its own: {told}");
+    }
+    assert_eq!(
+        error.message(),
+        "tenant red: cpu: limit 7901m, used 0, reserved 0, asked 8111m, short by 210m; \
+         cpu: a tenant above has too little left"
+    );
+    let copy: OverQuota = serde_json::from_str(&json).unwrap();
+    assert_eq!((copy.to_string(), copy.in_full().len()), (over.to_string(), 0));
+
+    let depths = |reader: &TenantRef| -> Vec<usize> {
+        over.seen_by(&world.ctx(reader)).short.iter().map(|short| short.depth).collect()
+    };
+    assert_eq!(depths(&TenantRef::system()), [0, 1, 2]);
+    assert_eq!(depths(&corp), [0, 1, 2]);
+    assert_eq!(depths(&unit), [0, 1]);
+    let stranger = TenantRef::new("corp".parse().unwrap(), Generation::from_u64(2));
+    for reader in [&red, &blue, &stranger] {
+        assert_eq!(depths(reader), [0]);
+    }
+    assert!(over.seen_by(&world.ctx(&corp)).above.is_empty());
+    assert_eq!(over.in_full().len(), 3);
 }

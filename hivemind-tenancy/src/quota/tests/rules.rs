@@ -21,7 +21,7 @@ fn charge(world: &World, tenant: &TenantRef, number: u8, cpu: u64) -> Result<()>
 }
 
 fn short(error: &hivemind_core::Error) -> Vec<String> {
-    error.detail::<OverQuota>().unwrap().short.iter().map(ToString::to_string).collect()
+    error.detail::<OverQuota>().unwrap().in_full().iter().map(ToString::to_string).collect()
 }
 
 /// A company of 10 cores with two teams.
@@ -49,7 +49,7 @@ fn a_denial_names_every_level_that_is_short_and_what_would_help() {
     );
     let over = error.detail::<OverQuota>().unwrap();
     assert_eq!(
-        over.short[1].help(),
+        over.in_full()[1].help(),
         "ask for at most 3 of cpu, release 3 below tenant corp, or raise its limit to 13"
     );
     assert!(TenantQuota.usage(&world.view(), &world.ctx(&red)).unwrap().used.is_zero());
@@ -216,7 +216,7 @@ fn amounts_too_large_to_be_counted_are_short_and_do_not_wrap() {
     charge(&world, &acme, 0, u64::MAX).unwrap();
     let error = charge(&world, &acme, 1, u64::MAX).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
-    assert_eq!(error.detail::<OverQuota>().unwrap().short[0].short_by, u64::MAX);
+    assert_eq!(error.detail::<OverQuota>().unwrap().in_full()[0].short_by, u64::MAX);
 }
 
 #[test]

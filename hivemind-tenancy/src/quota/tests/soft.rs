@@ -57,7 +57,7 @@ fn release(world: &World, tenant: &TenantRef, number: u8) -> Vec<SoftCrossing> {
 }
 
 fn short(error: &hivemind_core::Error) -> Vec<String> {
-    error.detail::<OverQuota>().unwrap().short.iter().map(ToString::to_string).collect()
+    error.detail::<OverQuota>().unwrap().in_full().iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_soft_limit_above_is_crossed_and_becomes_hard_until_usage_is_within_again() 
         ]
     );
     assert_eq!(
-        error.detail::<OverQuota>().unwrap().short[0].help(),
+        error.detail::<OverQuota>().unwrap().in_full()[0].help(),
         "release 4m below tenant corp, or raise its soft limit to 14m"
     );
     assert_eq!(release(&world, &team, 2), []);
@@ -149,9 +149,10 @@ fn a_move_is_decided_at_its_time() {
     let other = world.tenant("other", None);
     charge(&world, &other, 0, 11, None).unwrap();
     let move_at = |now: Option<Timestamp>| {
+        let ctx = now.map_or(world.ctx(&other), |now| world.ctx(&other).with_time(now));
         world.commit(|view, txn| {
             let old = tenants()?.require(view, txn, &key(&other.id)?)?;
-            crate::quota::stage_reparent(view, txn, &old, Some(&corp), now)?;
+            crate::quota::stage_reparent(view, txn, &ctx, &old, Some(&corp))?;
             tenants()?.update(txn, &old, &Tenant { parent: Some(corp.clone()), ..(*old.value).clone() })
         })
     };
