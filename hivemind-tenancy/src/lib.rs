@@ -40,7 +40,7 @@ mod isolation;
 mod living;
 mod manager;
 mod placement;
-mod quota;
+pub mod quota;
 mod rbac;
 mod share;
 mod tenant;

@@ -11,6 +11,7 @@
 //! - `group`: many callers' decisions in one commit;
 //! - `bounds`, `scope`, `soft`, `lease`, `rate`, `budget`: pure rules that a quota is made of;
 //! - `queue`, `slices`, `trend`: who is next, a limit shared by several stores, and what is to come;
+//! - `waiting`: requests that wait in the store, and get their turn;
 //! - `reclaim`: what to evict for a lender;
 //! - `tree`: the same arithmetic in memory, without a store.
 
@@ -38,6 +39,7 @@ mod spec;
 mod throttle;
 mod tree;
 mod trend;
+mod waiting;
 
 pub use self::audit::Drift;
 pub use self::bounds::{Bounds, Demand, InvalidLimitRange, LimitRange, OutOfBounds, Problem};
@@ -61,6 +63,7 @@ pub use self::spec::{QuotaRule, QuotaSpec, ScopedQuota};
 pub use self::throttle::{OverRate, SlowDown};
 pub use self::tree::{Amounts, Charge, Hold, MAX_RESOURCES, QuotaNode, QuotaTree, TreeError, TreeUsage};
 pub use self::trend::{HighWater, InvalidWindows, Trend, UsageEvent};
+pub use self::waiting::{MAX_WAITING, Turns};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, ErrorKind, Result, StateStoreExt, TenantContext, TenantId, TenantRef};
 
 use super::TenantManager;
+use crate::quota::{Turns, WaitingRequest};
 use crate::tenant::{key, tenants};
 use crate::{QuotaChange, QuotaSpec, TenantQuota, WhenOver};
 
@@ -65,6 +66,31 @@ impl TenantManager {
                 // Somebody charged or gave back meanwhile: look again.
                 Err(e) if e.kind() == ErrorKind::Conflict => {}
                 Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Gives turns to requests that wait at and below the tenant of `ctx`, as of now, until it is nobody's turn; returns
+    /// those that were admitted, in that order. See [`TenantQuota::stage_admit_next`].
+    ///
+    /// # Errors
+    /// Those of the store and of the decision; what was admitted until then stays admitted.
+    pub async fn admit_waiting(&self, ctx: &TenantContext, turns: &Turns) -> Result<Vec<WaitingRequest>> {
+        let mut admitted = Vec::new();
+        loop {
+            let now = ctx.clone().with_time(self.clock.now());
+            let view = self.store.snapshot(&[crate::prefix()?]).await?;
+            let mut txn = Txn::new();
+            let next = TenantQuota.stage_admit_next(&view, &mut txn, &now, turns)?;
+            match self.store.commit(&txn).await {
+                Ok(_) => {}
+                // Somebody else gave a turn, or took quota, meanwhile: look again.
+                Err(e) if e.kind() == ErrorKind::Conflict => continue,
+                Err(e) => return Err(e),
+            }
+            match next {
+                Some(next) => admitted.push(next),
+                None => return Ok(admitted),
             }
         }
     }

@@ -125,6 +125,12 @@ impl TenantQuota {
                 format!("tenant {} still has {live} reservations: release them first", ctx.tenant().id);
             return Err(Error::new(ErrorKind::Conflict, "delete", message).with_retry(Retry::AfterChange));
         }
+        let waiting = super::waiting::count(view, txn, ctx.tenant())?;
+        if waiting > 0 {
+            let message =
+                format!("{waiting} requests of tenant {} wait: let them leave first", ctx.tenant().id);
+            return Err(Error::new(ErrorKind::Conflict, "delete", message).with_retry(Retry::AfterChange));
+        }
         let key = spec_key(ctx.tenant())?;
         match specs()?.get(view, txn, &key)? {
             Some(spec) => {

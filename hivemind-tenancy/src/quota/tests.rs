@@ -7,6 +7,7 @@ mod ranges;
 mod rules;
 mod soft;
 mod throttle;
+mod waiting;
 
 use hivemind_core::resources::{MilliCpu, ResourceName, Resources};
 use hivemind_core::store::{Prefix, Snapshot, Txn};

@@ -3,7 +3,7 @@
 use hivemind_core::resources::Resources;
 use hivemind_core::{Error, Result};
 
-use super::Books;
+use super::{Books, line};
 use crate::quota::QuotaRequest;
 use crate::quota::ranges::{Ranges, within};
 
@@ -28,5 +28,13 @@ impl Books {
         });
         let ranges = Ranges { tenant: &own.tenant.tenant.id, kind: &attributes.kind, of: ranges.collect() };
         demands.iter().try_for_each(|demand| within(&ranges, demand))
+    }
+
+    /// Whether the first of `chain` takes more of anything in `amount` than it is guaranteed.
+    pub(crate) fn above_guarantee(&self, chain: &[usize], amount: &Resources) -> bool {
+        let Some(own) = chain.first().and_then(|first| self.levels.get(*first)) else { return true };
+        amount.iter().any(|(resource, _)| {
+            line(&own.now, &resource).taken().usage > i128::from(own.rules(&resource).guaranteed)
+        })
     }
 }
