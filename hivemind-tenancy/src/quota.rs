@@ -11,6 +11,7 @@
 //! - `group`: many callers' decisions in one commit;
 //! - `bounds`, `scope`, `soft`, `lease`, `rate`, `budget`: pure rules that a quota is made of;
 //! - `queue`, `slices`, `trend`: who is next, a limit shared by several stores, and what is to come;
+//! - `node_slices`: what nodes may charge while they are cut off;
 //! - `waiting`: requests that wait in the store, and get their turn;
 //! - `reclaim`: what to evict for a lender;
 //! - `tree`: the same arithmetic in memory, without a store.
@@ -28,6 +29,7 @@ mod group;
 mod lease;
 mod ledger;
 mod level;
+mod node_slices;
 mod queue;
 mod ranges;
 mod rate;
@@ -52,6 +54,7 @@ pub use self::gate::{QuotaRequest, Returned, TenantQuota};
 pub use self::group::GroupCommit;
 pub use self::lease::{TemporaryLimit, TemporaryLimits};
 pub use self::ledger::{Charged, Usage};
+pub use self::node_slices::{MAX_SLICES, NodeSlice};
 pub use self::queue::{DominantShare, FairQueue, QueueFit, QueuePolicy, WaitingRequest};
 pub use self::ranges::{RangeViolation, RangeViolations};
 pub use self::rate::{InvalidRate, RateExceeded, RateLimit, RateState, RateStates};

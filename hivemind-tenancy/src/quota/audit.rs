@@ -6,7 +6,7 @@ use hivemind_core::resources::{ResourceName, Resources};
 use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, ErrorKind, Result, Stamped, TenantContext, TenantRef};
 
-use super::batch::reservations_of;
+use super::batch::charges_of;
 use super::gate::TenantQuota;
 use super::ledger::{Charged, Reservation, ReservationState, Usage, ledger_key, ledgers};
 use super::level::charge;
@@ -76,7 +76,7 @@ pub(crate) fn count(view: &Snapshot, txn: &Txn, root: &TenantRef) -> Result<Usag
     let mut loads: BTreeMap<TenantRef, BTreeMap<ResourceName, i128>> = BTreeMap::new();
     for tenant in subtree(view, txn, root)?.iter().rev() {
         let mut load = loads.remove(&tenant.tenant).unwrap_or_default();
-        for one in reservations_of(view, txn, &tenant.tenant)? {
+        for one in charges_of(view, txn, &tenant.tenant)? {
             add((&mut total.used, &mut total.reserved), &one)?;
             for (resource, amount) in one.amount.iter() {
                 *load.entry(resource).or_default() += i128::from(amount);
@@ -121,7 +121,8 @@ impl TenantQuota {
     pub fn recount(&self, view: &Snapshot, ctx: &TenantContext) -> Result<Drift> {
         let (ledger, counted) = (self.usage(view, ctx)?, count(view, &Txn::new(), ctx.tenant())?);
         // What happened in the past is not in the reservations.
-        let counted = Usage { soft: ledger.soft.clone(), budgets: ledger.budgets.clone(), ..counted };
+        let (soft, budgets, grants) = (ledger.soft.clone(), ledger.budgets.clone(), ledger.grants);
+        let counted = Usage { soft, budgets, grants, ..counted };
         Ok(Drift { ledger, counted })
     }
 

@@ -9,6 +9,7 @@ use hivemind_core::{Collection, Error, ErrorKind, ReservationId, Result, Stamped
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Reservation, reservation_key, reservations};
+use super::node_slices::slices_of;
 
 /// The most reservations in one record: what a release of one of them has to write again.
 pub(crate) const BATCH_SIZE: usize = 64;
@@ -56,7 +57,7 @@ impl std::ops::Deref for Held {
 }
 
 impl Held {
-    fn alone(id: ReservationId, found: Stamped<Reservation>) -> Self {
+    pub(super) fn alone(id: ReservationId, found: Stamped<Reservation>) -> Self {
         Self { id, value: (*found.value).clone(), revision: found.revision, place: Place::Alone(found) }
     }
 
@@ -160,5 +161,12 @@ pub(crate) fn reservations_of(view: &Snapshot, txn: &Txn, tenant: &TenantRef) ->
     for batch in batches()?.list(view, txn, &batches()?.below([tenant.to_string()])?)? {
         all.extend(batch.reservations.keys().filter_map(|id| Held::of_batch(id, &batch)));
     }
+    Ok(all)
+}
+
+/// Everything that one tenant has charged, without those below it: reservations, and slices of nodes.
+pub(crate) fn charges_of(view: &Snapshot, txn: &Txn, tenant: &TenantRef) -> Result<Vec<Held>> {
+    let mut all = reservations_of(view, txn, tenant)?;
+    all.extend(slices_of(view, txn, tenant)?);
     Ok(all)
 }

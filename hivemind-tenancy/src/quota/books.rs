@@ -51,6 +51,8 @@ struct Level {
     as_new: bool,
     /// Whether its ledger is written even if the sums stay the same.
     touched: bool,
+    /// How many slices were granted to nodes so far.
+    grants: u64,
 }
 
 /// See the module.
@@ -123,6 +125,7 @@ impl Level {
             scoped,
             as_new: false,
             touched: false,
+            grants: usage.grants,
         })
     }
 
@@ -230,6 +233,7 @@ impl Level {
             scoped: self.scoped.iter().filter(counts).map(scoped).collect::<Result<_>>()?,
             soft: self.soft_states(),
             budgets: self.budget_states(),
+            grants: self.grants,
         })
     }
 }
@@ -356,6 +360,13 @@ impl Books {
         if let Some(level) = chain.first().and_then(|first| self.levels.get_mut(*first)) {
             level.touched = true;
         }
+    }
+
+    /// The number of a new grant of a slice by the first of `chain`.
+    pub(crate) fn grant(&mut self, chain: &[usize]) -> u64 {
+        let Some(level) = chain.first().and_then(|first| self.levels.get_mut(*first)) else { return 0 };
+        level.grants = level.grants.saturating_add(1);
+        level.grants
     }
 
     /// Counts what was added so far as taken before, and goes on to the next decision.

@@ -6,7 +6,7 @@ use hivemind_core::{Error, ErrorKind, ReservationId, Result, Retry, Stamped, Ten
 use serde::{Deserialize, Serialize};
 
 use super::audit::subtree;
-use super::batch::{Held, reservations_of};
+use super::batch::{Held, charges_of};
 use super::books::{Books, expect, spec_key};
 use super::gate::TenantQuota;
 use super::ledger::{Change, ReservationState, ledger_key, ledgers};
@@ -41,11 +41,11 @@ pub struct QuotaChange {
 
 type Charge = (TenantRef, ReservationId, Held);
 
-/// Every live reservation at and below a tenant.
+/// Everything that is charged at and below a tenant.
 fn charges(view: &Snapshot, txn: &Txn, root: &TenantRef) -> Result<Vec<Charge>> {
     let mut all = Vec::new();
     for tenant in subtree(view, txn, root)? {
-        for one in reservations_of(view, txn, &tenant.tenant)? {
+        for one in charges_of(view, txn, &tenant.tenant)? {
             all.push((tenant.tenant.clone(), one.id.clone(), one));
         }
     }
@@ -167,6 +167,8 @@ fn drained(books: &mut Books, levels: &[usize], mut all: Vec<Charge>) -> Vec<(Te
             one.1.clone(),
         )
     };
+    // What a node may charge without asking cannot be taken from it.
+    all.retain(|(_, _, one)| one.slice.is_none());
     all.sort_by_key(rank);
     let mut drain = Vec::new();
     for (tenant, id, one) in all {

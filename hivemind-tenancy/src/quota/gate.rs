@@ -4,7 +4,7 @@ use hivemind_core::resources::Resources;
 use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, ErrorKind, QuotaGate, ReservationId, Result, TenantContext, Timestamp};
 
-use super::batch::{Held, find, remove, reservations_of};
+use super::batch::{Held, charges_of, find, remove};
 use super::books::Books;
 use super::ledger::{Change, Reservation, ReservationState, reservation_key, reservations};
 use super::{Demand, OverQuota, RequestAttributes, Usage};
@@ -255,8 +255,8 @@ impl TenantQuota {
         self.replace(view, txn, (books, &levels), &old, &new)
     }
 
-    /// Stages the release of held charges of the tenant whose deadline is not after `now`, the first 64 of them;
-    /// returns how many. Call it until that is none.
+    /// Stages the release of held charges of the tenant whose deadline is not after `now`, and of slices of nodes whose
+    /// lease and grace are over, the first 64 of them; returns how many. Call it until that is none.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] if a record cannot be read.
@@ -267,9 +267,12 @@ impl TenantQuota {
         ctx: &TenantContext,
         now: Timestamp,
     ) -> Result<usize> {
-        let mut expired = reservations_of(view, txn, ctx.tenant())?;
-        expired
-            .retain(|held| matches!(held.state, ReservationState::Reserved { deadline } if deadline <= now));
+        let mut expired = charges_of(view, txn, ctx.tenant())?;
+        expired.retain(|held| match (held.slice, held.state) {
+            (Some(lease), _) => lease.is_over(now),
+            (None, ReservationState::Reserved { deadline }) => deadline <= now,
+            (None, ReservationState::Committed) => false,
+        });
         expired.truncate(EXPIRED_AT_ONCE);
         self.give_back(view, txn, ctx, &expired)?;
         Ok(expired.len())
@@ -372,6 +375,7 @@ pub(super) fn asked(
         owner: Some(ctx.principal().clone()),
         attributes: request.attributes.clone(),
         bounded: !request.demands.is_empty(),
+        slice: None,
     })
 }
 

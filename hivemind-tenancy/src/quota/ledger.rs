@@ -8,6 +8,7 @@ use hivemind_core::{Collection, Principal, ReservationId, Result, Stored, Tenant
 use serde::{Deserialize, Serialize};
 
 use super::level::Taken;
+use super::node_slices::Lease;
 use super::{BudgetState, RequestAttributes, SoftState};
 
 /// What counts against one quota.
@@ -40,6 +41,14 @@ pub struct Usage {
     /// What is spent of each budget; of one that was removed, what was spent until then.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub budgets: BTreeMap<ResourceName, BudgetState>,
+    /// How many slices were granted to nodes so far.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub grants: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Stored for Usage {
@@ -67,6 +76,9 @@ pub(crate) struct Reservation {
     /// Whether it was charged by demands that limit ranges allow.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) bounded: bool,
+    /// Of a slice: until when, and which grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) slice: Option<Lease>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod model;
+mod node_slices;
 mod pitfalls;
 mod ranges;
 mod rules;
