@@ -12,6 +12,7 @@
 //! - `bounds`, `scope`, `soft`, `lease`, `rate`, `budget`: pure rules that a quota is made of;
 //! - `queue`, `slices`, `trend`: who is next, a limit shared by several stores, and what is to come;
 //! - `node_slices`: what nodes may charge while they are cut off;
+//! - `samples`: how usage goes, kept in the store;
 //! - `waiting`: requests that wait in the store, and get their turn;
 //! - `reclaim`: what to evict for a lender;
 //! - `tree`: the same arithmetic in memory, without a store.
@@ -34,6 +35,7 @@ mod queue;
 mod ranges;
 mod rate;
 mod reclaim;
+mod samples;
 mod scope;
 mod slices;
 mod soft;
@@ -59,6 +61,7 @@ pub use self::queue::{DominantShare, FairQueue, QueueFit, QueuePolicy, WaitingRe
 pub use self::ranges::{RangeViolation, RangeViolations};
 pub use self::rate::{InvalidRate, RateExceeded, RateLimit, RateState, RateStates};
 pub use self::reclaim::{Borrower, Reclaim, RunningCharge, reclaim};
+pub use self::samples::MAX_SAMPLED;
 pub use self::scope::{EmptyPriorityRange, PriorityRange, QuotaScope, RequestAttributes};
 pub use self::slices::{Escrow, EscrowError, Slice};
 pub use self::soft::{Crossing, SoftExceeded, SoftLimit, SoftState};

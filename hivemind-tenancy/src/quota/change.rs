@@ -117,7 +117,8 @@ impl TenantQuota {
         Ok(books.over(&levels))
     }
 
-    /// Stages the removal of an empty ledger, of the tenant's quota, and of what is remembered for its rates.
+    /// Stages the removal of an empty ledger, of the tenant's quota, and of what is remembered for its
+    /// rates and trends.
     pub(crate) fn stage_close(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext) -> Result<()> {
         let live = charges(view, txn, ctx.tenant())?.len();
         if live > 0 {
@@ -145,6 +146,7 @@ impl TenantQuota {
             Some(states) => rates()?.delete(txn, &states)?,
             None => expect(txn, &rates()?, &key, None)?,
         }
+        super::samples::forget(view, txn, ctx.tenant())?;
         let key = ledger_key(ctx.tenant())?;
         match ledgers()?.get(view, txn, &key)? {
             Some(ledger) => ledgers()?.delete(txn, &ledger),

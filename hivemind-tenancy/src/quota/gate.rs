@@ -301,8 +301,12 @@ impl TenantQuota {
     /// # Errors
     /// [`ErrorKind::Corrupt`] if the ledger cannot be read.
     pub fn usage(&self, view: &Snapshot, ctx: &TenantContext) -> Result<Usage> {
+        self.usage_in(view, &Txn::new(), ctx)
+    }
+
+    pub(super) fn usage_in(&self, view: &Snapshot, txn: &Txn, ctx: &TenantContext) -> Result<Usage> {
         let key = super::ledger::ledger_key(ctx.tenant())?;
-        let found = super::ledger::ledgers()?.get(view, &Txn::new(), &key)?;
+        let found = super::ledger::ledgers()?.get(view, txn, &key)?;
         Ok(found.map(|found| (*found.value).clone()).unwrap_or_default())
     }
 

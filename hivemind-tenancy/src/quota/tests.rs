@@ -6,6 +6,7 @@ mod node_slices;
 mod pitfalls;
 mod ranges;
 mod rules;
+mod samples;
 mod soft;
 mod throttle;
 mod waiting;

@@ -113,6 +113,11 @@ impl Trend {
         next
     }
 
+    /// How long each window is, and how many are kept.
+    pub fn windows(&self) -> (Duration, u16) {
+        (self.0.window, self.0.keep)
+    }
+
     /// What is in use since the last event.
     pub fn used(&self) -> u64 {
         self.0.used
