@@ -2,7 +2,7 @@
 
 use hivemind_core::resources::Resources;
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{Error, ErrorKind, QuotaGate, ReservationId, Result, TenantContext, Timestamp};
+use hivemind_core::{Error, ErrorKind, QuotaGate, ReservationId, Result, Retry, TenantContext, Timestamp};
 
 use super::batch::{Held, charges_of, find, remove};
 use super::books::Books;
@@ -26,7 +26,7 @@ pub struct TenantQuota;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QuotaRequest {
-    /// The id; the same again is charged once, and the first deadline stands.
+    /// The id; the same again is charged once, and the first deadline stands until it has passed.
     pub id: ReservationId,
     /// How much.
     pub amount: Resources,
@@ -83,6 +83,9 @@ pub enum Returned {
 impl TenantQuota {
     /// Stages a charge as `request` says.
     ///
+    /// An id whose hold is over at the time of `ctx` is free again, swept or not: what was held is given back, and this is
+    /// a new request, which may be denied. Then what was held stays for a sweep.
+    ///
     /// # Errors
     /// As [`QuotaGate::reserve`]; [`ErrorKind::QuotaExceeded`] lists everything that is short as [`OverQuota`];
     /// [`ErrorKind::Denied`] if the tenant, or one above it, admits no work; [`ErrorKind::Invalid`] if the deadline
@@ -98,6 +101,14 @@ impl TenantQuota {
         let chain = Tenant::chain(view, txn, ctx)?;
         let key = reservation_key(ctx.tenant(), &request.id)?;
         if let Some(existing) = find(view, txn, ctx.tenant(), &request.id)? {
+            if existing.is_over(ctx.at()) {
+                // As if it had been given back already: whether a sweep came by must make no difference.
+                let mut swept = txn.clone();
+                self.give_back(view, &mut swept, ctx, std::slice::from_ref(&existing))?;
+                self.stage_request(view, &mut swept, ctx, request)?;
+                *txn = swept;
+                return Ok(());
+            }
             same(&existing, request)?;
             return existing.expect(view, txn);
         }
@@ -268,10 +279,9 @@ impl TenantQuota {
         now: Timestamp,
     ) -> Result<usize> {
         let mut expired = charges_of(view, txn, ctx.tenant())?;
-        expired.retain(|held| match (held.slice, held.state) {
-            (Some(lease), _) => lease.is_over(now),
-            (None, ReservationState::Reserved { deadline }) => deadline <= now,
-            (None, ReservationState::Committed) => false,
+        expired.retain(|held| match held.slice {
+            Some(lease) => lease.is_over(now),
+            None => held.is_over(Some(now)),
         });
         expired.truncate(EXPIRED_AT_ONCE);
         self.give_back(view, txn, ctx, &expired)?;
@@ -381,6 +391,15 @@ pub(super) fn asked(
         bounded: !request.demands.is_empty(),
         slice: None,
     })
+}
+
+/// Whether what is charged under an id is there at `now`, and is what is asked for under it again.
+pub(super) fn still(existing: &Reservation, request: &QuotaRequest, now: Option<Timestamp>) -> Result<()> {
+    if existing.is_over(now) {
+        let message = format!("reservation {} is over and not swept yet: expire it first", request.id);
+        return Err(Error::new(ErrorKind::Conflict, "reserve", message).with_retry(Retry::AfterChange));
+    }
+    same(existing, request)
 }
 
 /// Whether what is charged under an id is what is asked for under it again.

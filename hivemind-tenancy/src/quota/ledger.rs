@@ -90,6 +90,14 @@ pub(crate) enum ReservationState {
     Committed,
 }
 
+impl Reservation {
+    /// Whether it was held, and is no longer at `now`: what is left of it is to be given back.
+    pub(crate) fn is_over(&self, now: Option<Timestamp>) -> bool {
+        let ReservationState::Reserved { deadline } = self.state else { return false };
+        now.is_some_and(|now| deadline <= now)
+    }
+}
+
 impl Stored for Reservation {
     const KIND: &'static str = "reservation";
 }

@@ -233,8 +233,9 @@ impl TenantQuota {
         let (mut all, mut over) = (Vec::new(), Vec::new());
         for tenant in subtree(view, txn, &pool.tenant)? {
             for one in candidates(view, txn, &tenant.tenant)? {
-                let done =
-                    one.listed.is_expired(now) || find(view, txn, &one.tenant, &one.listed.id)?.is_some();
+                let charged = find(view, txn, &one.tenant, &one.listed.id)?;
+                let charged = charged.is_some_and(|charged| !charged.is_over(Some(now)));
+                let done = one.listed.is_expired(now) || charged;
                 if done { over.push(one) } else { all.push(one) }
             }
         }

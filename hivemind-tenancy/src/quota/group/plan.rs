@@ -12,7 +12,7 @@ use hivemind_core::{Error, ErrorKind, ReservationId, Result, TenantContext, Tena
 use crate::Tenant;
 use crate::quota::batch::{BATCH_SIZE, Batch, Held, batch_key, batches};
 use crate::quota::books::Books;
-use crate::quota::gate::{QuotaRequest, Returned, TenantQuota, asked, same};
+use crate::quota::gate::{QuotaRequest, Returned, TenantQuota, asked, same, still};
 use crate::quota::ledger::{Change, Reservation};
 
 /// What a caller wants.
@@ -168,7 +168,9 @@ impl Plan {
             let decided = match levels {
                 Err(e) => Some(Err(again(e))),
                 Ok(levels) => match self.held(facts, tenant, &request.id)? {
-                    Some(existing) => Some(same(&existing, request).map(|()| Returned::Already)),
+                    Some(existing) => {
+                        Some(still(&existing, request, ask.ctx.at()).map(|()| Returned::Already))
+                    }
                     None => {
                         first.insert((tenant, &request.id), number);
                         match asked(&books, levels, &ask.ctx, request) {

@@ -117,6 +117,13 @@ impl Model {
     fn act(&mut self, at: usize, act: &Act, now: u64) -> Answer {
         match act {
             Act::Reserve { id, cpu, lasts } => match self.live.get(&(at, *id)) {
+                Some((_, Some(deadline))) if *deadline <= now => {
+                    let mut swept = self.clone();
+                    swept.live.remove(&(at, *id));
+                    swept.act(at, act, now)?;
+                    *self = swept;
+                    Ok(())
+                }
                 Some((held, deadline)) if held == cpu && (deadline.is_none() || lasts.is_some()) => Ok(()),
                 Some(_) => Err(ErrorKind::AlreadyExists),
                 None => self.charge(at, *id, *cpu, lasts.map(|lasts| now + lasts)),

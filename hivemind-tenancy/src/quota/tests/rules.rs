@@ -241,6 +241,42 @@ fn a_commit_needs_a_time_before_the_deadline_and_an_abort_something_that_is_only
 }
 
 #[test]
+fn an_id_whose_hold_is_over_is_free_whether_or_not_it_was_swept() {
+    for sweep in [false, true] {
+        let world = World::default();
+        let acme = world.tenant("acme", None);
+        set(&world, &acme, cpu(QuotaRule::default().with_max(10)), WhenOver::Flag).unwrap();
+        let ask = |cpu, deadline: Option<u64>, now| {
+            let (ctx, plain) =
+                (world.ctx(&acme).with_time(at(now)), QuotaRequest::new(id(0), amount(cpu, 0)));
+            let request = deadline.map_or(plain.clone(), |deadline| plain.held_until(at(deadline)));
+            world.commit(|view, txn| TenantQuota.stage_request(view, txn, &ctx, &request))
+        };
+        let used = || {
+            let usage = TenantQuota.usage(&world.view(), &world.ctx(&acme)).unwrap();
+            usage.used.amount(&ResourceName::Cpu) + usage.reserved.amount(&ResourceName::Cpu)
+        };
+        ask(8, Some(9), 1).unwrap();
+        set(&world, &acme, cpu(QuotaRule::default().with_max(6)), WhenOver::Flag).unwrap();
+        if sweep {
+            let ctx = world.ctx(&acme).with_time(at(9));
+            world.commit(|view, txn| TenantQuota.stage_expire(view, txn, &ctx, at(9))).unwrap();
+        } else {
+            assert_eq!(ask(7, Some(20), 8).unwrap_err().kind(), ErrorKind::AlreadyExists);
+            ask(8, Some(20), 8).unwrap();
+        }
+        assert_eq!(ask(8, Some(9), 9).unwrap_err().kind(), ErrorKind::Invalid, "the same is over");
+        assert_eq!(ask(8, Some(20), 9).unwrap_err().kind(), ErrorKind::QuotaExceeded, "it is a new request");
+        assert_eq!(used(), if sweep { 0 } else { 8 }, "what is denied changes nothing");
+        ask(5, Some(20), 9).unwrap();
+        assert_eq!(used(), 5);
+        ask(6, None, 20).unwrap();
+        assert_eq!(used(), 6);
+        assert!(TenantQuota.drift(&world.view(), &world.ctx(&acme)).unwrap().is_empty());
+    }
+}
+
+#[test]
 fn a_temporary_limit_holds_for_its_time_and_raises_nothing_without_one() {
     let world = World::default();
     let acme = world.tenant("acme", None);
