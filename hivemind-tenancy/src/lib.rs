@@ -43,7 +43,7 @@ mod placement;
 pub mod quota;
 mod rbac;
 mod share;
-mod tenant;
+pub mod tenant;
 
 pub use adoption::{
     Adoptable, AdoptableResource, AdoptedMove, AdoptedRecord, Adoption, AdoptionPhase, AdoptionPlan,

@@ -259,3 +259,25 @@ proptest! {
         }
     }
 }
+
+/// Whoever asks for quota and for a place of a tenant that admits no work is told the same.
+#[test]
+fn quota_and_placement_refuse_a_suspended_tenant_alike() {
+    let world = World::new();
+    let acme = world.tenant(TenantSpec::new("acme".parse().unwrap()));
+    let node = hivemind_tenancy::Node::new("n1".parse().unwrap(), amount(9_000, 9));
+    block_on(world.tenants.add_node(&admin("n1"), node)).unwrap();
+    block_on(world.tenants.suspend(&admin("s"), &acme.tenant.id, None)).unwrap();
+    let ctx = ctx(&acme.tenant, "r");
+    let charged = world.commit(|view, txn| TenantQuota.reserve(view, txn, &ctx, &id(0), &amount(1, 0)));
+    let work = hivemind_tenancy::WorkloadRequest::new("web".parse().unwrap(), amount(1, 0));
+    let work = [(work, "n1".parse().unwrap())];
+    let placed = world.commit(|view, txn| world.tenants.stage_assign(view, txn, &ctx, &work).map(|_| ()));
+    for refused in [charged, placed] {
+        let refused = refused.unwrap_err();
+        assert_eq!(
+            (refused.kind(), refused.retry()),
+            (ErrorKind::Conflict, hivemind_core::Retry::AfterChange)
+        );
+    }
+}

@@ -9,6 +9,8 @@ mod boundaries;
 mod delegation;
 #[path = "tenants/deletion.rs"]
 mod deletion;
+#[path = "tenants/sizes.rs"]
+mod sizes;
 #[path = "tenants/states.rs"]
 mod states;
 #[path = "tenants/tree.rs"]

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hivemind_core::resources::{ResourceName, Resources};
 use hivemind_core::store::{Guard, Snapshot, Staged, Txn};
-use hivemind_core::{Collection, Error, ErrorKind, Result, Stamped, Stored, TenantRef, Timestamp};
+use hivemind_core::{Collection, Error, ErrorKind, Result, Retry, Stamped, Stored, TenantRef, Timestamp};
 
 use super::ledger::{Change, Charged, Usage, ledger_key, ledgers};
 use super::level::{self, LevelRules, Taken, UNLIMITED, charge};
@@ -394,10 +394,11 @@ impl Books {
         (!short.is_empty()).then(|| OverQuota::new(tenant, chain, short))
     }
 
-    /// Fails if a tenant of `chain` admits no work now.
+    /// Fails if a tenant of `chain` admits no work now. That is its state, and no matter of who asks: a conflict, as
+    /// for whoever places it.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`] names the nearest such tenant.
+    /// [`ErrorKind::Conflict`] names the nearest such tenant, to be tried again once that has changed.
     pub(crate) fn admits(&self, chain: &[usize], operation: &'static str) -> Result<()> {
         let mut tenants =
             chain.iter().filter_map(|number| self.levels.get(*number)).map(|level| &level.tenant);
@@ -407,7 +408,7 @@ impl Books {
                     "tenant {} is {}: nothing new is admitted below it",
                     tenant.tenant.id, tenant.state
                 );
-                Err(Error::new(ErrorKind::Denied, operation, message))
+                Err(Error::new(ErrorKind::Conflict, operation, message).with_retry(Retry::AfterChange))
             }
             None => Ok(()),
         }

@@ -88,7 +88,7 @@ impl TenantQuota {
     ///
     /// # Errors
     /// As [`QuotaGate::reserve`]; [`ErrorKind::QuotaExceeded`] lists everything that is short as [`OverQuota`];
-    /// [`ErrorKind::Denied`] if the tenant, or one above it, admits no work; [`ErrorKind::Invalid`] if the deadline
+    /// [`ErrorKind::Conflict`] if the tenant, or one above it, admits no work; [`ErrorKind::Invalid`] if the deadline
     /// has passed already, if the demands ask for more than the amount, or if limit ranges do not allow them: then
     /// [`RangeViolations`](super::RangeViolations) lists what is wrong with the first of them that is.
     pub fn stage_request(

@@ -10,7 +10,7 @@ use hivemind_core::{
 use super::authority::{Authority, authority, is_system, parents};
 use super::{add_child, moment};
 use crate::manager::TenantManager;
-use crate::tenant::{TenantChildren, children, children_key, key, tenants};
+use crate::tenant::{TenantChildren, check_sizes, children, children_key, key, tenants};
 use crate::{Ceiling, Finalizer, FinalizerState, MAX_DEPTH, Tenant, TenantSpec, VerbClass, check_labels};
 
 /// The most finalizers of one tenant.
@@ -103,6 +103,7 @@ impl TenantManager {
         let reference = TenantRef::new(id.clone(), generation);
         let mut tenant = Tenant::from_spec(spec.clone(), reference, moment(ctx, now));
         tenant.finalizers = in_turn(tenant.finalizers)?;
+        check_sizes("create tenant", None, &tenant)?;
         let above = match &spec.parent {
             None if is_system(ctx) => Vec::new(),
             None => {

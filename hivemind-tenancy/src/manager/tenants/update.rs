@@ -9,7 +9,7 @@ use hivemind_core::{Error, ErrorKind, Namespace, Result, TenantContext, TenantId
 use super::authority::{Authority, Found, authority, find};
 use super::{blocked, moment};
 use crate::manager::TenantManager;
-use crate::tenant::tenants;
+use crate::tenant::{check_sizes, tenants};
 use crate::{
     Ceiling, Delegation, IsolationLevel, LabelPolicy, ResourceQuotas, Subject, Tenant, check_labels,
 };
@@ -131,6 +131,7 @@ impl TenantManager {
             return Err(blocked("update tenant", format!("tenant {id} is being deleted")));
         }
         let mut new = update.applied_to(&found.tenant);
+        check_sizes("update tenant", Some(&*found.tenant), &new)?;
         update.check(&found, &new, who)?;
         for one in found.above() {
             tenants()?.expect(txn, one)?;

@@ -199,12 +199,12 @@ fn nothing_new_is_admitted_below_a_tenant_that_is_suspended() {
         })
         .unwrap();
     let denied = charge(&world, &red, 1, 1).unwrap_err();
-    assert_eq!(denied.kind(), ErrorKind::Denied);
+    assert_eq!((denied.kind(), denied.retry()), (ErrorKind::Conflict, hivemind_core::Retry::AfterChange));
     assert_eq!(denied.message(), "tenant corp is suspended: nothing new is admitted below it");
     let ctx = world.ctx(&red);
     let resize =
         |cpu| world.commit(|view, txn| TenantQuota.stage_resize(view, txn, &ctx, &id(0), &amount(cpu, 0)));
-    assert_eq!(resize(1_001).unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(resize(1_001).unwrap_err().kind(), ErrorKind::Conflict);
     resize(999).unwrap();
     world.commit(|view, txn| TenantQuota.stage_release(view, txn, &ctx, &id(0))).unwrap();
 }
