@@ -1,7 +1,9 @@
 //! Two tenants that know nothing of each other, with things of the same names, and things that only one has.
 
+use std::time::Duration;
+
 use hivemind_core::resources::{MilliCpu, Resources};
-use hivemind_core::{Generation, Result, TenantContext, TenantRef, Timestamp, Verb, block_on};
+use hivemind_core::{Generation, ReservationId, Result, TenantContext, TenantRef, Timestamp, Verb, block_on};
 use hivemind_tenancy::{
     Inherit, NameClaims, Node, QuotaRequest, QuotaRule, QuotaSpec, Role, RoleBinding, Rule, Scope,
     ShareOffer, Shares, Subject, TenantQuota, TenantSpec, WhenOver, WorkloadRequest,
@@ -54,7 +56,13 @@ pub fn binding(name: &str, tenant: &TenantRef, who: &str) -> RoleBinding {
         .with_inherit(Inherit::Down)
 }
 
-/// Gives `tenant` a workload, a reservation, a role, a binding, a claim and an accepted share, all of this name.
+/// The id of the request called `name` that waits.
+pub fn waiting(name: &str) -> ReservationId {
+    format!("q-{name}").parse().unwrap()
+}
+
+/// Gives `tenant` a workload, a reservation, a waiting request, a slice, a role, a binding, a claim and an accepted
+/// share, all of this name; and a usage sample.
 fn furnish(world: &World, tenant: &TenantRef, hooli: &TenantRef, name: &str, owner: &str) {
     let ctx = |who: &TenantRef| admin("furnish").for_tenant(who.clone()).with_time(Timestamp::from_secs(1));
     let own = ctx(tenant);
@@ -63,6 +71,13 @@ fn furnish(world: &World, tenant: &TenantRef, hooli: &TenantRef, name: &str, own
     block_on(world.tenants.bind(&root("bind"), binding(name, tenant, owner))).unwrap();
     let held = QuotaRequest::new(name.parse().unwrap(), cores(1)).held_until(Timestamp::from_secs(50));
     world.commit(|view, txn| TenantQuota.stage_request(view, txn, &own, &held)).unwrap();
+    let wait = QuotaRequest::new(waiting(name), cores(1));
+    world.commit(|view, txn| TenantQuota.stage_enqueue(view, txn, &own, &wait)).unwrap();
+    let (node, lease) = (name.parse().unwrap(), (Timestamp::from_secs(50), Duration::from_secs(1)));
+    world
+        .commit(|view, txn| TenantQuota.stage_grant_slice(view, txn, &own, &node, &cores(1), lease))
+        .unwrap();
+    world.commit(|view, txn| TenantQuota.stage_sample(view, txn, &own, Duration::from_secs(9), 4)).unwrap();
     let work = (WorkloadRequest::new(name.parse().unwrap(), cores(1)), node_of(tenant).parse().unwrap());
     world.commit(|view, txn| world.tenants.stage_assign(view, txn, &own, &[work])).unwrap();
     let claim = format!("hosts:{name}.{}.org", tenant.id).parse().unwrap();

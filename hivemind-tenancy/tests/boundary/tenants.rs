@@ -5,10 +5,11 @@ use std::time::Duration;
 use hivemind_core::store::Txn;
 use hivemind_core::{AccessRequest, MemoryAudit, Timestamp, Verb, block_on};
 use hivemind_tenancy::{
-    Adoption, AdoptionRule, Finalizer, NameClaims, QuotaSpec, ShareId, ShareOffer, Shares, TenantSpec,
-    TenantUpdate, WhenOver,
+    Adoption, AdoptionRule, Finalizer, NameClaims, NameStanding, QuotaSpec, Share, ShareId, ShareOffer,
+    Shares, TenantSpec, TenantUpdate, WhenOver,
 };
 
+use crate::common::admin;
 use crate::scene::{Case, Own, Scene, told};
 use crate::things::Things;
 
@@ -28,6 +29,15 @@ fn id(s: &Scene) -> ShareId {
 
 fn read(s: &Scene) -> AccessRequest {
     AccessRequest::new(Verb::Get, "volumes".parse().unwrap()).named(s.name)
+}
+
+/// An offer of this id, in the terms that every offer of the scene has.
+fn terms(s: &Scene, id: ShareId) -> Share {
+    let hooli = s.ctx.clone().for_tenant(s.hooli.clone());
+    let all = Shares.received(&s.world.view(), &Txn::new(), &hooli).unwrap();
+    let mut share = all.first().unwrap().clone();
+    share.id = id;
+    share
 }
 
 fn finalizer(s: &Scene) -> Finalizer {
@@ -101,6 +111,18 @@ pub const CASES: &[Case] = &[
         told(Shares.lookup(&s.world.view(), &Txn::new(), &s.ctx, &s.tenant, &read(s)))
     }),
     refused("use share", |s| s.commit(|view, txn| Shares.stage_use(view, txn, &s.ctx, &s.tenant, &read(s)))),
+    works("offered shares", |s| {
+        let all = Shares.offered(&s.world.view(), &Txn::new(), &s.ctx);
+        // Whom they were offered to, the owner has said itself.
+        let own = |share: &hivemind_tenancy::Share| {
+            (share.id.owner.clone(), share.id.name.clone(), share.id.recipient == s.hooli)
+        };
+        told(all.map(|all| all.iter().map(own).collect::<Vec<_>>()))
+    }),
+    refused("accept share", |s| {
+        let id = ShareId::new(s.tenant.clone(), s.ctx.tenant().clone(), "volumes".parse().unwrap());
+        s.commit(|view, txn| Shares.stage_accept(view, txn, &s.ctx, &terms(s, id.named(s.name))))
+    }),
     works("received shares", |s| told(Shares.received(&s.world.view(), &Txn::new(), &s.ctx))),
     refused("sweep shares", |s| s.commit(|view, txn| Shares.stage_sweep(view, txn, &s.ctx, 9))),
     refused("end share", |s| {
@@ -110,6 +132,11 @@ pub const CASES: &[Case] = &[
     refused("plan adoption", |s| {
         let rules = [AdoptionRule::to(s.tenant.clone())];
         told(Adoption::new().plan(&s.world.view(), &s.ctx, &Things, &rules))
+    }),
+    refused("start adoption", |s| {
+        let (id, rules) = (s.name.parse().unwrap(), [AdoptionRule::to(s.ctx.tenant().clone())]);
+        let plan = Adoption::new().plan(&s.world.view(), &admin("plan"), &Things, &rules).unwrap();
+        s.commit(|view, txn| Adoption::new().stage_start(view, txn, &s.ctx, &id, &plan))
     }),
     refused("adopt", |s| {
         let id = s.name.parse().unwrap();
@@ -131,8 +158,12 @@ pub const CASES: &[Case] = &[
 #[test]
 fn a_share_of_others_is_not_ended_or_accepted() {
     let [foreign, nothing] = [Scene::foreign(), Scene::nothing()].map(|s| {
+        let before = s.theirs();
         let end = s.commit(|view, txn| Shares.stage_end(view, txn, &s.ctx, &id(&s)));
-        let end = format!("{end:?}");
+        let terms = terms(&s, id(&s));
+        let accept = s.commit(|view, txn| Shares.stage_accept(view, txn, &s.ctx, &terms));
+        assert!(s.theirs() == before && end.is_err() && accept.is_err());
+        let end = format!("{end:?} {accept:?}");
         end.replace(s.tenant.id.as_str(), "TENANT").replace(s.name, "NAME")
     });
     assert_eq!(foreign, nothing);
@@ -145,4 +176,15 @@ fn a_name_that_is_taken_is_not_said_to_be_anybodys() {
     let taken = scene.commit(|view, txn| NameClaims.stage_claim(view, txn, &scene.ctx, &scene.claim()));
     let taken = taken.unwrap_err();
     assert_eq!(taken.message(), "hosts:theirs.globex.org is taken: choose another");
+    // That it is taken is all there is to say: there is one of each in the cluster.
+    for (scene, expected) in [
+        (Scene::foreign(), NameStanding::Taken),
+        (Scene::nothing(), NameStanding::Free),
+        (Scene::own(), NameStanding::Own),
+    ] {
+        let (before, view) = (scene.theirs(), scene.world.view());
+        let standing = NameClaims.standing(&view, &Txn::new(), &scene.ctx, &scene.claim()).unwrap();
+        assert_eq!(standing, expected);
+        assert!(scene.theirs() == before);
+    }
 }
