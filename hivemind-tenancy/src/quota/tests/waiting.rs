@@ -308,8 +308,9 @@ proptest! {
         let mut staged: [Option<Staged>; 2] = [None, None];
         for (manager, act, wait, commit) in steps {
             now += wait;
-            if let Some((act, txn, then, at_time, answer)) = staged[manager].take() {
-                if block_on(world.store.commit(&txn)).is_ok() {
+            if let Some((act, txn, then, at_time, answer)) = staged[manager].take()
+                && block_on(world.store.commit(&txn)).is_ok()
+            {
                     match act {
                         Act::Enqueue { team, number, cpu } => {
                             if !model.charged.contains_key(&(team, number)) {
@@ -335,7 +336,6 @@ proptest! {
                         }
                     }
                 }
-            }
             let (view, mut txn) = (world.view(), Txn::new());
             let decided = match &act {
                 Act::Enqueue { team, number, cpu } => {
