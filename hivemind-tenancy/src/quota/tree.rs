@@ -67,9 +67,10 @@ pub struct Amounts {
 /// let cores = |n| tree.amounts(&Resources::new().with_cpu(MilliCpu::from_cores(n)));
 /// let charge = tree.reserve(other, &cores(6)?, None)?.commit()?;
 /// let Err(TreeError::Denied(over)) = tree.reserve(other, &cores(1)?, None) else { panic!("two are kept back") };
+/// assert_eq!(over.to_string(), "tenant other: cpu: a tenant above has too little left");
 /// assert_eq!(
-///     over.to_string(),
-///     "tenant other: cpu at tenant company: limit 8, used 6, reserved 0, held for others 2, asked 1, short by 1"
+///     over.in_full()[0].to_string(),
+///     "cpu at tenant company: limit 8, used 6, reserved 0, held for others 2, asked 1, short by 1"
 /// );
 /// tree.reserve(team, &cores(2)?, None)?.commit()?;
 /// assert!(tree.release(charge).is_ok());
