@@ -217,7 +217,7 @@ impl TenantQuota {
     ///
     /// Every charge below the pool changes the pool's ledger. So if two give turns at the same time, one of them
     /// conflicts and looks again; and nobody's turn is decided by usage that has changed since. Whatever waits too long,
-    /// or was charged otherwise, is cleared away, some of it each time.
+    /// was charged otherwise, or is of a tenant that is being deleted, is cleared away, some of it each time.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if `ctx` has no time; [`ErrorKind::NotFound`] if the pool is gone.
@@ -235,7 +235,7 @@ impl TenantQuota {
             for one in candidates(view, txn, &tenant.tenant)? {
                 let charged = find(view, txn, &one.tenant, &one.listed.id)?;
                 let charged = charged.is_some_and(|charged| !charged.is_over(Some(now)));
-                let done = one.listed.is_expired(now) || charged;
+                let done = one.listed.is_expired(now) || charged || tenant.state.is_terminating();
                 if done { over.push(one) } else { all.push(one) }
             }
         }

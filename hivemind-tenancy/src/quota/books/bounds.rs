@@ -15,6 +15,9 @@ impl Books {
     /// that they ask for more than is charged.
     pub(crate) fn bounds(&self, chain: &[usize], request: &QuotaRequest) -> Result<()> {
         let QuotaRequest { id, amount, attributes, demands, .. } = request;
+        if demands.is_empty() {
+            return Ok(());
+        }
         let sum = demands.iter().try_fold(Resources::new(), |sum, one| sum.checked_add(&one.request));
         if !sum.is_ok_and(|sum| sum.fits_in(amount)) {
             let message =

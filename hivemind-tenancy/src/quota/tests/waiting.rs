@@ -153,6 +153,27 @@ fn what_has_waited_too_long_or_was_charged_otherwise_is_cleared_away() {
 }
 
 #[test]
+fn what_waits_does_not_hold_a_deletion_up_for_long_and_a_suspension_only_pauses_it() {
+    let (world, pool, [red, blue]) = pool();
+    let set = |of: &TenantRef, state: TenantState| {
+        world
+            .commit(|view, txn| {
+                let old = tenants()?.require(view, txn, &key(&of.id)?)?;
+                tenants()?.update(txn, &old, &Tenant { state, ..(*old.value).clone() })
+            })
+            .unwrap();
+    };
+    enqueue(&world, &red, &request(1, 5), 1).unwrap();
+    enqueue(&world, &blue, &request(1, 5), 1).unwrap();
+    set(&red, TenantState::Terminating { since: at(1) });
+    set(&blue, TenantState::Suspended { drain_by: None });
+    assert_eq!(enqueue(&world, &blue, &request(2, 5), 1).unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!((next(&world, &pool, PATIENCE * 2), waits(&world, &red), waits(&world, &blue)), (None, 0, 1));
+    set(&blue, TenantState::Active);
+    assert_eq!(next(&world, &pool, 2), named("blue", 1));
+}
+
+#[test]
 fn what_is_admitted_may_be_held_only() {
     let (world, pool, [red, _]) = pool();
     enqueue(&world, &red, &request(1, 5), 1).unwrap();
