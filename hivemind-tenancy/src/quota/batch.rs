@@ -70,14 +70,6 @@ impl Held {
         })
     }
 
-    /// The record it is in.
-    pub(crate) fn stored_at(&self) -> &Key {
-        match &self.place {
-            Place::Alone(found) => &found.stored_at,
-            Place::Batch(key) => key,
-        }
-    }
-
     /// The reservation `id`, if it is in the record at `key`.
     pub(crate) fn at(view: &Snapshot, txn: &Txn, id: &ReservationId, key: &Key) -> Result<Option<Self>> {
         if key.as_bytes().starts_with(reservations()?.prefix().as_bytes()) {
@@ -131,6 +123,24 @@ pub(crate) fn remove(view: &Snapshot, txn: &mut Txn, gone: &[Held]) -> Result<()
         } else {
             batches()?.update(txn, &old, &batch)?;
         }
+    }
+    Ok(())
+}
+
+/// Stages the second of each pair in place of the first: each record they are in is written once.
+pub(crate) fn replace_all(view: &Snapshot, txn: &mut Txn, changes: &[(Held, Reservation)]) -> Result<()> {
+    let mut of_batches: BTreeMap<&Key, Vec<(&ReservationId, &Reservation)>> = BTreeMap::new();
+    for (old, new) in changes {
+        match &old.place {
+            Place::Alone(found) => reservations()?.update(txn, found, new)?,
+            Place::Batch(key) => of_batches.entry(key).or_default().push((&old.id, new)),
+        }
+    }
+    for (key, of_batch) in of_batches {
+        let old = batches()?.require(view, txn, key)?;
+        let mut batch = (*old.value).clone();
+        batch.reservations.extend(of_batch.into_iter().map(|(id, new)| (id.clone(), new.clone())));
+        batches()?.update(txn, &old, &batch)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use hivemind_core::resources::Resources;
 use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, ErrorKind, QuotaGate, ReservationId, Result, TenantContext, Timestamp};
 
-use super::batch::{Held, find, remove, reservations_of};
+use super::batch::{Held, find, remove, replace_all, reservations_of};
 use super::books::Books;
 use super::ledger::{Change, Reservation, ReservationState, reservation_key, reservations};
 use super::{OverQuota, RequestAttributes, Usage};
@@ -134,17 +134,17 @@ impl TenantQuota {
     }
 
     /// Stages that `held` is in use now.
-    pub(super) fn commit_held(
-        &self,
-        view: &Snapshot,
-        txn: &mut Txn,
-        ctx: &TenantContext,
-        held: &Held,
-    ) -> Result<()> {
+    fn commit_held(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext, held: &Held) -> Result<()> {
+        match Self::committed(ctx, held)? {
+            Some(committed) => self.replace(view, txn, ctx, held, &committed),
+            None => held.expect(view, txn),
+        }
+    }
+
+    /// `held` as it is once it is in use; `None` if it is so already.
+    pub(super) fn committed(ctx: &TenantContext, held: &Held) -> Result<Option<Reservation>> {
         let id = &held.id;
-        let ReservationState::Reserved { deadline } = held.state else {
-            return held.expect(view, txn);
-        };
+        let ReservationState::Reserved { deadline } = held.state else { return Ok(None) };
         let timeless = || {
             let message = format!("reservation {id} is held until {deadline}: say when this is decided");
             Error::invalid("commit", message)
@@ -153,8 +153,25 @@ impl TenantQuota {
             let message = format!("reservation {id} was held until {deadline}: reserve again");
             return Err(Error::not_found("commit", message));
         }
-        let committed = Reservation { state: ReservationState::Committed, ..(**held).clone() };
-        self.replace(view, txn, ctx, held, &committed)
+        Ok(Some(Reservation { state: ReservationState::Committed, ..(**held).clone() }))
+    }
+
+    /// Stages `changes` of charges of one tenant that ask for no more than before.
+    pub(super) fn replace_all(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        changes: &[(Held, Reservation)],
+    ) -> Result<()> {
+        let mut books = Books::at(ctx.at());
+        let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
+        for (old, new) in changes {
+            books.add(&levels, &Change::default().with(old, -1).with(new, 1), &new.attributes);
+        }
+        books.touch(&levels);
+        books.stage(view, txn)?;
+        replace_all(view, txn, changes)
     }
 
     /// Stages that a held charge is given back. Aborting twice is fine.

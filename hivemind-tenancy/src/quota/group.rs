@@ -18,13 +18,13 @@ use std::task::Poll;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use futures_util::lock::Mutex as Turn;
-use hivemind_core::store::{Key, Revision};
+use hivemind_core::store::{Conflict, Key, Revision};
 use hivemind_core::{
     Collection, Effect, Error, ErrorKind, IdSource, ReservationId, Result, StateStore, Stored, TenantContext,
 };
 use serde::{Deserialize, Serialize};
 
-use self::known::Known;
+use self::known::{Known, Viewed};
 use self::plan::{Answer, Ask, Facts, Operation, Plan, again};
 use super::{QuotaRequest, Returned};
 
@@ -109,6 +109,10 @@ struct Flight {
     commits: u64,
     asks: Vec<Ask>,
     replies: Vec<oneshot::Sender<Answer>>,
+    /// How many of them are decided next; `None`: as many as a transaction holds.
+    next: Option<usize>,
+    /// The record under which the last decision was changed: those that do not depend on it go first.
+    contended: Option<Key>,
     sent: Option<Sent>,
 }
 
@@ -125,10 +129,10 @@ struct Sent {
 enum Step {
     /// So many requests are decided, for good.
     Done(usize, Plan),
-    /// Try again; the error is for the callers if that is no use.
-    Again(Error),
-    /// Trying again is no use.
-    Failed(Error),
+    /// Try again; the error is for so many callers if that is no use.
+    Again(usize, Error),
+    /// Trying again is no use to so many of them.
+    Failed(usize, Error),
 }
 
 impl fmt::Debug for GroupCommit {
@@ -225,37 +229,44 @@ impl Shared {
             left = left.saturating_sub(1);
             match self.attempt(flight).await {
                 Step::Done(count, plan) => return flight.tell(count, plan),
-                Step::Again(_) if left > 0 => {}
-                Step::Again(error) | Step::Failed(error) => return flight.fail(error),
+                Step::Again(..) if left > 0 => {}
+                Step::Again(count, error) | Step::Failed(count, error) => return flight.fail(count, error),
             }
         }
     }
 
     async fn attempt(&self, flight: &mut Flight) -> Step {
         if flight.sent.is_none() {
-            let view = match flight.known.view(&*self.store, &flight.asks).await {
-                Ok(view) => view,
+            flight.set_aside();
+            let count = flight.next.map_or(flight.asks.len(), |next| next.min(flight.asks.len()));
+            let asks = flight.asks.get(..count).unwrap_or_default();
+            let viewed = match flight.known.view(&*self.store, asks).await {
+                Ok(viewed) => viewed,
                 // The state was compacted away while it was read.
-                Err(e) if e.kind() == ErrorKind::Expired => return Step::Again(e),
-                Err(e) => return Step::Failed(e),
+                Err(e) if e.kind() == ErrorKind::Expired => return Step::Again(count, e),
+                Err(e) => return Step::Failed(count, e),
             };
-            match self.decide(flight, &view) {
+            match self.decide(flight, &viewed, count) {
                 // Nothing changes: what was read is the answer.
                 Ok(sent) if sent.plan.txn.writes().len() == 0 => return Step::Done(sent.count, sent.plan),
                 Ok(sent) => flight.sent = Some(sent),
-                Err(e) => return Step::Failed(e),
+                Err(e) => return Step::Failed(count, e),
             }
         }
         self.send(flight).await
     }
 
-    /// Decides as many of the requests as one transaction can hold.
-    fn decide(&self, flight: &mut Flight, view: &hivemind_core::store::Snapshot) -> Result<Sent> {
+    /// Decides as many of the first `count` requests as one transaction can hold.
+    fn decide(&self, flight: &mut Flight, viewed: &Viewed, mut count: usize) -> Result<Sent> {
         flight.commits += 1;
         let (number, known) = (flight.commits, &flight.known);
         let name = format!("{}-{number:016x}", self.life);
-        let facts = Facts { view, place: &|tenant, id| known.place(tenant, id), name: &name };
-        let mut count = flight.asks.len();
+        let facts = Facts {
+            view: &viewed.view,
+            place: &|tenant, id| known.place(tenant, id),
+            failed: &viewed.failed,
+            name: &name,
+        };
         loop {
             let planned = Plan::of(&facts, flight.asks.get(..count).unwrap_or_default());
             let fitting = planned.and_then(|mut plan| {
@@ -280,31 +291,29 @@ impl Shared {
 
     async fn send(&self, flight: &mut Flight) -> Step {
         let Some(sent) = &mut flight.sent else {
-            return Step::Failed(Error::internal("group commit", "there is nothing to send"));
+            let error = Error::internal("group commit", "there is nothing to send");
+            return Step::Failed(flight.asks.len(), error);
         };
+        let count = sent.count;
         // Before it is awaited: whoever awaits may be dropped, and the next one must know.
         let doubtful = std::mem::replace(&mut sent.tried, true);
         let (revision, error) = match self.store.commit(&sent.plan.txn).await {
             Ok(revision) => (Some(revision), None),
-            Err(e) if e.effect() == Effect::Unknown => return Step::Again(e),
+            Err(e) if e.effect() == Effect::Unknown => return Step::Again(count, e),
             Err(e) if e.kind() == ErrorKind::Conflict && doubtful => match self.happened(sent.number).await {
                 Ok(revision) => (revision, Some(e)),
-                Err(unread) => return Step::Again(unread),
+                Err(unread) => return Step::Again(count, unread),
             },
-            Err(e) if doubtful => return Step::Again(e),
+            Err(e) if doubtful => return Step::Again(count, e),
             Err(e) => (None, Some(e)),
         };
-        let sent = flight.sent.take();
-        match (revision, sent, error) {
-            (Some(revision), Some(Sent { plan, count, .. }), _) => {
-                match flight.known.settle(&plan, revision) {
-                    Ok(()) => Step::Done(count, plan),
-                    Err(e) => Step::Failed(e.with_effect(Effect::Done)),
-                }
-            }
-            (_, _, Some(e)) if e.kind() == ErrorKind::Conflict => Step::Again(e),
-            (_, _, Some(e)) => Step::Failed(e),
-            _ => Step::Failed(Error::internal("group commit", "what was sent is gone")),
+        match (revision, flight.sent.take(), error) {
+            (Some(revision), Some(Sent { plan, .. }), _) => match flight.known.settle(&plan, revision) {
+                Ok(()) => Step::Done(count, plan),
+                Err(e) => Step::Failed(count, e.with_effect(Effect::Done)),
+            },
+            (_, _, Some(e)) => flight.refused(count, e),
+            _ => Step::Failed(count, Error::internal("group commit", "what was sent is gone")),
         }
     }
 
@@ -319,9 +328,36 @@ impl Shared {
 impl Flight {
     /// Takes the first `count` requests out.
     fn land(&mut self, count: usize) -> Vec<oneshot::Sender<Answer>> {
-        self.sent = None;
+        (self.sent, self.next) = (None, None);
         self.asks.drain(..count.min(self.asks.len()));
         self.replies.drain(..count.min(self.replies.len())).collect()
+    }
+
+    /// The store took nothing of what was decided for the first `count`.
+    fn refused(&mut self, count: usize, error: Error) -> Step {
+        match error.kind() {
+            ErrorKind::Conflict => {
+                self.contended = error.detail::<Conflict>().map(|conflict| conflict.key.clone());
+                Step::Again(count, error)
+            }
+            ErrorKind::Unavailable => Step::Failed(count, error),
+            // Whoever it is that the store cannot take: the others need not share it.
+            _ if count > 1 => {
+                self.next = Some(count / 2);
+                Step::Again(count, error)
+            }
+            _ => Step::Failed(count, error),
+        }
+    }
+
+    /// Lets those go first that do not depend on what others keep changing.
+    fn set_aside(&mut self) {
+        let Some(key) = self.contended.take() else { return };
+        let waiting = std::mem::take(&mut self.asks).into_iter().zip(std::mem::take(&mut self.replies));
+        let (later, first): (Vec<_>, Vec<_>) =
+            waiting.partition(|(ask, _)| self.known.concerns(ask.ctx.tenant(), &key));
+        self.next = Some(first.len()).filter(|first| *first > 0);
+        (self.asks, self.replies) = first.into_iter().chain(later).unzip();
     }
 
     fn tell(&mut self, count: usize, mut plan: Plan) {
@@ -333,12 +369,9 @@ impl Flight {
         }
     }
 
-    /// Tells those that are concerned that it came to nothing, or that nobody knows.
-    fn fail(&mut self, error: Error) {
-        let (count, tried) = match &self.sent {
-            Some(sent) => (sent.count, sent.tried),
-            None => (self.asks.len(), false),
-        };
+    /// Tells the first `count` that it came to nothing, or that nobody knows.
+    fn fail(&mut self, count: usize, error: Error) {
+        let tried = self.sent.as_ref().is_some_and(|sent| sent.tried);
         let error = if tried { error.with_effect(Effect::Unknown) } else { error };
         for reply in self.land(count) {
             let _ = reply.send(Err(again(&error)));
