@@ -2,19 +2,22 @@
 //!
 //! Both are the same to every decision. Many in one record are what lets one transaction hold thousands.
 
+mod wire;
+
 use std::collections::BTreeMap;
 
 use hivemind_core::store::{Key, Revision, Snapshot, Txn};
 use hivemind_core::{Collection, Error, ErrorKind, ReservationId, Result, Stamped, Stored, TenantRef};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::ledger::{Reservation, reservation_key, reservations};
 
 /// The most reservations in one record: what a release of one of them has to write again.
-pub(crate) const BATCH_SIZE: usize = 64;
+pub(crate) const BATCH_SIZE: usize = 128;
 
 /// Reservations of one tenant that were charged together and are not given back yet.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "wire::Wire")]
 pub(crate) struct Batch {
     pub(crate) reservations: BTreeMap<ReservationId, Reservation>,
 }

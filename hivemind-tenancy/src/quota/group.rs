@@ -18,7 +18,7 @@ use std::task::Poll;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use futures_util::lock::Mutex as Turn;
-use hivemind_core::store::{Conflict, Key, Revision};
+use hivemind_core::store::{Conflict, Key, OverLimit, Revision};
 use hivemind_core::{
     Collection, Effect, Error, ErrorKind, IdSource, ReservationId, Result, StateStore, Stored, TenantContext,
 };
@@ -29,7 +29,7 @@ use self::plan::{Answer, Ask, Facts, Operation, Plan, again};
 use super::{QuotaRequest, Returned};
 
 /// The most requests of one commit.
-const AT_ONCE: usize = 2048;
+const AT_ONCE: usize = 8192;
 
 /// How often a commit with an unknown outcome, or a decision on an outdated state, is repeated.
 const ATTEMPTS: u32 = 32;
@@ -103,17 +103,25 @@ struct Waiting {
 }
 
 /// What is being decided.
-#[derive(Default)]
 struct Flight {
     known: Known,
     commits: u64,
     asks: Vec<Ask>,
     replies: Vec<oneshot::Sender<Answer>>,
-    /// How many of them are decided next; `None`: as many as a transaction holds.
+    /// How many of them are decided next at the most; `None`: as many as a transaction holds.
     next: Option<usize>,
+    /// How many a transaction held lately, so that it is seldom planned too large.
+    likely: usize,
     /// The record under which the last decision was changed: those that do not depend on it go first.
     contended: Option<Key>,
     sent: Option<Sent>,
+}
+
+impl Default for Flight {
+    fn default() -> Self {
+        let (asks, replies, known) = (Vec::new(), Vec::new(), Known::default());
+        Self { known, commits: 0, asks, replies, next: None, likely: AT_ONCE, contended: None, sent: None }
+    }
 }
 
 /// A decision on the first requests of a flight, on its way.
@@ -238,7 +246,7 @@ impl Shared {
     async fn attempt(&self, flight: &mut Flight) -> Step {
         if flight.sent.is_none() {
             flight.set_aside();
-            let count = flight.next.map_or(flight.asks.len(), |next| next.min(flight.asks.len()));
+            let count = flight.next.unwrap_or(AT_ONCE).min(flight.likely.max(1)).min(flight.asks.len());
             let asks = flight.asks.get(..count).unwrap_or_default();
             let viewed = match flight.known.view(&*self.store, asks).await {
                 Ok(viewed) => viewed,
@@ -278,11 +286,21 @@ impl Shared {
                 Ok(plan)
             });
             match fitting {
-                Ok(plan) => return Ok(Sent { plan, number, count, tried: false }),
-                Err(_) if count > 1 => count /= 2,
+                Ok(plan) => {
+                    if count == flight.likely {
+                        flight.likely += flight.likely / 8 + 1;
+                    }
+                    return Ok(Sent { plan, number, count, tried: false });
+                }
+                Err(e) if count > 1 => {
+                    count /= 2;
+                    if e.detail::<OverLimit>().is_some() {
+                        flight.likely = count;
+                    }
+                }
                 Err(e) => {
                     let mut plan = Plan::default();
-                    plan.answers.insert(0, Err(e));
+                    plan.answers.set(0, Err(e));
                     return Ok(Sent { plan, number, count, tried: false });
                 }
             }
@@ -363,7 +381,7 @@ impl Flight {
     fn tell(&mut self, count: usize, mut plan: Plan) {
         for (number, reply) in self.land(count).into_iter().enumerate() {
             let forgotten = || Err(Error::internal("group commit", "a request was not decided"));
-            let answer = plan.answers.remove(&number).unwrap_or_else(forgotten);
+            let answer = plan.answers.take(number).unwrap_or_else(forgotten);
             // Whoever is gone hears nothing.
             let _ = reply.send(answer);
         }

@@ -3,8 +3,9 @@
 //! Whatever changes the reservations of a tenant writes its ledger. So one record that is read tells whether
 //! everything that is known of the tenant still holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use foldhash::fast::RandomState;
 use hivemind_core::store::{Guard, Key, Prefix, Record, Revision, Snapshot, Staged, Txn, Write};
 use hivemind_core::{Error, ErrorKind, ReservationId, Result, StateStore, StateStoreExt, TenantRef};
 
@@ -30,7 +31,7 @@ struct Of {
     ledger: Option<Revision>,
     /// The tenant and those above it.
     chain: Vec<TenantRef>,
-    places: BTreeMap<ReservationId, Place>,
+    places: HashMap<ReservationId, Place, RandomState>,
     records: BTreeMap<Key, Record>,
     /// Why a reservation that is not found may be there nevertheless.
     damaged: Option<Error>,

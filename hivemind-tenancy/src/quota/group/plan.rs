@@ -4,8 +4,10 @@
 //! use, then what is new. What fits together is admitted together; only if it does not is it looked at in halves,
 //! down to the single request that is denied for what is short for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use hivemind_core::store::{Key, Snapshot, Txn};
 use hivemind_core::{Error, ErrorKind, ReservationId, Result, TenantContext, TenantRef, Timestamp};
 
@@ -43,6 +45,29 @@ pub(super) struct Ask {
 /// What is told to who reserved or committed, or released.
 pub(super) type Answer = Result<Returned>;
 
+/// The answers by the number of the request; it can be that some are missing.
+#[derive(Debug, Default)]
+pub(super) struct Answers(Vec<Option<Answer>>);
+
+impl Answers {
+    pub(super) fn set(&mut self, number: usize, answer: Answer) {
+        if self.0.len() <= number {
+            self.0.resize_with(number + 1, || None);
+        }
+        if let Some(place) = self.0.get_mut(number) {
+            *place = Some(answer);
+        }
+    }
+
+    pub(super) fn take(&mut self, number: usize) -> Option<Answer> {
+        self.0.get_mut(number)?.take()
+    }
+
+    fn get(&self, number: usize) -> Option<&Answer> {
+        self.0.get(number)?.as_ref()
+    }
+}
+
 /// A reservation, and the record it is in from now on; `None` if it is given back.
 pub(super) type Moved = (TenantRef, ReservationId, Option<Key>);
 
@@ -50,8 +75,7 @@ pub(super) type Moved = (TenantRef, ReservationId, Option<Key>);
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) txn: Txn,
-    /// By the number of the request.
-    pub(super) answers: BTreeMap<usize, Answer>,
+    pub(super) answers: Answers,
     pub(super) moved: Vec<Moved>,
 }
 
@@ -84,7 +108,7 @@ struct New<'a> {
     ctx: &'a TenantContext,
     id: &'a ReservationId,
     reservation: Reservation,
-    levels: Vec<usize>,
+    levels: Arc<[usize]>,
 }
 
 fn told() -> Answer {
@@ -122,7 +146,7 @@ impl Plan {
         }
         loop {
             let mut plan = Self::default();
-            plan.answers.extend(failed.iter().map(|(number, error)| (*number, Err(again(error)))));
+            failed.iter().for_each(|(number, error)| plan.answers.set(*number, Err(again(error))));
             let Err(Broken { error, by }) = plan.decide(facts, asks) else { return Ok(plan) };
             let known = failed.len();
             // What they had staged so far goes with the plan.
@@ -148,7 +172,7 @@ impl Plan {
 
     /// The requests that are not answered yet, with their numbers.
     fn open_asks<'a>(&self, asks: &'a [Ask]) -> Vec<(usize, &'a Ask)> {
-        let open = |(number, _): &(usize, &Ask)| !self.answers.contains_key(number);
+        let open = |(number, _): &(usize, &Ask)| self.answers.get(*number).is_none();
         asks.iter().enumerate().filter(open).collect()
     }
 
@@ -177,7 +201,7 @@ impl Plan {
                     Ok(answer)
                 }
             };
-            self.answers.insert(number, answer);
+            self.answers.set(number, answer);
         }
         for ((_, tenant), Gone { ctx, numbers, held }) in gone {
             self.moved.extend(held.iter().map(|held| (tenant.clone(), held.id.clone(), None)));
@@ -217,7 +241,7 @@ impl Plan {
                     }
                 },
             };
-            self.answers.insert(number, answer);
+            self.answers.set(number, answer);
         }
         for (tenant, of_tenant) in changed {
             let Some(ctx) = first.get(tenant) else { continue };
@@ -232,8 +256,8 @@ impl Plan {
 
     fn reserve(&mut self, facts: &Facts<'_>, asks: &[Ask]) -> Result<(), Broken> {
         let mut books = Books::at(None);
-        let mut chains: BTreeMap<&TenantRef, Result<Vec<usize>>> = BTreeMap::new();
-        let mut first: BTreeMap<(&TenantRef, &ReservationId), usize> = BTreeMap::new();
+        let mut chains: BTreeMap<&TenantRef, Result<Arc<[usize]>>> = BTreeMap::new();
+        let mut first: HashMap<(&TenantRef, &ReservationId), usize, RandomState> = HashMap::default();
         let (mut news, mut repeated) = (Vec::new(), Vec::new());
         for (number, ask) in self.open_asks(asks) {
             let Operation::Reserve(request) = &ask.operation else { continue };
@@ -252,57 +276,60 @@ impl Plan {
                     match books.admits(levels, "reserve").and_then(|()| asked(&ask.ctx, request)) {
                         Err(e) => Some(Err(e)),
                         Ok(reservation) => {
-                            let (ctx, id, levels) = (&ask.ctx, &request.id, levels.clone());
+                            let (ctx, id, levels) = (&ask.ctx, &request.id, Arc::clone(levels));
                             news.push(New { number, ctx, id, reservation, levels });
                             None
                         }
                     }
                 }
             };
-            self.answers.extend(decided.map(|answer| (number, answer)));
+            if let Some(answer) = decided {
+                self.answers.set(number, answer);
+            }
         }
         admit_all(&mut books, &mut news, &mut self.answers);
-        news.retain(|new| !self.answers.contains_key(&new.number));
-        self.record(facts, &mut books, &news)?;
-        for new in &news {
-            self.answers.insert(new.number, told());
-        }
+        news.retain(|new| self.answers.get(new.number).is_none());
+        self.record(facts, &mut books, news)?;
         for (number, first, request) in repeated {
-            let kept = news.iter().find(|new| new.number == first);
-            let answer = match (kept, self.answers.get(&first)) {
-                (Some(new), _) => same(&new.reservation, request).map(|()| Returned::Already),
-                (None, Some(Err(e))) => Err(denied_too(e)),
-                (None, _) => Err(Error::internal("reserve", "a repeated request has no first one")),
+            let before = asks.get(first).map(|ask| (&ask.ctx, &ask.operation));
+            let answer = match (before, self.answers.get(first)) {
+                (Some((ctx, Operation::Reserve(before))), Some(Ok(_))) => {
+                    asked(ctx, before).and_then(|before| same(&before, request)).map(|()| Returned::Already)
+                }
+                (_, Some(Err(e))) => Err(denied_too(e)),
+                _ => Err(Error::internal("reserve", "a repeated request has no first one")),
             };
-            self.answers.insert(number, answer);
+            self.answers.set(number, answer);
         }
         Ok(())
     }
 
-    fn open(&self, books: &mut Books, facts: &Facts<'_>, ctx: &TenantContext) -> Result<Vec<usize>> {
+    fn open(&self, books: &mut Books, facts: &Facts<'_>, ctx: &TenantContext) -> Result<Arc<[usize]>> {
         let chain = Tenant::chain(facts.view, &self.txn, ctx)?;
-        books.open(facts.view, &self.txn, &chain)
+        Ok(books.open(facts.view, &self.txn, &chain)?.into())
     }
 
-    /// Stages what is admitted, in batches.
-    fn record(&mut self, facts: &Facts<'_>, books: &mut Books, admitted: &[New<'_>]) -> Result<()> {
+    /// Stages what is admitted, in batches of a tenant each.
+    fn record(&mut self, facts: &Facts<'_>, books: &mut Books, admitted: Vec<New<'_>>) -> Result<()> {
         if admitted.is_empty() {
             return Ok(());
         }
         let mut number = 0;
-        for of_tenant in admitted.chunk_by(|a, b| a.ctx.tenant() == b.ctx.tenant()) {
-            for chunk in of_tenant.chunks(BATCH_SIZE) {
-                let Some(first) = chunk.first() else { continue };
-                books.touch(&first.levels);
-                let tenant = first.ctx.tenant();
-                let key = batch_key(tenant, &format!("{}-{number:04}", facts.name))?;
-                number += 1;
-                let reservations =
-                    chunk.iter().map(|new| (new.id.clone(), new.reservation.clone())).collect();
-                batches()?.create(facts.view, &mut self.txn, key.clone(), &Batch { reservations })?;
-                let moved = chunk.iter().map(|new| (tenant.clone(), new.id.clone(), Some(key.clone())));
-                self.moved.extend(moved);
+        let mut admitted = admitted.into_iter().peekable();
+        while let Some(first) = admitted.peek() {
+            books.touch(&first.levels);
+            let tenant = first.ctx.tenant();
+            let key = batch_key(tenant, &format!("{}-{number:04}", facts.name))?;
+            number += 1;
+            let mut batch = Batch::default();
+            while batch.reservations.len() < BATCH_SIZE
+                && let Some(new) = admitted.next_if(|new| new.ctx.tenant() == tenant)
+            {
+                self.answers.set(new.number, told());
+                self.moved.push((tenant.clone(), new.id.clone(), Some(key.clone())));
+                batch.reservations.insert(new.id.clone(), new.reservation);
             }
+            batches()?.create(facts.view, &mut self.txn, key, &batch)?;
         }
         books.stage(facts.view, &mut self.txn)
     }
@@ -317,7 +344,7 @@ fn denied_too(first: &Error) -> Error {
 }
 
 /// Adds to `books` those of `news` that fit, and answers those that do not. Neighbours are of one tenant afterwards.
-fn admit_all(books: &mut Books, news: &mut Vec<New<'_>>, answers: &mut BTreeMap<usize, Answer>) {
+fn admit_all(books: &mut Books, news: &mut Vec<New<'_>>, answers: &mut Answers) {
     let of_tenant = |a: &New<'_>, b: &New<'_>| a.ctx.tenant().cmp(b.ctx.tenant());
     news.sort_by(of_tenant);
     let (together, mut alone): (Vec<_>, Vec<_>) =
@@ -334,7 +361,7 @@ fn admit_all(books: &mut Books, news: &mut Vec<New<'_>>, answers: &mut BTreeMap<
 }
 
 /// Adds one to `books` by itself, as if there had been no other at the same time.
-fn admit_one(books: &mut Books, new: &New<'_>, answers: &mut BTreeMap<usize, Answer>) {
+fn admit_one(books: &mut Books, new: &New<'_>, answers: &mut Answers) {
     let mut trial = books.clone();
     trial.set_time(new.ctx.at());
     let change = Change::default().with(&new.reservation, 1);
@@ -343,13 +370,13 @@ fn admit_one(books: &mut Books, new: &New<'_>, answers: &mut BTreeMap<usize, Ans
     match denied.map_or_else(|| trial.settle(), Err) {
         Ok(()) => *books = trial,
         Err(e) => {
-            answers.insert(new.number, Err(e));
+            answers.set(new.number, Err(e));
         }
     }
 }
 
 /// Adds to `books` those of `news` that fit, and answers those that do not. Only for those that add up.
-fn admit(books: &mut Books, news: &[New<'_>], answers: &mut BTreeMap<usize, Answer>) {
+fn admit(books: &mut Books, news: &[New<'_>], answers: &mut Answers) {
     if news.is_empty() {
         return;
     }
@@ -359,7 +386,7 @@ fn admit(books: &mut Books, news: &[New<'_>], answers: &mut BTreeMap<usize, Answ
     match (denied.map_or_else(|| trial.settle(), Err), news) {
         (Ok(()), _) => *books = trial,
         (Err(error), [one]) => {
-            answers.insert(one.number, Err(error));
+            answers.set(one.number, Err(error));
         }
         (Err(_), _) => {
             let (left, right) = news.split_at(news.len() / 2);
@@ -375,13 +402,13 @@ fn add(books: &mut Books, news: &[New<'_>]) {
     };
     for some in news.chunk_by(alike) {
         let Some(first) = some.first() else { continue };
-        let change = some.iter().fold(Change::default(), |change, new| change.with(&new.reservation, 1));
+        let change = Change::of(some.iter().map(|new| &new.reservation));
         books.add(&first.levels, &change, &first.reservation.attributes);
     }
 }
 
 /// What is short on any level of any of `news`.
 fn over(books: &Books, news: &[New<'_>]) -> Option<OverQuota> {
-    let chains: BTreeSet<&[usize]> = news.iter().map(|new| new.levels.as_slice()).collect();
+    let chains: BTreeSet<&[usize]> = news.iter().map(|new| &*new.levels).collect();
     chains.into_iter().find_map(|levels| books.over(levels))
 }
