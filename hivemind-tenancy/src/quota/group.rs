@@ -1,7 +1,8 @@
 //! Many callers' reservations in one commit of the store.
 //!
 //! - `plan`: one transaction for many requests, and the answer to each; pure;
-//! - `known`: which reservations there are, without reading all of them each time.
+//! - `known`: which reservations there are, without reading all of them each time;
+//! - `turn`: who works for all that wait.
 //!
 //! There is no task of its own: whoever finds nobody at work takes what waits, decides and commits it, and tells the
 //! others. What is in flight belongs to the group and not to the caller that drives it, so that a caller that is
@@ -9,15 +10,13 @@
 
 mod known;
 mod plan;
+mod turn;
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 
-use futures_channel::oneshot;
-use futures_util::future::{Either, select};
-use futures_util::lock::Mutex as Turn;
+use futures_channel::oneshot::Sender;
 use hivemind_core::store::{Conflict, Key, OverLimit, Revision};
 use hivemind_core::{
     Collection, Effect, Error, ErrorKind, IdSource, ReservationId, Result, StateStore, Stored, TenantContext,
@@ -26,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use self::known::{Known, Viewed};
 use self::plan::{Answer, Ask, Facts, Operation, Plan, again};
+use self::turn::{Line, Turn, Waiting, Word};
 use super::{QuotaRequest, Returned};
 
 /// The most requests of one commit.
@@ -92,14 +92,7 @@ struct Shared {
     store: Arc<dyn StateStore>,
     mark: Key,
     life: String,
-    waiting: Mutex<VecDeque<Waiting>>,
-    /// Whoever holds it is at work.
-    flight: Turn<Flight>,
-}
-
-struct Waiting {
-    ask: Ask,
-    reply: oneshot::Sender<Answer>,
+    line: Arc<Line>,
 }
 
 /// What is being decided.
@@ -107,7 +100,7 @@ struct Flight {
     known: Known,
     commits: u64,
     asks: Vec<Ask>,
-    replies: Vec<oneshot::Sender<Answer>>,
+    replies: Vec<Sender<Word>>,
     /// How many of them are decided next at the most; `None`: as many as a transaction holds.
     next: Option<usize>,
     /// How many a transaction held lately, so that it is seldom planned too large.
@@ -157,8 +150,7 @@ impl GroupCommit {
     /// [`ErrorKind::Invalid`] if `name` cannot be part of a key.
     pub fn new(store: Arc<dyn StateStore>, ids: &dyn IdSource, name: &str) -> Result<Self> {
         let (mark, life) = (marks()?.key([name])?, format!("{:032x}", ids.next_u128()));
-        let (waiting, flight) = (Mutex::default(), Turn::default());
-        Ok(Self(Arc::new(Shared { store, mark, life, waiting, flight })))
+        Ok(Self(Arc::new(Shared { store, mark, life, line: Line::new(Flight::default()) })))
     }
 
     /// Charges as `request` says. The same id again is charged once.
@@ -189,39 +181,38 @@ impl GroupCommit {
 
     async fn ask(&self, ctx: &TenantContext, operation: Operation) -> Answer {
         let shared = &*self.0;
-        let (reply, mut answer) = oneshot::channel();
-        shared.queue(Waiting { ask: Ask { ctx: ctx.clone(), operation }, reply });
+        let (mut heard, mut turn) = shared.line.join(Ask { ctx: ctx.clone(), operation });
         loop {
-            match select(&mut answer, shared.flight.lock()).await {
-                Either::Left((Ok(answer), _)) => return answer,
-                Either::Left((Err(_), _)) => {
-                    return Err(
-                        Error::internal("group commit", "a request was lost").with_effect(Effect::Unknown)
-                    );
+            if let Some(flight) = turn.as_mut().and_then(Turn::flight) {
+                shared.work(flight).await;
+            }
+            // Passed on, before anything is waited for.
+            drop(turn.take());
+            match heard.await {
+                Ok(Word::Answer(answer)) => return answer,
+                Ok(Word::Turn(rest, mine)) => (heard, turn) = (rest, Some(mine)),
+                Err(_) => {
+                    let lost = Error::internal("group commit", "a request was lost");
+                    return Err(lost.with_effect(Effect::Unknown));
                 }
-                // Whoever was at work before may have told it meanwhile.
-                Either::Right((mut flight, _)) => match answer.try_recv() {
-                    Ok(Some(answer)) => return answer,
-                    _ => shared.work(&mut flight).await,
-                },
             }
         }
     }
 }
 
 impl Shared {
-    fn queue(&self, waiting: Waiting) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(waiting);
-    }
-
     /// Takes what waits and is still wanted.
     fn take(&self, flight: &mut Flight) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         while flight.asks.len() < AT_ONCE {
-            let Some(Waiting { ask, reply }) = waiting.pop_front() else { break };
-            if !reply.is_canceled() {
-                flight.asks.push(ask);
-                flight.replies.push(reply);
+            let some = self.line.take(AT_ONCE - flight.asks.len());
+            if some.is_empty() {
+                return;
+            }
+            for Waiting { ask, reply } in some {
+                if !reply.is_canceled() {
+                    flight.asks.push(ask);
+                    flight.replies.push(reply);
+                }
             }
         }
     }
@@ -345,7 +336,7 @@ impl Shared {
 
 impl Flight {
     /// Takes the first `count` requests out.
-    fn land(&mut self, count: usize) -> Vec<oneshot::Sender<Answer>> {
+    fn land(&mut self, count: usize) -> Vec<Sender<Word>> {
         (self.sent, self.next) = (None, None);
         self.asks.drain(..count.min(self.asks.len()));
         self.replies.drain(..count.min(self.replies.len())).collect()
@@ -383,7 +374,7 @@ impl Flight {
             let forgotten = || Err(Error::internal("group commit", "a request was not decided"));
             let answer = plan.answers.take(number).unwrap_or_else(forgotten);
             // Whoever is gone hears nothing.
-            let _ = reply.send(answer);
+            let _ = reply.send(Word::Answer(answer));
         }
     }
 
@@ -392,7 +383,7 @@ impl Flight {
         let tried = self.sent.as_ref().is_some_and(|sent| sent.tried);
         let error = if tried { error.with_effect(Effect::Unknown) } else { error };
         for reply in self.land(count) {
-            let _ = reply.send(Err(again(&error)));
+            let _ = reply.send(Word::Answer(Err(again(&error))));
         }
     }
 }
