@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use hivemind_core::{TenantId, Timestamp};
 
 use super::{Amounts, MAX_RESOURCES, TreeUsage};
-use crate::quota::level::{LevelRules, Limits, Taken, charge, shortage};
+use crate::quota::level::{LevelRules, Limits, Taken, charge, is_short, shortage};
 
 pub(super) const NOBODY: u32 = u32::MAX;
 
@@ -96,10 +96,10 @@ impl Delta {
         Self { load, usage: NOTHING, used: NOTHING }
     }
 
-    /// An amount is taken; `used` if it is in use at once.
-    fn take(amounts: &Amounts, used: bool) -> Self {
+    /// An amount is taken.
+    fn take(amounts: &Amounts) -> Self {
         let row = amounts.of.map(i128::from);
-        Self { load: row, usage: row, used: if used { row } else { NOTHING } }
+        Self { load: row, usage: row, used: NOTHING }
     }
 
     fn negated(self) -> Self {
@@ -267,7 +267,7 @@ impl Lane {
                     continue;
                 }
                 let after = cell.with(*usage, *load);
-                if shortage(cell.limits, cell.taken, after).is_some() {
+                if is_short(cell.limits, cell.taken, after) {
                     return Err(self.shortages(node, delta, depth));
                 }
                 *load = charge(after.load, cell.held) - cell.charge();
@@ -275,6 +275,48 @@ impl Lane {
             at = self.parent(at);
         }
         Ok(())
+    }
+
+    /// The resources of which `amounts` has some, with their places.
+    fn asked<'a>(&self, amounts: &'a Amounts) -> impl Iterator<Item = (usize, i128)> + use<'a> {
+        let all = amounts.of.iter().take(self.width).enumerate();
+        all.filter(|(_, amount)| **amount > 0).map(|(resource, amount)| (resource, i128::from(*amount)))
+    }
+
+    /// Whether `amounts` fit at `node` and above it: [`check`](Self::check) for what is asked most, one resource after
+    /// the other, so that nothing is kept on the way.
+    fn fits(&self, node: u32, amounts: &Amounts) -> bool {
+        for (resource, usage) in self.asked(amounts) {
+            let (mut node, mut load) = (node, usage);
+            while let Some(cell) = self.cells.get(at(node) * self.width + resource)
+                && node != NOBODY
+            {
+                let after = cell.with(usage, load);
+                if is_short(cell.limits, cell.taken, after) {
+                    return false;
+                }
+                load = charge(after.load, cell.held) - cell.charge();
+                node = self.parent(node);
+            }
+        }
+        true
+    }
+
+    /// Takes `amounts` at `node` and above it, or gives them back, as `SIGN` is 1 or -1; of what is `used`, if it is.
+    fn shift<const SIGN: i8>(&mut self, node: u32, amounts: &Amounts, used: bool) {
+        for (resource, amount) in self.asked(amounts) {
+            let usage = i128::from(SIGN) * amount;
+            let (mut node, mut load) = (node, usage);
+            while let Some(cell) = self.cells.get_mut(at(node) * self.width + resource)
+                && node != NOBODY
+            {
+                let before = cell.charge();
+                cell.taken = cell.with(usage, load);
+                cell.used += if used { usage } else { 0 };
+                load = cell.charge() - before;
+                node = self.nodes.get(at(node)).map_or(NOBODY, |node| node.parent);
+            }
+        }
     }
 
     #[cold]
@@ -328,9 +370,10 @@ impl Lane {
         amounts: &Amounts,
         deadline: Option<Timestamp>,
     ) -> Result<(u32, u32), Vec<Short>> {
-        let taken = Delta::take(amounts, false);
-        self.check(node, taken, 0)?;
-        self.change(node, taken);
+        if !self.fits(node, amounts) {
+            return Err(self.shortages(node, Delta::take(amounts), 0));
+        }
+        self.shift::<1>(node, amounts, false);
         if let Some(node) = self.nodes.get_mut(at(node)) {
             node.slots += 1;
         }
@@ -382,7 +425,7 @@ impl Lane {
         if let Some(node) = self.nodes.get_mut(at(node)) {
             node.slots -= 1;
         }
-        self.change(node, Delta::take(&amounts, state == SlotState::Committed).negated());
+        self.shift::<-1>(node, &amounts, state == SlotState::Committed);
         true
     }
 
