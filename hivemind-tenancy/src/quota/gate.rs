@@ -317,8 +317,9 @@ impl TenantQuota {
         }
         let mut books = Books::at(ctx.at());
         let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
-        for one in gone {
-            books.add(&levels, &Change::default().with(one, -1), &one.attributes);
+        for alike in gone.chunk_by(|a, b| a.attributes == b.attributes) {
+            let Some(first) = alike.first() else { continue };
+            books.add(&levels, &Change::of(alike.iter().map(|one| &**one), -1), &first.attributes);
         }
         remove(view, txn, gone)?;
         books.touch(&levels);

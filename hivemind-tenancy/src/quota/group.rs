@@ -184,7 +184,8 @@ impl GroupCommit {
         let (mut heard, mut turn) = shared.line.join(Ask { ctx: ctx.clone(), operation });
         loop {
             if let Some(flight) = turn.as_mut().and_then(Turn::flight) {
-                shared.work(flight).await;
+                // In a box of its own: of thousands who wait only one needs the room.
+                Box::pin(shared.work(flight)).await;
             }
             // Passed on, before anything is waited for.
             drop(turn.take());

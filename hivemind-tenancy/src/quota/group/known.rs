@@ -93,7 +93,8 @@ impl Known {
     pub(super) async fn view(&mut self, store: &dyn StateStore, asks: &[Ask]) -> Result<Viewed> {
         let revision = store.revision().await?;
         let (mut records, mut failed) = (Records::new(), BTreeMap::new());
-        let wanted: BTreeSet<&TenantRef> = asks.iter().map(|ask| ask.ctx.tenant()).collect();
+        let neighbours = asks.chunk_by(|a, b| a.ctx.tenant() == b.ctx.tenant()).filter_map(<[_]>::first);
+        let wanted: BTreeSet<&TenantRef> = neighbours.map(|ask| ask.ctx.tenant()).collect();
         if self.0.len() > TENANTS {
             self.0.retain(|tenant, _| wanted.contains(tenant));
         }

@@ -347,6 +347,10 @@ fn denied_too(first: &Error) -> Error {
 fn admit_all(books: &mut Books, news: &mut Vec<New<'_>>, answers: &mut Answers) {
     let of_tenant = |a: &New<'_>, b: &New<'_>| a.ctx.tenant().cmp(b.ctx.tenant());
     news.sort_by(of_tenant);
+    let mut chains = news.chunk_by(|a, b| Arc::ptr_eq(&a.levels, &b.levels)).filter_map(<[_]>::first);
+    if chains.all(|new| books.adds_up(&new.levels)) {
+        return admit(books, news, answers);
+    }
     let (together, mut alone): (Vec<_>, Vec<_>) =
         std::mem::take(news).into_iter().partition(|new| books.adds_up(&new.levels));
     admit(books, &together, answers);
@@ -402,13 +406,13 @@ fn add(books: &mut Books, news: &[New<'_>]) {
     };
     for some in news.chunk_by(alike) {
         let Some(first) = some.first() else { continue };
-        let change = Change::of(some.iter().map(|new| &new.reservation));
+        let change = Change::of(some.iter().map(|new| &new.reservation), 1);
         books.add(&first.levels, &change, &first.reservation.attributes);
     }
 }
 
 /// What is short on any level of any of `news`.
 fn over(books: &Books, news: &[New<'_>]) -> Option<OverQuota> {
-    let chains: BTreeSet<&[usize]> = news.iter().map(|new| &*new.levels).collect();
-    chains.into_iter().find_map(|levels| books.over(levels))
+    let neighbours = news.chunk_by(|a, b| Arc::ptr_eq(&a.levels, &b.levels));
+    neighbours.filter_map(<[_]>::first).find_map(|new| books.over(&new.levels))
 }

@@ -132,3 +132,78 @@ impl Drop for Turn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hivemind_core::{Principal, TenantContext, TenantRef};
+
+    use super::super::plan::Operation;
+    use super::*;
+
+    fn ask(id: &str) -> Ask {
+        let user = Principal::User("ada".parse().unwrap());
+        let ctx = TenantContext::new(TenantRef::system(), user, "r".parse().unwrap());
+        Ask { ctx, operation: Operation::Release(id.parse().unwrap()) }
+    }
+
+    fn turn(heard: &mut Receiver<Word>) -> Option<(Receiver<Word>, Turn)> {
+        match heard.try_recv().unwrap()? {
+            Word::Turn(rest, turn) => Some((rest, turn)),
+            Word::Answer(_) => panic!("nobody answers here"),
+        }
+    }
+
+    #[test]
+    fn one_at_a_time_has_the_turn_and_whoever_is_gone_passes_it_on() {
+        let line = Line::new(Flight::default());
+        let (first, mine) = line.join(ask("a"));
+        let (mut second, none) = line.join(ask("b"));
+        let (mut third, _) = line.join(ask("c"));
+        assert!(mine.is_some() && none.is_none());
+        assert!(turn(&mut second).is_none(), "it is another's");
+        // Gone before it was its turn: it is left out.
+        drop(first);
+        drop(mine);
+        let (rest, its) = turn(&mut second).unwrap();
+        drop((rest, its));
+        let (mut rest, its) = turn(&mut third).unwrap();
+        // Its own again, as nobody else waits.
+        drop(its);
+        let (rest, its) = turn(&mut rest).unwrap();
+        // It was told, and did not listen any more.
+        drop(its);
+        drop(rest);
+        let (_heard, mine) = line.join(ask("d"));
+        assert!(mine.is_some(), "it lay there for whoever comes");
+        assert_eq!(line.take(9).len(), 1, "who was gone waits no more");
+    }
+
+    #[test]
+    fn a_turn_that_is_told_and_never_heard_is_not_lost() {
+        let line = Line::new(Flight::default());
+        let (first, mine) = line.join(ask("a"));
+        let (second, _) = line.join(ask("b"));
+        let (mut third, _) = line.join(ask("c"));
+        drop(first);
+        drop(mine);
+        // It lies unheard in the second's hands.
+        drop(second);
+        assert!(turn(&mut third).is_some());
+    }
+
+    #[test]
+    fn who_is_in_flight_comes_before_who_waits() {
+        let line = Line::new(Flight::default());
+        let (mut first, mine) = line.join(ask("a"));
+        let (mut second, _) = line.join(ask("b"));
+        let mut mine = mine.unwrap();
+        for Waiting { ask, reply } in line.take(1) {
+            let flight = mine.flight().unwrap();
+            flight.asks.push(ask);
+            flight.replies.push(reply);
+        }
+        drop(mine);
+        assert!(turn(&mut second).is_none());
+        assert!(turn(&mut first).is_some());
+    }
+}
