@@ -24,7 +24,7 @@ const OF_TEAM: u64 = 16;
 
 fn rounds() -> u64 {
     let set = std::env::var("HIVEMIND_ROUNDS").ok();
-    set.map_or(20_000, |rounds| rounds.parse().expect("HIVEMIND_ROUNDS is a number"))
+    set.map_or(20_000, |rounds| rounds.parse().unwrap())
 }
 
 fn at_most(cpu: u64, memory: u64) -> BTreeMap<ResourceName, QuotaRule> {

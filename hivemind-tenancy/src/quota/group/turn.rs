@@ -16,7 +16,7 @@ pub(super) enum Word {
     Answer(Answer),
     /// It is their turn; the rest is heard there. The order counts: who is gone must be seen to be gone when the turn
     /// is dropped.
-    Turn(Receiver<Word>, Turn),
+    Turn(Receiver<Self>, Turn),
 }
 
 /// Somebody who waits.

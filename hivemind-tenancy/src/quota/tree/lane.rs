@@ -16,8 +16,8 @@ pub(super) const NOBODY: u32 = u32::MAX;
 pub(super) struct Cell {
     pub(super) used: i128,
     pub(super) taken: Taken,
-    limits: Limits,
-    held: u64,
+    pub(super) limits: Limits,
+    pub(super) held: u64,
 }
 
 impl Cell {
@@ -27,7 +27,7 @@ impl Cell {
     }
 
     /// With more, or less, in use and asked for.
-    fn with(&self, usage: i128, load: i128) -> Taken {
+    pub(super) fn with(&self, usage: i128, load: i128) -> Taken {
         Taken { usage: self.taken.usage + usage, load: self.taken.load + load }
     }
 
@@ -275,48 +275,6 @@ impl Lane {
             at = self.parent(at);
         }
         Ok(())
-    }
-
-    /// The resources of which `amounts` has some, with their places.
-    fn asked<'a>(&self, amounts: &'a Amounts) -> impl Iterator<Item = (usize, i128)> + use<'a> {
-        let all = amounts.of.iter().take(self.width).enumerate();
-        all.filter(|(_, amount)| **amount > 0).map(|(resource, amount)| (resource, i128::from(*amount)))
-    }
-
-    /// Whether `amounts` fit at `node` and above it: [`check`](Self::check) for what is asked most, one resource after
-    /// the other, so that nothing is kept on the way.
-    fn fits(&self, node: u32, amounts: &Amounts) -> bool {
-        for (resource, usage) in self.asked(amounts) {
-            let (mut node, mut load) = (node, usage);
-            while let Some(cell) = self.cells.get(at(node) * self.width + resource)
-                && node != NOBODY
-            {
-                let after = cell.with(usage, load);
-                if is_short(cell.limits, cell.taken, after) {
-                    return false;
-                }
-                load = charge(after.load, cell.held) - cell.charge();
-                node = self.parent(node);
-            }
-        }
-        true
-    }
-
-    /// Takes `amounts` at `node` and above it, or gives them back, as `SIGN` is 1 or -1; of what is `used`, if it is.
-    fn shift<const SIGN: i8>(&mut self, node: u32, amounts: &Amounts, used: bool) {
-        for (resource, amount) in self.asked(amounts) {
-            let usage = i128::from(SIGN) * amount;
-            let (mut node, mut load) = (node, usage);
-            while let Some(cell) = self.cells.get_mut(at(node) * self.width + resource)
-                && node != NOBODY
-            {
-                let before = cell.charge();
-                cell.taken = cell.with(usage, load);
-                cell.used += if used { usage } else { 0 };
-                load = cell.charge() - before;
-                node = self.nodes.get(at(node)).map_or(NOBODY, |node| node.parent);
-            }
-        }
     }
 
     #[cold]
