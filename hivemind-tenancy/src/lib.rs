@@ -58,7 +58,7 @@ pub use isolation::{
     NodeIntent, NodeSharing, ObserveIntent, Obstacle, OwnPlace, StorageIntent, Unsatisfiable, Violation,
     VolumeFacts, compile, plan_change, verify,
 };
-pub use manager::{DrainPlan, Eviction, TenantManager, TenantUpdate};
+pub use manager::{DrainPlan, Eviction, StillExpired, TenantManager, TenantUpdate};
 pub use placement::{
     Affinity, AffinityTerm, AntiAffinity, Ask, BlastRadius, Check, Cluster, ClusterIndex, DisruptionBudget,
     Engine, Exclusion, Filter, Fit, Gang, GangState, Load, Node, NodeAffinity, NodeAllocations, NodeLabels,

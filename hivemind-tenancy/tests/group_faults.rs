@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::{Either, join_all, select};
-use hivemind_core::resources::{MilliCpu, Resources};
+use hivemind_core::resources::{MilliCpu, ResourceName, Resources};
 use hivemind_core::store::{Prefix, Snapshot};
 use hivemind_core::testkit::{FaultPlan, FaultyStore, Sim, until_crash};
 use hivemind_core::{
     Effect, ErrorKind, MemoryStore, Principal, QuotaGate, ReservationId, StateStore, StateStoreExt,
-    TenantContext, TenantRef, transact,
+    TenantContext, TenantRef, Timestamp, transact,
 };
 use hivemind_tenancy::{
-    GroupCommit, OverQuota, QuotaRequest, ResourceQuotas, Returned, TenantManager, TenantQuota, TenantSpec,
+    Budget, GroupCommit, OverQuota, PriorityRange, QuotaRequest, QuotaScope, QuotaSpec, RequestAttributes,
+    ResourceQuotas, Returned, ScopedQuota, SoftLimit, TenantManager, TenantQuota, TenantSpec, WhenOver,
 };
 
 /// What a caller heard last of a reservation.
@@ -30,7 +31,9 @@ enum Told {
 type Ledger = Arc<Mutex<BTreeMap<(TenantRef, ReservationId), Told>>>;
 
 fn ctx(tenant: &TenantRef) -> TenantContext {
-    TenantContext::new(tenant.clone(), Principal::User("ada".parse().unwrap()), "r".parse().unwrap())
+    let ctx =
+        TenantContext::new(tenant.clone(), Principal::User("ada".parse().unwrap()), "r".parse().unwrap());
+    ctx.with_time(Timestamp::from_secs(1))
 }
 
 fn cores(cores: u64) -> Resources {
@@ -41,7 +44,18 @@ fn quotas(cores: u64) -> ResourceQuotas {
     ResourceQuotas::default().with_cpu_limit(MilliCpu::from_cores(cores))
 }
 
-/// A root of 10 cores, and two tenants of 7 below it.
+/// Three cores of what is urgent, and two that may be exceeded for an hour, all within a budget.
+fn limits() -> QuotaSpec {
+    let cpu = ResourceName::Cpu;
+    let urgent = QuotaScope::everything().with_priority(PriorityRange::at_least(1));
+    let hour = Duration::from_secs(3600);
+    QuotaSpec::new()
+        .with_scoped("urgent", ScopedQuota::new(urgent).with_limit(cpu.clone(), 3000))
+        .with_soft_limit(cpu.clone(), SoftLimit::new(2000, hour))
+        .with_budget(cpu, Budget::new(1 << 40, hour, Timestamp::EPOCH).unwrap())
+}
+
+/// A root of 10 cores, and two tenants of 7 below it, one of them with every other kind of limit.
 async fn world(sim: &Sim, disk: &Arc<MemoryStore>) -> (TenantRef, [TenantRef; 2]) {
     let tenants = TenantManager::new(disk.clone(), sim.clock(), sim.ids());
     let operator = |id: &str| {
@@ -55,18 +69,38 @@ async fn world(sim: &Sim, disk: &Arc<MemoryStore>) -> (TenantRef, [TenantRef; 2]
         let spec = TenantSpec::new(name.parse().unwrap()).with_quotas(quotas(7)).below(root.clone());
         below.push(tenants.create(&operator(name), spec).await.unwrap().tenant.clone());
     }
+    let red = below[0].id.clone();
+    tenants.set_quota(&operator("set"), &red, limits(), WhenOver::Refuse).await.unwrap();
     (root, [below[0].clone(), below[1].clone()])
 }
 
-/// Asks until the outcome is known.
+/// Asks until the outcome is known: of those whose id ends in an odd number urgently, of every third first held and then put in use.
 async fn reserve(group: &GroupCommit, tenant: &TenantRef, id: &ReservationId, amount: u64) -> Told {
+    let number: i32 =
+        id.as_str().rsplit(|c: char| !c.is_ascii_digit()).next().unwrap_or("0").parse().unwrap_or(0);
+    let attributes = RequestAttributes::new("pod").with_priority(number % 2);
+    let mut request = QuotaRequest::new(id.clone(), cores(amount)).with_attributes(attributes);
+    if number % 3 == 1 {
+        request = request.held_until(Timestamp::from_secs(100));
+    }
+    let held = request.deadline.is_some();
     loop {
-        match group.reserve(&ctx(tenant), QuotaRequest::new(id.clone(), cores(amount))).await {
+        match group.reserve(&ctx(tenant), request.clone()).await {
+            Ok(()) if held => return commit(group, tenant, id).await,
             Ok(()) => return Told::Admitted,
             Err(e) if e.kind() == ErrorKind::QuotaExceeded => {
                 assert!(e.detail::<OverQuota>().is_some(), "{e}");
                 return Told::Denied;
             }
+            Err(e) => assert!(passes(&e), "{e}"),
+        }
+    }
+}
+
+async fn commit(group: &GroupCommit, tenant: &TenantRef, id: &ReservationId) -> Told {
+    loop {
+        match group.commit(&ctx(tenant), id).await {
+            Ok(()) => return Told::Admitted,
             Err(e) => assert!(passes(&e), "{e}"),
         }
     }
@@ -138,6 +172,15 @@ fn check(
     let used = |tenant| TenantQuota.usage(&view, &ctx(tenant)).unwrap().used.cpu();
     assert!(used(root) <= MilliCpu::from_cores(10), "seed {seed}");
     assert!(below.iter().all(|tenant| used(tenant) <= MilliCpu::from_cores(7)), "seed {seed}");
+    let usage = TenantQuota.usage(&view, &ctx(&below[0])).unwrap();
+    let urgent = usage
+        .scoped
+        .get("urgent")
+        .map_or(0, |urgent| urgent.used.cpu().as_millis() + urgent.reserved.cpu().as_millis());
+    assert!(urgent <= 3000, "seed {seed}: {urgent}");
+    let all = usage.used.cpu().as_millis() + usage.reserved.cpu().as_millis();
+    assert_eq!(usage.soft.contains_key(&ResourceName::Cpu), all > 2000, "seed {seed}: {usage:?}");
+    assert_eq!(usage.budgets.get(&ResourceName::Cpu).map_or(0, |budget| budget.in_use), all, "seed {seed}");
     for ((tenant, id), told) in told.lock().unwrap().iter() {
         match told {
             Told::Admitted => assert!(there(&view, tenant, id), "seed {seed}: {id} is lost"),
@@ -262,7 +305,7 @@ fn those_that_wait_at_once_are_one_commit_and_each_has_its_own_answer() {
     let done = sim.run(async {
         let group = GroupCommit::new(disk.clone(), &*ids, "g").unwrap();
         let before = disk.revision().await.unwrap();
-        let ids: Vec<ReservationId> = (0..20).map(|n| format!("r{n}").parse().unwrap()).collect();
+        let ids: Vec<ReservationId> = (0..20).map(|n| format!("r{n}-plain").parse().unwrap()).collect();
         let all = ids
             .iter()
             .enumerate()

@@ -1,12 +1,26 @@
 //! Quotas: set them, give back what expired, mend what drifted.
 
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{Error, ErrorKind, Result, StateStoreExt, TenantContext, TenantId, TenantRef};
+use hivemind_core::{Error, ErrorKind, Result, Retry, StateStoreExt, TenantContext, TenantId, TenantRef};
 
 use super::TenantManager;
 use crate::quota::{Turns, WaitingRequest};
 use crate::tenant::{key, tenants};
 use crate::{QuotaChange, QuotaSpec, TenantQuota, WhenOver};
+
+/// How often in a row others may be faster before the host is asked to wait.
+const EXPIRE_ATTEMPTS: u32 = 32;
+
+/// Not all that has expired was given back. Detail of the error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{given_back} reservations were given back, others have expired: their tenant's charges keep changing, try again"
+)]
+#[non_exhaustive]
+pub struct StillExpired {
+    /// How many were given back.
+    pub given_back: usize,
+}
 
 impl TenantManager {
     /// Stages the quota of tenant `id`, in place of the one before, and tells what of it is exceeded already.
@@ -51,9 +65,10 @@ impl TenantManager {
     /// Gives back every held charge of the tenant of `ctx` whose deadline has passed; returns how many.
     ///
     /// # Errors
-    /// Those of the store; what was given back until then stays given back.
+    /// [`ErrorKind::Conflict`] with [`StillExpired`] as detail if others changed the tenant's charges at each of 32
+    /// attempts; those of the store. What was given back until then stays given back: call it again later.
     pub async fn expire_reservations(&self, ctx: &TenantContext) -> Result<usize> {
-        let (mut expired, now) = (0, self.clock.now());
+        let (mut expired, mut left, now) = (0, EXPIRE_ATTEMPTS, self.clock.now());
         loop {
             let view = self.store.snapshot(&[crate::prefix()?]).await?;
             let mut txn = Txn::new();
@@ -62,9 +77,17 @@ impl TenantManager {
                 return Ok(expired);
             }
             match self.store.commit(&txn).await {
-                Ok(_) => expired += some,
+                Ok(_) => (expired, left) = (expired + some, EXPIRE_ATTEMPTS),
                 // Somebody charged or gave back meanwhile: look again.
-                Err(e) if e.kind() == ErrorKind::Conflict => {}
+                Err(e) if e.kind() == ErrorKind::Conflict => {
+                    left -= 1;
+                    if left == 0 {
+                        let still = StillExpired { given_back: expired };
+                        return Err(
+                            Error::of(e.kind(), "expire reservations", still).with_retry(Retry::Later)
+                        );
+                    }
+                }
                 Err(e) => return Err(e),
             }
         }

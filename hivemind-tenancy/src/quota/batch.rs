@@ -2,20 +2,23 @@
 //!
 //! Both are the same to every decision. Many in one record are what lets one transaction hold thousands.
 
+mod wire;
+
 use std::collections::BTreeMap;
 
 use hivemind_core::store::{Key, Revision, Snapshot, Txn};
 use hivemind_core::{Collection, Error, ErrorKind, ReservationId, Result, Stamped, Stored, TenantRef};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::ledger::{Reservation, reservation_key, reservations};
 use super::node_slices::slices_of;
 
 /// The most reservations in one record: what a release of one of them has to write again.
-pub(crate) const BATCH_SIZE: usize = 64;
+pub(crate) const BATCH_SIZE: usize = 128;
 
 /// Reservations of one tenant that were charged together and are not given back yet.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "wire::Wire")]
 pub(crate) struct Batch {
     pub(crate) reservations: BTreeMap<ReservationId, Reservation>,
 }
@@ -71,14 +74,6 @@ impl Held {
         })
     }
 
-    /// The record it is in.
-    pub(crate) fn stored_at(&self) -> &Key {
-        match &self.place {
-            Place::Alone(found) => &found.stored_at,
-            Place::Batch(key) => key,
-        }
-    }
-
     /// The reservation `id`, if it is in the record at `key`.
     pub(crate) fn at(view: &Snapshot, txn: &Txn, id: &ReservationId, key: &Key) -> Result<Option<Self>> {
         if key.as_bytes().starts_with(reservations()?.prefix().as_bytes()) {
@@ -132,6 +127,24 @@ pub(crate) fn remove(view: &Snapshot, txn: &mut Txn, gone: &[Held]) -> Result<()
         } else {
             batches()?.update(txn, &old, &batch)?;
         }
+    }
+    Ok(())
+}
+
+/// Stages the second of each pair in place of the first: each record they are in is written once.
+pub(crate) fn replace_all(view: &Snapshot, txn: &mut Txn, changes: &[(Held, Reservation)]) -> Result<()> {
+    let mut of_batches: BTreeMap<&Key, Vec<(&ReservationId, &Reservation)>> = BTreeMap::new();
+    for (old, new) in changes {
+        match &old.place {
+            Place::Alone(found) => reservations()?.update(txn, found, new)?,
+            Place::Batch(key) => of_batches.entry(key).or_default().push((&old.id, new)),
+        }
+    }
+    for (key, of_batch) in of_batches {
+        let old = batches()?.require(view, txn, key)?;
+        let mut batch = (*old.value).clone();
+        batch.reservations.extend(of_batch.into_iter().map(|(id, new)| (id.clone(), new.clone())));
+        batches()?.update(txn, &old, &batch)?;
     }
     Ok(())
 }

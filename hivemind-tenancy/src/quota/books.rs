@@ -43,6 +43,8 @@ struct Level {
     stored_spec: Option<Stamped<QuotaSpec>>,
     spec: QuotaSpec,
     stored: Option<Stamped<Usage>>,
+    /// What was stored, and what was decided since, up to the decision that is being made.
+    settled: Usage,
     before: Lines,
     now: Lines,
     scoped_before: BTreeMap<String, Lines>,
@@ -119,6 +121,7 @@ impl Level {
             spec: stored_spec.as_ref().map(|spec| (*spec.value).clone()).unwrap_or_default(),
             stored_spec,
             stored,
+            settled: usage,
             before: now.clone(),
             now,
             scoped_before: scoped.clone(),
@@ -369,12 +372,31 @@ impl Books {
         level.grants
     }
 
+    /// Whether several requests of `chain` fit together exactly if they fit one after the other, whenever that is.
+    pub(crate) fn adds_up(&self, chain: &[usize]) -> bool {
+        chain.iter().filter_map(|number| self.levels.get(*number)).all(|Level { spec, .. }| {
+            let timeless =
+                spec.soft_limits.is_empty() && spec.budgets.is_empty() && spec.temporary.is_empty();
+            // A scoped quota covers what counts against it, and not what is asked for at the same time.
+            timeless && (spec.required.is_empty() || spec.scoped.is_empty())
+        })
+    }
+
     /// Counts what was added so far as taken before, and goes on to the next decision.
-    pub(crate) fn settle(&mut self) {
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage).
+    pub(crate) fn settle(&mut self) -> Result<()> {
         for level in &mut self.levels {
-            level.before = level.now.clone();
-            level.scoped_before = level.scoped.clone();
+            if level.now != level.before {
+                level.settled = level.usage()?;
+                level.before = level.now.clone();
+            }
+            if level.scoped != level.scoped_before {
+                level.scoped_before = level.scoped.clone();
+            }
         }
+        Ok(())
     }
 
     /// Decides by the limits that hold at `now` from here on.

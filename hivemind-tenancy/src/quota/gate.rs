@@ -4,7 +4,7 @@ use hivemind_core::resources::Resources;
 use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, ErrorKind, QuotaGate, ReservationId, Result, Retry, TenantContext, Timestamp};
 
-use super::batch::{Held, charges_of, find, remove};
+use super::batch::{Held, charges_of, find, remove, replace_all};
 use super::books::Books;
 use super::ledger::{Change, Reservation, ReservationState, reservation_key, reservations};
 use super::{Demand, OverQuota, RequestAttributes, Usage};
@@ -114,7 +114,7 @@ impl TenantQuota {
         }
         let mut books = Books::at(ctx.at());
         let levels = books.open(view, txn, &chain)?;
-        let new = asked(&books, &levels, ctx, request)?;
+        let new = admissible(&books, &levels, ctx, request)?;
         books.add(&levels, &Change::default().with(&new, 1), &new.attributes);
         if let Some(over) = books.over(&levels) {
             return Err(Error::of(ErrorKind::QuotaExceeded, "reserve", over));
@@ -158,17 +158,21 @@ impl TenantQuota {
     }
 
     /// Stages that `held` is in use now.
-    pub(super) fn commit_held(
-        &self,
-        view: &Snapshot,
-        txn: &mut Txn,
-        ctx: &TenantContext,
-        held: &Held,
-    ) -> Result<()> {
+    fn commit_held(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext, held: &Held) -> Result<()> {
+        match Self::committed(ctx, held)? {
+            Some(committed) => {
+                let mut books = Books::at(ctx.at());
+                let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
+                self.replace(view, txn, (books, &levels), held, &committed)
+            }
+            None => held.expect(view, txn),
+        }
+    }
+
+    /// `held` as it is once it is in use; `None` if it is so already.
+    pub(super) fn committed(ctx: &TenantContext, held: &Held) -> Result<Option<Reservation>> {
         let id = &held.id;
-        let ReservationState::Reserved { deadline } = held.state else {
-            return held.expect(view, txn);
-        };
+        let ReservationState::Reserved { deadline } = held.state else { return Ok(None) };
         let timeless = || {
             let message = format!("reservation {id} is held until {deadline}: say when this is decided");
             Error::invalid("commit", message)
@@ -177,10 +181,25 @@ impl TenantQuota {
             let message = format!("reservation {id} was held until {deadline}: reserve again");
             return Err(Error::not_found("commit", message));
         }
-        let committed = Reservation { state: ReservationState::Committed, ..(**held).clone() };
+        Ok(Some(Reservation { state: ReservationState::Committed, ..(**held).clone() }))
+    }
+
+    /// Stages `changes` of charges of one tenant that ask for no more than before.
+    pub(super) fn replace_all(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        changes: &[(Held, Reservation)],
+    ) -> Result<()> {
         let mut books = Books::at(ctx.at());
         let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
-        self.replace(view, txn, (books, &levels), held, &committed)
+        for (old, new) in changes {
+            books.add(&levels, &Change::default().with(old, -1).with(new, 1), &new.attributes);
+        }
+        books.touch(&levels);
+        books.stage(view, txn)?;
+        replace_all(view, txn, changes)
     }
 
     /// Stages that a held charge is given back. Aborting twice is fine.
@@ -357,8 +376,9 @@ impl TenantQuota {
         }
         let mut books = Books::at(ctx.at());
         let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
-        for one in gone {
-            books.add(&levels, &Change::default().with(one, -1), &one.attributes);
+        for alike in gone.chunk_by(|a, b| a.attributes == b.attributes) {
+            let Some(first) = alike.first() else { continue };
+            books.add(&levels, &Change::of(alike.iter().map(|one| &**one), -1), &first.attributes);
         }
         remove(view, txn, gone)?;
         books.touch(&levels);
@@ -367,7 +387,7 @@ impl TenantQuota {
 }
 
 /// What is charged if `request` fits, unless something else is in the way of it.
-pub(super) fn asked(
+pub(super) fn admissible(
     books: &Books,
     levels: &[usize],
     ctx: &TenantContext,
@@ -375,6 +395,11 @@ pub(super) fn asked(
 ) -> Result<Reservation> {
     books.admits(levels, "reserve")?;
     books.bounds(levels, request)?;
+    asked(ctx, request)
+}
+
+/// What is charged if `request` is admitted.
+pub(super) fn asked(ctx: &TenantContext, request: &QuotaRequest) -> Result<Reservation> {
     if let Some(deadline) = request.deadline.filter(|deadline| ctx.at().is_some_and(|at| *deadline <= at)) {
         let message = format!("reservation {}: its deadline {deadline} has passed already", request.id);
         return Err(Error::invalid("reserve", message));

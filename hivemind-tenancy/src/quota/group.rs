@@ -1,7 +1,8 @@
 //! Many callers' reservations in one commit of the store.
 //!
 //! - `plan`: one transaction for many requests, and the answer to each; pure;
-//! - `known`: which reservations there are, without reading all of them each time.
+//! - `known`: which reservations there are, without reading all of them each time;
+//! - `turn`: who works for all that wait.
 //!
 //! There is no task of its own: whoever finds nobody at work takes what waits, decides and commits it, and tells the
 //! others. What is in flight belongs to the group and not to the caller that drives it, so that a caller that is
@@ -9,27 +10,26 @@
 
 mod known;
 mod plan;
+mod turn;
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 
-use futures_channel::oneshot;
-use futures_util::future::{Either, select};
-use futures_util::lock::Mutex as Turn;
-use hivemind_core::store::{Key, Revision};
+use futures_channel::oneshot::Sender;
+use hivemind_core::store::{Conflict, Key, OverLimit, Revision};
 use hivemind_core::{
     Collection, Effect, Error, ErrorKind, IdSource, ReservationId, Result, StateStore, Stored, TenantContext,
 };
 use serde::{Deserialize, Serialize};
 
-use self::known::Known;
+use self::known::{Known, Viewed};
 use self::plan::{Answer, Ask, Facts, Operation, Plan, again};
+use self::turn::{Line, Turn, Waiting, Word};
 use super::{QuotaRequest, Returned};
 
 /// The most requests of one commit.
-const AT_ONCE: usize = 2048;
+const AT_ONCE: usize = 8192;
 
 /// How often a commit with an unknown outcome, or a decision on an outdated state, is repeated.
 const ATTEMPTS: u32 = 32;
@@ -92,24 +92,29 @@ struct Shared {
     store: Arc<dyn StateStore>,
     mark: Key,
     life: String,
-    waiting: Mutex<VecDeque<Waiting>>,
-    /// Whoever holds it is at work.
-    flight: Turn<Flight>,
-}
-
-struct Waiting {
-    ask: Ask,
-    reply: oneshot::Sender<Answer>,
+    line: Arc<Line>,
 }
 
 /// What is being decided.
-#[derive(Default)]
 struct Flight {
     known: Known,
     commits: u64,
     asks: Vec<Ask>,
-    replies: Vec<oneshot::Sender<Answer>>,
+    replies: Vec<Sender<Word>>,
+    /// How many of them are decided next at the most; `None`: as many as a transaction holds.
+    next: Option<usize>,
+    /// How many a transaction held lately, so that it is seldom planned too large.
+    likely: usize,
+    /// The record under which the last decision was changed: those that do not depend on it go first.
+    contended: Option<Key>,
     sent: Option<Sent>,
+}
+
+impl Default for Flight {
+    fn default() -> Self {
+        let (asks, replies, known) = (Vec::new(), Vec::new(), Known::default());
+        Self { known, commits: 0, asks, replies, next: None, likely: AT_ONCE, contended: None, sent: None }
+    }
 }
 
 /// A decision on the first requests of a flight, on its way.
@@ -125,10 +130,10 @@ struct Sent {
 enum Step {
     /// So many requests are decided, for good.
     Done(usize, Plan),
-    /// Try again; the error is for the callers if that is no use.
-    Again(Error),
-    /// Trying again is no use.
-    Failed(Error),
+    /// Try again; the error is for so many callers if that is no use.
+    Again(usize, Error),
+    /// Trying again is no use to so many of them.
+    Failed(usize, Error),
 }
 
 impl fmt::Debug for GroupCommit {
@@ -145,8 +150,7 @@ impl GroupCommit {
     /// [`ErrorKind::Invalid`] if `name` cannot be part of a key.
     pub fn new(store: Arc<dyn StateStore>, ids: &dyn IdSource, name: &str) -> Result<Self> {
         let (mark, life) = (marks()?.key([name])?, format!("{:032x}", ids.next_u128()));
-        let (waiting, flight) = (Mutex::default(), Turn::default());
-        Ok(Self(Arc::new(Shared { store, mark, life, waiting, flight })))
+        Ok(Self(Arc::new(Shared { store, mark, life, line: Line::new(Flight::default()) })))
     }
 
     /// Charges as `request` says. The same id again is charged once.
@@ -177,39 +181,39 @@ impl GroupCommit {
 
     async fn ask(&self, ctx: &TenantContext, operation: Operation) -> Answer {
         let shared = &*self.0;
-        let (reply, mut answer) = oneshot::channel();
-        shared.queue(Waiting { ask: Ask { ctx: ctx.clone(), operation }, reply });
+        let (mut heard, mut turn) = shared.line.join(Ask { ctx: ctx.clone(), operation });
         loop {
-            match select(&mut answer, shared.flight.lock()).await {
-                Either::Left((Ok(answer), _)) => return answer,
-                Either::Left((Err(_), _)) => {
-                    return Err(
-                        Error::internal("group commit", "a request was lost").with_effect(Effect::Unknown)
-                    );
+            if let Some(flight) = turn.as_mut().and_then(Turn::flight) {
+                // In a box of its own: of thousands who wait only one needs the room.
+                Box::pin(shared.work(flight)).await;
+            }
+            // Passed on, before anything is waited for.
+            drop(turn.take());
+            match heard.await {
+                Ok(Word::Answer(answer)) => return answer,
+                Ok(Word::Turn(rest, mine)) => (heard, turn) = (rest, Some(mine)),
+                Err(_) => {
+                    let lost = Error::internal("group commit", "a request was lost");
+                    return Err(lost.with_effect(Effect::Unknown));
                 }
-                // Whoever was at work before may have told it meanwhile.
-                Either::Right((mut flight, _)) => match answer.try_recv() {
-                    Ok(Some(answer)) => return answer,
-                    _ => shared.work(&mut flight).await,
-                },
             }
         }
     }
 }
 
 impl Shared {
-    fn queue(&self, waiting: Waiting) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(waiting);
-    }
-
     /// Takes what waits and is still wanted.
     fn take(&self, flight: &mut Flight) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         while flight.asks.len() < AT_ONCE {
-            let Some(Waiting { ask, reply }) = waiting.pop_front() else { break };
-            if !reply.is_canceled() {
-                flight.asks.push(ask);
-                flight.replies.push(reply);
+            let some = self.line.take(AT_ONCE - flight.asks.len());
+            if some.is_empty() {
+                return;
+            }
+            for Waiting { ask, reply } in some {
+                if !reply.is_canceled() {
+                    flight.asks.push(ask);
+                    flight.replies.push(reply);
+                }
             }
         }
     }
@@ -225,37 +229,44 @@ impl Shared {
             left = left.saturating_sub(1);
             match self.attempt(flight).await {
                 Step::Done(count, plan) => return flight.tell(count, plan),
-                Step::Again(_) if left > 0 => {}
-                Step::Again(error) | Step::Failed(error) => return flight.fail(error),
+                Step::Again(..) if left > 0 => {}
+                Step::Again(count, error) | Step::Failed(count, error) => return flight.fail(count, error),
             }
         }
     }
 
     async fn attempt(&self, flight: &mut Flight) -> Step {
         if flight.sent.is_none() {
-            let view = match flight.known.view(&*self.store, &flight.asks).await {
-                Ok(view) => view,
+            flight.set_aside();
+            let count = flight.next.unwrap_or(AT_ONCE).min(flight.likely.max(1)).min(flight.asks.len());
+            let asks = flight.asks.get(..count).unwrap_or_default();
+            let viewed = match flight.known.view(&*self.store, asks).await {
+                Ok(viewed) => viewed,
                 // The state was compacted away while it was read.
-                Err(e) if e.kind() == ErrorKind::Expired => return Step::Again(e),
-                Err(e) => return Step::Failed(e),
+                Err(e) if e.kind() == ErrorKind::Expired => return Step::Again(count, e),
+                Err(e) => return Step::Failed(count, e),
             };
-            match self.decide(flight, &view) {
+            match self.decide(flight, &viewed, count) {
                 // Nothing changes: what was read is the answer.
                 Ok(sent) if sent.plan.txn.writes().len() == 0 => return Step::Done(sent.count, sent.plan),
                 Ok(sent) => flight.sent = Some(sent),
-                Err(e) => return Step::Failed(e),
+                Err(e) => return Step::Failed(count, e),
             }
         }
         self.send(flight).await
     }
 
-    /// Decides as many of the requests as one transaction can hold.
-    fn decide(&self, flight: &mut Flight, view: &hivemind_core::store::Snapshot) -> Result<Sent> {
+    /// Decides as many of the first `count` requests as one transaction can hold.
+    fn decide(&self, flight: &mut Flight, viewed: &Viewed, mut count: usize) -> Result<Sent> {
         flight.commits += 1;
         let (number, known) = (flight.commits, &flight.known);
         let name = format!("{}-{number:016x}", self.life);
-        let facts = Facts { view, place: &|tenant, id| known.place(tenant, id), name: &name };
-        let mut count = flight.asks.len();
+        let facts = Facts {
+            view: &viewed.view,
+            place: &|tenant, id| known.place(tenant, id),
+            failed: &viewed.failed,
+            name: &name,
+        };
         loop {
             let planned = Plan::of(&facts, flight.asks.get(..count).unwrap_or_default());
             let fitting = planned.and_then(|mut plan| {
@@ -267,11 +278,21 @@ impl Shared {
                 Ok(plan)
             });
             match fitting {
-                Ok(plan) => return Ok(Sent { plan, number, count, tried: false }),
-                Err(_) if count > 1 => count /= 2,
+                Ok(plan) => {
+                    if count == flight.likely {
+                        flight.likely += flight.likely / 8 + 1;
+                    }
+                    return Ok(Sent { plan, number, count, tried: false });
+                }
+                Err(e) if count > 1 => {
+                    count /= 2;
+                    if e.detail::<OverLimit>().is_some() {
+                        flight.likely = count;
+                    }
+                }
                 Err(e) => {
                     let mut plan = Plan::default();
-                    plan.answers.insert(0, Err(e));
+                    plan.answers.set(0, Err(e));
                     return Ok(Sent { plan, number, count, tried: false });
                 }
             }
@@ -280,31 +301,29 @@ impl Shared {
 
     async fn send(&self, flight: &mut Flight) -> Step {
         let Some(sent) = &mut flight.sent else {
-            return Step::Failed(Error::internal("group commit", "there is nothing to send"));
+            let error = Error::internal("group commit", "there is nothing to send");
+            return Step::Failed(flight.asks.len(), error);
         };
+        let count = sent.count;
         // Before it is awaited: whoever awaits may be dropped, and the next one must know.
         let doubtful = std::mem::replace(&mut sent.tried, true);
         let (revision, error) = match self.store.commit(&sent.plan.txn).await {
             Ok(revision) => (Some(revision), None),
-            Err(e) if e.effect() == Effect::Unknown => return Step::Again(e),
+            Err(e) if e.effect() == Effect::Unknown => return Step::Again(count, e),
             Err(e) if e.kind() == ErrorKind::Conflict && doubtful => match self.happened(sent.number).await {
                 Ok(revision) => (revision, Some(e)),
-                Err(unread) => return Step::Again(unread),
+                Err(unread) => return Step::Again(count, unread),
             },
-            Err(e) if doubtful => return Step::Again(e),
+            Err(e) if doubtful => return Step::Again(count, e),
             Err(e) => (None, Some(e)),
         };
-        let sent = flight.sent.take();
-        match (revision, sent, error) {
-            (Some(revision), Some(Sent { plan, count, .. }), _) => {
-                match flight.known.settle(&plan, revision) {
-                    Ok(()) => Step::Done(count, plan),
-                    Err(e) => Step::Failed(e.with_effect(Effect::Done)),
-                }
-            }
-            (_, _, Some(e)) if e.kind() == ErrorKind::Conflict => Step::Again(e),
-            (_, _, Some(e)) => Step::Failed(e),
-            _ => Step::Failed(Error::internal("group commit", "what was sent is gone")),
+        match (revision, flight.sent.take(), error) {
+            (Some(revision), Some(Sent { plan, .. }), _) => match flight.known.settle(&plan, revision) {
+                Ok(()) => Step::Done(count, plan),
+                Err(e) => Step::Failed(count, e.with_effect(Effect::Done)),
+            },
+            (_, _, Some(e)) => flight.refused(count, e),
+            _ => Step::Failed(count, Error::internal("group commit", "what was sent is gone")),
         }
     }
 
@@ -318,30 +337,54 @@ impl Shared {
 
 impl Flight {
     /// Takes the first `count` requests out.
-    fn land(&mut self, count: usize) -> Vec<oneshot::Sender<Answer>> {
-        self.sent = None;
+    fn land(&mut self, count: usize) -> Vec<Sender<Word>> {
+        (self.sent, self.next) = (None, None);
         self.asks.drain(..count.min(self.asks.len()));
         self.replies.drain(..count.min(self.replies.len())).collect()
+    }
+
+    /// The store took nothing of what was decided for the first `count`.
+    fn refused(&mut self, count: usize, error: Error) -> Step {
+        match error.kind() {
+            ErrorKind::Conflict => {
+                self.contended = error.detail::<Conflict>().map(|conflict| conflict.key.clone());
+                Step::Again(count, error)
+            }
+            ErrorKind::Unavailable => Step::Failed(count, error),
+            // Whoever it is that the store cannot take: the others need not share it.
+            _ if count > 1 => {
+                self.next = Some(count / 2);
+                Step::Again(count, error)
+            }
+            _ => Step::Failed(count, error),
+        }
+    }
+
+    /// Lets those go first that do not depend on what others keep changing.
+    fn set_aside(&mut self) {
+        let Some(key) = self.contended.take() else { return };
+        let waiting = std::mem::take(&mut self.asks).into_iter().zip(std::mem::take(&mut self.replies));
+        let (later, first): (Vec<_>, Vec<_>) =
+            waiting.partition(|(ask, _)| self.known.concerns(ask.ctx.tenant(), &key));
+        self.next = Some(first.len()).filter(|first| *first > 0);
+        (self.asks, self.replies) = first.into_iter().chain(later).unzip();
     }
 
     fn tell(&mut self, count: usize, mut plan: Plan) {
         for (number, reply) in self.land(count).into_iter().enumerate() {
             let forgotten = || Err(Error::internal("group commit", "a request was not decided"));
-            let answer = plan.answers.remove(&number).unwrap_or_else(forgotten);
+            let answer = plan.answers.take(number).unwrap_or_else(forgotten);
             // Whoever is gone hears nothing.
-            let _ = reply.send(answer);
+            let _ = reply.send(Word::Answer(answer));
         }
     }
 
-    /// Tells those that are concerned that it came to nothing, or that nobody knows.
-    fn fail(&mut self, error: Error) {
-        let (count, tried) = match &self.sent {
-            Some(sent) => (sent.count, sent.tried),
-            None => (self.asks.len(), false),
-        };
+    /// Tells the first `count` that it came to nothing, or that nobody knows.
+    fn fail(&mut self, count: usize, error: Error) {
+        let tried = self.sent.as_ref().is_some_and(|sent| sent.tried);
         let error = if tried { error.with_effect(Effect::Unknown) } else { error };
         for reply in self.land(count) {
-            let _ = reply.send(Err(again(&error)));
+            let _ = reply.send(Word::Answer(Err(again(&error))));
         }
     }
 }

@@ -138,6 +138,29 @@ impl Change {
         self
     }
 
+    /// `times` what `all` have charged together.
+    pub(crate) fn of<'a>(all: impl IntoIterator<Item = &'a Reservation>, times: i128) -> Self {
+        let (mut change, mut alike) = (Self::default(), None::<(&Reservation, i128)>);
+        let is_held = |one: &Reservation| matches!(one.state, ReservationState::Reserved { .. });
+        for one in all {
+            // Most are replicas of the one before.
+            alike = match alike {
+                Some((first, n)) if first.amount == one.amount && is_held(first) == is_held(one) => {
+                    Some((first, n + times))
+                }
+                Some((first, n)) => {
+                    change = change.with(first, n);
+                    Some((one, times))
+                }
+                None => Some((one, times)),
+            };
+        }
+        match alike {
+            Some((first, n)) => change.with(first, n),
+            None => change,
+        }
+    }
+
     /// `amount` more in use.
     pub(crate) fn adding(mut self, amount: &Resources) -> Self {
         for (resource, amount) in amount.iter() {

@@ -106,6 +106,13 @@ pub(crate) fn shortage(limits: Limits, before: Taken, after: Taken) -> Option<Sh
     }
 }
 
+/// Whether anything is short: [`shortage`] without the reasons.
+#[inline]
+pub(crate) fn is_short(limits: Limits, before: Taken, after: Taken) -> bool {
+    let over = |limit: u64, before: i128, after: i128| after > before && after > i128::from(limit);
+    over(limits.own, before.usage, after.usage) | over(limits.pool, before.load, after.load)
+}
+
 #[inline]
 fn over(limit: u64, before: i128, after: i128) -> Option<Short> {
     if after <= before || after <= i128::from(limit) {

@@ -14,6 +14,7 @@
 mod denial;
 mod lane;
 mod recount;
+mod take;
 
 use std::collections::BTreeMap;
 use std::fmt;

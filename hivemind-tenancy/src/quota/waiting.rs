@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::audit::subtree;
 use super::batch::find;
 use super::books::Books;
-use super::gate::{TenantQuota, asked, same};
+use super::gate::{TenantQuota, admissible, same};
 use super::ledger::{Change, ledger_key, ledgers};
 use super::level::UNLIMITED;
 use super::spec::limited_chain;
@@ -161,7 +161,7 @@ impl TenantQuota {
         }
         let mut books = Books::at(ctx.at());
         let levels = books.open(view, txn, &chain)?;
-        asked(&books, &levels, ctx, request)?;
+        admissible(&books, &levels, ctx, request)?;
         if count(view, txn, ctx.tenant())? >= MAX_WAITING {
             let message =
                 format!("{MAX_WAITING} requests of tenant {} wait: let some leave", ctx.tenant().id);
@@ -322,7 +322,7 @@ fn fit(
     let depth = chain.iter().position(|level| level.tenant == *pool).unwrap_or(0);
     let mut books = Books::at(ctx.at());
     let levels = books.open(view, txn, &chain)?;
-    let new = match asked(&books, &levels, ctx, request) {
+    let new = match admissible(&books, &levels, ctx, request) {
         Ok(new) => new,
         Err(e) if e.kind() == ErrorKind::Corrupt => return Err(e),
         Err(_) => return Ok(Fit { fit: QueueFit::OverLimit, borrows: true }),

@@ -8,15 +8,15 @@ use super::{Level, UNLIMITED, line};
 use crate::quota::{Budget, BudgetState, Shortage, SoftLimit, SoftState};
 
 impl Level {
-    /// Usage of one resource as it was read, and as it is to be.
+    /// Usage of one resource as it was before this decision, and as it is to be.
     fn usage_of(&self, resource: &ResourceName) -> (u64, u64) {
         let amount = |usage: i128| u64::try_from(usage.max(0)).unwrap_or(UNLIMITED);
-        let before = self.stored.as_ref().map_or(0, |stored| stored.taken(resource).usage);
+        let before = self.settled.taken(resource).usage;
         (amount(before), amount(line(&self.now, resource).taken().usage))
     }
 
     fn soft_state(&self, resource: &ResourceName) -> SoftState {
-        self.stored.as_ref().and_then(|stored| stored.soft.get(resource)).copied().unwrap_or_default()
+        self.settled.soft.get(resource).copied().unwrap_or_default()
     }
 
     /// Every soft limit above which usage must not grow, or stay if all of it counts as asked for now.
@@ -38,7 +38,7 @@ impl Level {
     }
 
     fn budget_state(&self, resource: &ResourceName) -> Option<BudgetState> {
-        self.stored.as_ref().and_then(|stored| stored.budgets.get(resource)).copied()
+        self.settled.budgets.get(resource).copied()
     }
 
     /// Every budget that is spent, of what grows; of all that was drawn on if all of it counts as asked for now.

@@ -51,7 +51,10 @@ fn raise(tree: &Tree, sums: &mut [Taken], at: usize, amount: i128) -> bool {
         let was = charge(sums[level].load, rules.held());
         after[level].usage += amount;
         after[level].load += load;
-        fits &= shortage(rules.limits(above.is_some()), sums[level], after[level]).is_none();
+        let limits = rules.limits(above.is_some());
+        let short = shortage(limits, sums[level], after[level]).is_some();
+        assert_eq!(is_short(limits, sums[level], after[level]), short);
+        fits &= !short;
         load = charge(after[level].load, rules.held()) - was;
     }
     if fits {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use hivemind_core::{TenantId, Timestamp};
 
 use super::{Amounts, MAX_RESOURCES, TreeUsage};
-use crate::quota::level::{LevelRules, Limits, Taken, charge, shortage};
+use crate::quota::level::{LevelRules, Limits, Taken, charge, is_short, shortage};
 
 pub(super) const NOBODY: u32 = u32::MAX;
 
@@ -16,8 +16,8 @@ pub(super) const NOBODY: u32 = u32::MAX;
 pub(super) struct Cell {
     pub(super) used: i128,
     pub(super) taken: Taken,
-    limits: Limits,
-    held: u64,
+    pub(super) limits: Limits,
+    pub(super) held: u64,
 }
 
 impl Cell {
@@ -27,7 +27,7 @@ impl Cell {
     }
 
     /// With more, or less, in use and asked for.
-    fn with(&self, usage: i128, load: i128) -> Taken {
+    pub(super) fn with(&self, usage: i128, load: i128) -> Taken {
         Taken { usage: self.taken.usage + usage, load: self.taken.load + load }
     }
 
@@ -96,10 +96,10 @@ impl Delta {
         Self { load, usage: NOTHING, used: NOTHING }
     }
 
-    /// An amount is taken; `used` if it is in use at once.
-    fn take(amounts: &Amounts, used: bool) -> Self {
+    /// An amount is taken.
+    fn take(amounts: &Amounts) -> Self {
         let row = amounts.of.map(i128::from);
-        Self { load: row, usage: row, used: if used { row } else { NOTHING } }
+        Self { load: row, usage: row, used: NOTHING }
     }
 
     fn negated(self) -> Self {
@@ -267,7 +267,7 @@ impl Lane {
                     continue;
                 }
                 let after = cell.with(*usage, *load);
-                if shortage(cell.limits, cell.taken, after).is_some() {
+                if is_short(cell.limits, cell.taken, after) {
                     return Err(self.shortages(node, delta, depth));
                 }
                 *load = charge(after.load, cell.held) - cell.charge();
@@ -328,9 +328,10 @@ impl Lane {
         amounts: &Amounts,
         deadline: Option<Timestamp>,
     ) -> Result<(u32, u32), Vec<Short>> {
-        let taken = Delta::take(amounts, false);
-        self.check(node, taken, 0)?;
-        self.change(node, taken);
+        if !self.fits(node, amounts) {
+            return Err(self.shortages(node, Delta::take(amounts), 0));
+        }
+        self.shift::<1>(node, amounts, false);
         if let Some(node) = self.nodes.get_mut(at(node)) {
             node.slots += 1;
         }
@@ -382,7 +383,7 @@ impl Lane {
         if let Some(node) = self.nodes.get_mut(at(node)) {
             node.slots -= 1;
         }
-        self.change(node, Delta::take(&amounts, state == SlotState::Committed).negated());
+        self.shift::<-1>(node, &amounts, state == SlotState::Committed);
         true
     }
 
