@@ -1,7 +1,9 @@
 //! Nodes. Placing workloads on them is in `nodes/`.
 
+mod displace;
 mod gang;
 mod place;
+mod preempt;
 
 use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef};

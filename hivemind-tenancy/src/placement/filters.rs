@@ -7,8 +7,8 @@ use std::fmt;
 use hivemind_core::labels::{CompiledSelector, Selector};
 
 use super::cluster::{Ask, Cluster, Seat};
-use super::rules::{TopologySpread, WhenUnsatisfiable};
-use super::{AffinityTerm, NodeState, Rejection, Topology, repelled_by};
+use super::rules::{NodeInclusion, TopologySpread, WhenUnsatisfiable};
+use super::{AffinityTerm, NodeState, PlacedWorkload, Rejection, Topology, repelled_by};
 
 /// A filter made ready for one workload: `None` if the node passes.
 pub type Check<'a> = Box<dyn Fn(&Seat<'_>) -> Option<Rejection> + 'a>;
@@ -191,25 +191,50 @@ impl Filter for AntiAffinity {
 #[derive(Debug, Clone, Copy)]
 pub struct Spread;
 
-/// How many live workloads that count are in each place the workload may go to, the empty ones included.
+/// Whether a node counts for `spread`.
+fn included<'a>(
+    ask: Ask<'a>,
+    cluster: &Cluster<'_>,
+    spread: &TopologySpread,
+) -> impl Fn(&Seat<'_>) -> bool + 'a {
+    let honored = |policy| policy == NodeInclusion::Honor;
+    let labels = honored(spread.node_affinity).then(|| NodeLabels.prepare(ask, cluster));
+    let taints = honored(spread.node_taints).then(|| Taints.prepare(ask, cluster));
+    let exclusion = Exclusion.prepare(ask, cluster);
+    move |seat| {
+        let up = match seat.node.state {
+            NodeState::Ready => true,
+            // As in Kubernetes, where a cordon is a taint.
+            NodeState::Cordoned => taints.is_none(),
+            NodeState::Failed => false,
+        };
+        let passes = |check: &Check<'_>| check(seat).is_none();
+        up && labels.as_ref().is_none_or(passes) && taints.as_ref().is_none_or(passes) && passes(&exclusion)
+    }
+}
+
+/// How many live workloads that count are in each place with a node that does, the empty ones included.
 pub(crate) fn spread_counts(
     ask: Ask<'_>,
     cluster: &Cluster<'_>,
     spread: &TopologySpread,
 ) -> BTreeMap<String, u64> {
-    let labels = NodeLabels.prepare(ask, cluster);
+    let included = included(ask, cluster, spread);
     let selector = spread.workloads.compile();
-    let counts = cluster.count(&spread.topology, ask.tenant, |placed| {
+    let counts = |placed: &&PlacedWorkload| {
         !placed.terminating
             && placed.generation == ask.workload.generation
             && selector.matches(&placed.labels)
-    });
-    let eligible = |seat: &&Seat<'_>| seat.node.state != NodeState::Failed && labels(seat).is_none();
-    let mut all = BTreeMap::new();
-    for seat in cluster.seats().iter().filter(eligible) {
+    };
+    let mut all: BTreeMap<String, u64> = BTreeMap::new();
+    for seat in cluster.seats().iter().filter(|seat| included(seat)) {
         let Some(domain) = spread.topology.domain(seat.node) else { continue };
-        if !all.contains_key(domain) {
-            all.insert(domain.to_owned(), counts.get(domain).copied().unwrap_or_default());
+        let here = u64::try_from(seat.of(ask.tenant).filter(counts).count()).unwrap_or(u64::MAX);
+        match all.get_mut(domain) {
+            Some(count) => *count = count.saturating_add(here),
+            None => {
+                all.insert(domain.to_owned(), here);
+            }
         }
     }
     all
@@ -217,8 +242,14 @@ pub(crate) fn spread_counts(
 
 /// The fewest in one place, by which skew is measured.
 pub(crate) fn fewest(spread: &TopologySpread, counts: impl ExactSizeIterator<Item = u64>) -> u64 {
+    let places = counts.len();
+    fewest_of(spread, places, counts.min().unwrap_or_default())
+}
+
+/// The same of so many `places`, the emptiest of which has `least`.
+pub(crate) fn fewest_of(spread: &TopologySpread, places: usize, least: u64) -> u64 {
     let wanted = spread.min_domains.map_or(0, |n| usize::try_from(n.get()).unwrap_or(usize::MAX));
-    if counts.len() < wanted { 0 } else { counts.min().unwrap_or_default() }
+    if places == 0 || places < wanted { 0 } else { least }
 }
 
 impl Filter for Spread {

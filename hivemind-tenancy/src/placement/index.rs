@@ -5,13 +5,14 @@ mod find;
 mod intern;
 mod preempt;
 mod query;
+mod scopes;
 mod shapes;
 mod slot;
 mod tidy;
 mod tree;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 use hivemind_core::resources::Resources;
@@ -79,6 +80,8 @@ pub struct ClusterIndex {
     /// Where each workload runs. Never iterated.
     placed: HashMap<(usize, WorkloadId), usize, RandomState>,
     allowance: Allowance,
+    /// Nodes that a tenant has to itself, and others still use.
+    mixed: BTreeSet<usize>,
 }
 
 fn exhausted(unplaced: Unplaced) -> Error {
@@ -103,6 +106,7 @@ impl ClusterIndex {
             counters: Counters::default(),
             placed: HashMap::default(),
             allowance: Allowance::default(),
+            mixed: BTreeSet::new(),
         }
     }
 
@@ -175,6 +179,11 @@ impl ClusterIndex {
         if let Some(equals) = self.classes.get_mut(slot.class) {
             equals.change(at, slot, true);
         }
+        if slot.dedicated.is_some() && slot.tenants.len() > 1 {
+            self.mixed.insert(at);
+        } else if !self.mixed.is_empty() {
+            self.mixed.remove(&at);
+        }
         Some(done)
     }
 
@@ -195,7 +204,7 @@ impl ClusterIndex {
         let at = self.spare.pop().unwrap_or(self.slots.len());
         self.by_node.insert(node.id.clone(), at);
         self.shapes.renew(at, Some(&node));
-        self.counters.renew(at, Some(&node));
+        self.counters.renew(at, Some(&node), &self.shapes);
         let slot = Slot {
             tie: tie(Some(self.seed), &node.id),
             class: self.class(at, &node.capacity),
@@ -255,7 +264,7 @@ impl ClusterIndex {
         self.shapes.renew(at, Some(&node));
         slot.class = self.class(at, &node.capacity);
         slot.node = node;
-        self.counters.renew(at, Some(&slot.node));
+        self.counters.renew(at, Some(&slot.node), &self.shapes);
         if !slot.is_lost() {
             slot.running.iter().for_each(|one| self.counters.count(at, one.group, &one.apart, true));
         }
@@ -277,7 +286,7 @@ impl ClusterIndex {
         self.take(at);
         self.by_node.remove(node);
         self.shapes.renew(at, None);
-        self.counters.renew(at, None);
+        self.counters.renew(at, None, &self.shapes);
         self.spare.push(at);
         Ok(running)
     }

@@ -8,6 +8,7 @@ use hivemind_core::{
 };
 
 use super::super::TenantManager;
+use super::displace::stage_disruption;
 use crate::placement::{
     PlacementFence, PlacementRecord, allocations, fence_key, fences, nodes, placement_key, placements,
 };
@@ -24,7 +25,12 @@ type Seen = (Stamped<Node>, Stamped<NodeAllocations>);
 const WORKLOAD_BYTES: usize = 4096;
 
 /// Fails if one of `workloads` is named twice, runs somewhere already, or is too long to be recorded.
-fn all_new(view: &Snapshot, txn: &Txn, ctx: &TenantContext, workloads: &[WorkloadRequest]) -> Result<()> {
+pub(super) fn all_new(
+    view: &Snapshot,
+    txn: &Txn,
+    ctx: &TenantContext,
+    workloads: &[WorkloadRequest],
+) -> Result<()> {
     let names: std::collections::BTreeSet<_> = workloads.iter().map(|workload| &workload.id).collect();
     if names.len() != workloads.len() {
         return Err(Error::invalid("place", "two workloads have the same name"));
@@ -61,7 +67,7 @@ fn ran_as_large(view: &Snapshot, ctx: &TenantContext, workload: &WorkloadRequest
 
 /// The tenant, and those above it, if they let these workloads in. What ran before this transaction and is placed
 /// again, no larger, was admitted before: its tenant need only keep it.
-fn admitting(
+pub(super) fn admitting(
     view: &Snapshot,
     txn: &Txn,
     ctx: &TenantContext,
@@ -126,7 +132,7 @@ fn record(
 }
 
 /// Whether the tenant has nodes of its own: it has if one above it has.
-fn is_isolated(chain: &[Stamped<Tenant>]) -> bool {
+pub(super) fn is_isolated(chain: &[Stamped<Tenant>]) -> bool {
     chain.iter().any(|one| one.isolation_level.settings().compute_isolation)
 }
 
@@ -135,11 +141,24 @@ fn own(chain: &[Stamped<Tenant>]) -> Result<&Stamped<Tenant>> {
     chain.first().ok_or_else(|| Error::internal("place", "a chain without the tenant itself"))
 }
 
-/// Why `node` cannot take the workload of `ask`, by what is on the node itself.
-fn refusal(ask: Ask<'_>, cluster: &Cluster<'_>) -> Option<crate::Rejection> {
-    let filters: [&dyn Filter; 5] = [&Ready, &Exclusion, &NodeLabels, &Taints, &Fit];
+/// Why the only node of `cluster` cannot take the workload of `ask`, by these filters.
+pub(super) fn refusal_by(
+    filters: &[&dyn Filter],
+    ask: Ask<'_>,
+    cluster: &Cluster<'_>,
+) -> Option<crate::Rejection> {
     let seat = cluster.seats().first()?;
     filters.iter().find_map(|filter| filter.prepare(ask, cluster)(seat))
+}
+
+/// The same, by all that is on the node itself.
+fn refusal(ask: Ask<'_>, cluster: &Cluster<'_>) -> Option<crate::Rejection> {
+    refusal_by(&[&Ready, &Exclusion, &NodeLabels, &Taints, &Fit], ask, cluster)
+}
+
+/// Whether the policy looks at more than one node.
+pub(super) fn wide_radius(policy: &PlacementPolicy) -> bool {
+    policy.blast_radius.as_ref().is_some_and(|radius| radius.topology.is_wide())
 }
 
 impl TenantManager {
@@ -204,8 +223,7 @@ impl TenantManager {
         };
         let seen = cluster.iter().map(|pair| (&pair.0.id, pair)).collect();
         record(view, txn, &chain, workloads, &placed, &seen)?;
-        let radius = policy.blast_radius.as_ref().is_some_and(|radius| radius.topology.is_wide());
-        let wide = radius || workloads.iter().any(WorkloadRequest::looks_beyond_its_node);
+        let wide = wide_radius(policy) || workloads.iter().any(WorkloadRequest::looks_beyond_its_node);
         stage_fence(view, txn, ctx.tenant(), wide)?;
         Ok(Ok(placed))
     }
@@ -245,6 +263,18 @@ impl TenantManager {
         ctx: &TenantContext,
         decided: &[(WorkloadRequest, NodeId)],
     ) -> Result<Placement> {
+        self.assign(view, txn, ctx, decided, false)
+    }
+
+    /// As [`stage_assign`](Self::stage_assign); `wide` if a rule of the host looks at more than one node.
+    pub(super) fn assign(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        decided: &[(WorkloadRequest, NodeId)],
+        wide: bool,
+    ) -> Result<Placement> {
         let workloads: Vec<_> = decided.iter().map(|(workload, _)| workload.clone()).collect();
         let chain = admitting(view, txn, ctx, &workloads)?;
         all_new(view, txn, ctx, &workloads)?;
@@ -270,7 +300,8 @@ impl TenantManager {
         let placed = decided.iter().map(|(workload, node)| (workload.id.clone(), node.clone())).collect();
         let seen = seen.iter().map(|(id, pair)| (*id, pair)).collect();
         record(view, txn, &chain, &workloads, &placed, &seen)?;
-        stage_fence(view, txn, ctx.tenant(), workloads.iter().any(WorkloadRequest::looks_beyond_its_node))?;
+        let wide = wide || workloads.iter().any(WorkloadRequest::looks_beyond_its_node);
+        stage_fence(view, txn, ctx.tenant(), wide)?;
         Ok(placed)
     }
 
@@ -294,7 +325,7 @@ impl TenantManager {
                 placements()?.delete(txn, &record)?;
             }
         }
-        Ok(())
+        stage_disruption(view, txn, ctx.tenant())
     }
 
     /// Stages that a workload is on its way out: it keeps its room until [`stage_unplace`](Self::stage_unplace), and no
@@ -315,6 +346,7 @@ impl TenantManager {
         let found = new.workloads.get_mut(ctx.tenant()).and_then(|theirs| theirs.get_mut(workload));
         let missing = || format!("tenant {} runs no {workload} on {node}", ctx.tenant().id);
         found.ok_or_else(|| Error::not_found("terminate", missing()))?.terminating = true;
-        allocations()?.update(txn, &old, &new)
+        allocations()?.update(txn, &old, &new)?;
+        stage_disruption(view, txn, ctx.tenant())
     }
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::placement::{
-    AffinityTerm, BlastRadius, NodeState, Taint, TaintEffect, Tolerated, Toleration, Topology,
+    AffinityTerm, BlastRadius, NodeInclusion, NodeState, Taint, TaintEffect, Tolerated, Toleration, Topology,
     TopologySpread, WorkloadAffinity, WorkloadRequest, place,
 };
 
@@ -71,10 +71,14 @@ fn affinity(kind: u8, app: u8, node: bool) -> WorkloadAffinity {
     affinity
 }
 
+fn policy(honor: bool) -> NodeInclusion {
+    if honor { NodeInclusion::Honor } else { NodeInclusion::Ignore }
+}
+
 fn workload() -> impl Strategy<Value = WorkloadRequest> {
     let rules = (0u8..12, 0u8..3, any::<bool>(), 0u8..8, 1u32..3, 0u8..8);
     let shape = (0u8..10, any::<bool>(), 0u8..4);
-    ((1u64..16, 1u64..16, 0u8..6), (0u8..3, 0u8..2, 0u64..2), rules, shape).prop_map(
+    ((1u64..16, 1u64..16, 0u8..6), (0u8..3, 0u8..2, 0u64..2, 0u8..4), rules, shape).prop_map(
         |(size_of, kind, rules, shape)| {
             let (cpu, memory, gpu) = size_of;
             let mut resources = size(cpu * 100, memory * 128);
@@ -87,7 +91,9 @@ fn workload() -> impl Strategy<Value = WorkloadRequest> {
             asks.affinity = affinity(rules.0, rules.1, rules.2);
             let spread =
                 TopologySpread::new(if rules.2 { zone() } else { Topology::Node }, "tier".parse().unwrap())
-                    .with_max_skew(NonZeroU32::new(rules.4).unwrap());
+                    .with_max_skew(NonZeroU32::new(rules.4).unwrap())
+                    .with_node_affinity(policy(kind.3 & 1 == 0))
+                    .with_node_taints(policy(kind.3 & 2 == 0));
             match rules.3 {
                 0 => asks.spread.push(spread),
                 1 => asks.spread.push(spread.schedule_anyway()),
