@@ -3,6 +3,7 @@
 mod cluster;
 mod displaced;
 mod engine;
+mod evict;
 mod filters;
 mod index;
 mod node;
@@ -15,11 +16,14 @@ mod scores;
 mod taint;
 
 pub use self::cluster::{Ask, Cluster, Seat};
+pub use crate::manager::{NodeRemoval, Removal};
+
 pub use self::displaced::{Displaced, DisplacedBy, broken_budget};
 pub(crate) use self::displaced::{
-    TenantBudgets, budgets, budgets_key, displaced, displaced_key, displaced_of,
+    TenantBudgets, budgets, budgets_key, displaced, displaced_key, displaced_of, within_budgets,
 };
 pub use self::engine::{Engine, Placement, place};
+pub use self::evict::{TaintEviction, evictions};
 pub use self::filters::{
     Affinity, AntiAffinity, Check, Exclusion, Filter, Fit, NodeLabels, Radius, Ready, Spread, Taints, filters,
 };

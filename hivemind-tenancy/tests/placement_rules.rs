@@ -252,6 +252,28 @@ fn spread_looks_only_at_places_the_workload_may_go_to() {
     assert_eq!(world.possible(&asks.on(selector("pool=p"))), ["a1", "b1"], "zone c is out of reach");
 }
 
+#[test]
+fn names_of_nodes_are_allowed_and_forbidden_beside_labels() {
+    let world = World::new(&[("n1", "zone=a"), ("n2", "zone=a"), ("n3", "zone=b")]);
+    let (on, off) = (NodeAffinity::on_node, NodeAffinity::not_on_node);
+    let named = |change: fn(NodeAffinity, NodeId) -> NodeAffinity, names: &[&str]| {
+        names.iter().fold(NodeAffinity::default(), |all, name| change(all, name.parse().unwrap()))
+    };
+    let mut none = NodeAffinity::default();
+    none.names = Some(std::collections::BTreeSet::new());
+    for (case, affinity, expected) in [
+        ("one", named(on, &["n2"]), vec!["n2"]),
+        ("one of two", named(on, &["n1", "n3"]), vec!["n1", "n3"]),
+        ("with labels", named(on, &["n1", "n3"]).require(selector("zone=a")), vec!["n1"]),
+        ("not one", named(off, &["n1"]), vec!["n2", "n3"]),
+        ("one that is forbidden", named(on, &["n1"]).not_on_node("n1".parse().unwrap()), vec![]),
+        ("one that is not there", named(on, &["n9"]), vec![]),
+        ("no name at all", none, vec![]),
+    ] {
+        assert_eq!(world.possible(&workload("w").with_node_affinity(affinity)), expected, "{case}");
+    }
+}
+
 /// By Kubernetes' tables for `nodeAffinityPolicy` and `nodeTaintsPolicy`: a node that does not count is no place, and what
 /// runs there does not count either.
 #[test]

@@ -77,6 +77,38 @@ pub(crate) fn budgets_key(tenant: &TenantRef) -> Result<Key> {
     budgets()?.key([tenant.to_string()])
 }
 
+/// Those of `victims` that may go, in their order, so that no budget is broken.
+pub(crate) fn within_budgets(
+    budgets: &[DisruptionBudget],
+    nodes: &[(&Node, &NodeAllocations)],
+    victims: Vec<(TenantRef, WorkloadId)>,
+) -> Vec<(TenantRef, WorkloadId)> {
+    let nobody: [(TenantRef, WorkloadId); 0] = [];
+    let mut left: Vec<_> = budgets
+        .iter()
+        .map(|budget| protected(budget, nodes, &nobody).0.saturating_sub(budget.min_available))
+        .collect();
+    let counts = |budget: &DisruptionBudget, victim: &(TenantRef, WorkloadId)| {
+        budget.tenant == victim.0 && protected(budget, nodes, std::slice::from_ref(victim)).1 > 0
+    };
+    let mut may_go = Vec::new();
+    for victim in victims {
+        let counted: Vec<_> = (0..budgets.len())
+            .filter(|at| budgets.get(*at).is_some_and(|one| counts(one, &victim)))
+            .collect();
+        if counted.iter().any(|at| left.get(*at) == Some(&0)) {
+            continue;
+        }
+        for at in counted {
+            if let Some(left) = left.get_mut(at) {
+                *left = left.saturating_sub(1);
+            }
+        }
+        may_go.push(victim);
+    }
+    may_go
+}
+
 /// How many workloads that `budget` protects are live on `nodes`, and how many of them are `victims`.
 fn protected(
     budget: &DisruptionBudget,

@@ -9,6 +9,7 @@ use hivemind_core::labels::{CompiledSelector, Selector};
 use super::cluster::{Ask, Cluster, Seat};
 use super::rules::{NodeInclusion, TopologySpread, WhenUnsatisfiable};
 use super::{AffinityTerm, NodeState, PlacedWorkload, Rejection, Topology, repelled_by};
+use crate::isolation::mark;
 
 /// A filter made ready for one workload: `None` if the node passes.
 pub type Check<'a> = Box<dyn Fn(&Seat<'_>) -> Option<Rejection> + 'a>;
@@ -59,13 +60,20 @@ impl Filter for Ready {
     local!();
 }
 
-/// Tenants that are kept apart share no node.
+/// Tenants that are kept apart share no node, and use none that is marked as another one's.
+///
+/// The mark is the label [`DEDICATED_KEY`](crate::DEDICATED_KEY).
 #[derive(Debug, Clone, Copy)]
 pub struct Exclusion;
 
 impl Filter for Exclusion {
     fn prepare<'a>(&self, ask: Ask<'a>, _: &Cluster<'_>) -> Check<'a> {
+        let own = mark(ask.tenant);
         Box::new(move |seat| {
+            // Whatever taints the workload puts up with.
+            if seat.node.mark().is_some_and(|mark| mark != own) {
+                return Some(Rejection::Dedicated);
+            }
             if seat.running.dedicated_to.as_ref().is_some_and(|owner| owner != ask.tenant) {
                 return Some(Rejection::Dedicated);
             }
@@ -89,14 +97,16 @@ pub(crate) fn compile_terms(terms: &[Selector]) -> Vec<CompiledSelector> {
 impl Filter for NodeLabels {
     fn prepare<'a>(&self, ask: Ask<'a>, _: &Cluster<'_>) -> Check<'a> {
         let selector = ask.workload.selector.compile();
-        let terms = ask.workload.node_affinity.required.as_deref().map(compile_terms);
+        let affinity = &ask.workload.node_affinity;
+        let terms = affinity.required.as_deref().map(compile_terms);
         Box::new(move |seat| {
             if !selector.matches(&seat.node.labels) {
                 return Some(Rejection::Selector);
             }
             let met =
                 |terms: &Vec<CompiledSelector>| terms.iter().any(|term| term.matches(&seat.node.labels));
-            (!terms.as_ref().is_none_or(met)).then_some(Rejection::NodeAffinity)
+            let allowed = affinity.names_allow(&seat.node.id) && terms.as_ref().is_none_or(met);
+            (!allowed).then_some(Rejection::NodeAffinity)
         })
     }
     local!();

@@ -1,5 +1,6 @@
 //! The same decisions as [`place`](super::place), at a cost that grows with what changes. No I/O, no clock, no async.
 
+mod apart;
 mod counters;
 mod find;
 mod intern;
@@ -28,6 +29,7 @@ use super::cluster::{Ask, tie};
 use super::{
     Node, NodeAllocations, Packing, PlacedWorkload, Placement, PlacementRequest, Unplaceable, Unplaced,
 };
+use crate::isolation::mark;
 
 /// So many classes without a node are kept.
 const CLASSES: usize = 64;
@@ -69,6 +71,8 @@ pub struct ClusterIndex {
     spare: Vec<usize>,
     by_node: BTreeMap<NodeId, usize>,
     tenants: Vec<TenantRef>,
+    /// What nodes of each are labelled with.
+    marks: Vec<String>,
     /// Never iterated.
     tenant_index: HashMap<TenantRef, usize, RandomState>,
     classes: Vec<Equals>,
@@ -80,7 +84,7 @@ pub struct ClusterIndex {
     /// Where each workload runs. Never iterated.
     placed: HashMap<(usize, WorkloadId), usize, RandomState>,
     allowance: Allowance,
-    /// Nodes that a tenant has to itself, and others still use.
+    /// Nodes that are one tenant's, and others still use.
     mixed: BTreeSet<usize>,
 }
 
@@ -98,6 +102,7 @@ impl ClusterIndex {
             spare: Vec::new(),
             by_node: BTreeMap::new(),
             tenants: Vec::new(),
+            marks: Vec::new(),
             tenant_index: HashMap::default(),
             classes: Vec::new(),
             class_index: BTreeMap::new(),
@@ -133,6 +138,7 @@ impl ClusterIndex {
             return *at;
         }
         self.tenants.push(tenant.clone());
+        self.marks.push(mark(tenant));
         self.tenant_index.insert(tenant.clone(), self.tenants.len() - 1);
         self.tenants.len() - 1
     }
@@ -179,11 +185,7 @@ impl ClusterIndex {
         if let Some(equals) = self.classes.get_mut(slot.class) {
             equals.change(at, slot, true);
         }
-        if slot.dedicated.is_some() && slot.tenants.len() > 1 {
-            self.mixed.insert(at);
-        } else if !self.mixed.is_empty() {
-            self.mixed.remove(&at);
-        }
+        self.note_mixed(at);
         Some(done)
     }
 
@@ -241,6 +243,7 @@ impl ClusterIndex {
         if let Some(place) = self.slots.get_mut(at) {
             *place = Some(slot);
         }
+        self.note_mixed(at);
     }
 
     fn take(&mut self, at: usize) -> Option<Slot> {

@@ -1,7 +1,9 @@
 //! Which nodes a workload wants, and beside whom. No I/O, no clock, no async.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
+use hivemind_core::NodeId;
 use hivemind_core::labels::{LabelKey, Selector};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,11 @@ pub struct NodeAffinity {
     pub required: Option<Vec<Selector>>,
     /// Nodes that match are preferred. An empty term means nothing.
     pub preferred: Vec<Weighted<Selector>>,
+    /// Only nodes of these names, beside what labels say; `None` allows every name, an empty set none. It is what
+    /// `matchFields` of `metadata.name` says in Kubernetes, once for all terms.
+    pub names: Option<BTreeSet<NodeId>>,
+    /// No node of these names.
+    pub not_names: BTreeSet<NodeId>,
 }
 
 impl NodeAffinity {
@@ -47,6 +54,25 @@ impl NodeAffinity {
     pub fn require(mut self, term: Selector) -> Self {
         self.required.get_or_insert_default().push(term);
         self
+    }
+
+    /// Only on `node`, or others that are named so.
+    #[must_use]
+    pub fn on_node(mut self, node: NodeId) -> Self {
+        self.names.get_or_insert_default().insert(node);
+        self
+    }
+
+    /// Not on `node`.
+    #[must_use]
+    pub fn not_on_node(mut self, node: NodeId) -> Self {
+        self.not_names.insert(node);
+        self
+    }
+
+    /// Whether the names allow `node`, whatever its labels.
+    pub(crate) fn names_allow(&self, node: &NodeId) -> bool {
+        self.names.as_ref().is_none_or(|names| names.contains(node)) && !self.not_names.contains(node)
     }
 
     /// Prefers nodes that match `term`, by `weight` of 100.

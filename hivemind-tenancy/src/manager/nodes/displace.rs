@@ -35,7 +35,8 @@ pub(super) fn all_budgets(view: &Snapshot, txn: &Txn) -> Result<Vec<DisruptionBu
 }
 
 impl TenantManager {
-    /// Stages that `victims` hold no room on the node any more, and that this is on record. Budgets are kept.
+    /// Stages that `victims` hold no room on the node any more, and that this is on record. Whether budgets allow it is
+    /// to be asked before.
     pub(super) fn stage_displace(
         &self,
         view: &Snapshot,
@@ -44,7 +45,6 @@ impl TenantManager {
         victims: &[(TenantRef, WorkloadId)],
         by: DisplacedBy,
     ) -> Result<()> {
-        self.within_budgets(view, txn, victims)?;
         let mut new = (*running.value).clone();
         for (tenant, workload) in victims {
             let was = new.remove(tenant, workload)?;
@@ -65,7 +65,12 @@ impl TenantManager {
     }
 
     /// Fails if a budget forbids that `victims` go.
-    fn within_budgets(&self, view: &Snapshot, txn: &Txn, victims: &[(TenantRef, WorkloadId)]) -> Result<()> {
+    pub(super) fn within_budgets(
+        &self,
+        view: &Snapshot,
+        txn: &Txn,
+        victims: &[(TenantRef, WorkloadId)],
+    ) -> Result<()> {
         let mut theirs = all_budgets(view, txn)?;
         theirs.retain(|budget| victims.iter().any(|(tenant, _)| *tenant == budget.tenant));
         if theirs.is_empty() {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use hivemind_core::store::{Guard, Snapshot, Txn};
 use hivemind_core::{
-    Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef, WorkloadId, encode,
+    Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef, Timestamp, WorkloadId, encode,
 };
 
 use super::super::TenantManager;
 use super::displace::stage_disruption;
+use super::isolation::{Levels, expect_isolation};
 use crate::placement::{
     PlacementFence, PlacementRecord, allocations, fence_key, fences, nodes, placement_key, placements,
 };
@@ -103,6 +104,7 @@ fn record(
     workloads: &[WorkloadRequest],
     placed: &Placement,
     seen: &BTreeMap<&NodeId, &Seen>,
+    at: Option<Timestamp>,
 ) -> Result<()> {
     let tenant = own(chain)?;
     let isolated = is_isolated(chain);
@@ -115,7 +117,9 @@ fn record(
             return Err(Error::internal("place", message));
         };
         let here = changed.entry(node).or_insert_with(|| (*running.value).clone());
-        here.add(&tenant.tenant, &workload.id, workload.placed(), isolated)?;
+        let mut placed = workload.placed();
+        placed.since = at;
+        here.add(&tenant.tenant, &workload.id, placed, isolated)?;
     }
     for (node, new) in changed {
         let Some((node, running)) = seen.get(node) else { continue };
@@ -127,6 +131,7 @@ fn record(
         let key = placement_key(&tenant.tenant, workload)?;
         placements()?.create(view, txn, key, &PlacementRecord { node: node.clone() })?;
     }
+    expect_isolation(view, txn)?;
     // Whether the tenant is isolated, and lets workloads in, must still be so, too.
     chain.iter().try_for_each(|one| crate::tenant::tenants()?.expect(txn, one))
 }
@@ -222,7 +227,7 @@ impl TenantManager {
             Err(why) => return Ok(Err(why)),
         };
         let seen = cluster.iter().map(|pair| (&pair.0.id, pair)).collect();
-        record(view, txn, &chain, workloads, &placed, &seen)?;
+        record(view, txn, &chain, workloads, &placed, &seen, ctx.at())?;
         let wide = wide_radius(policy) || workloads.iter().any(WorkloadRequest::looks_beyond_its_node);
         stage_fence(view, txn, ctx.tenant(), wide)?;
         Ok(Ok(placed))
@@ -281,10 +286,10 @@ impl TenantManager {
         let isolated = is_isolated(&chain);
         let mut seen: BTreeMap<&NodeId, Seen> = BTreeMap::new();
         let mut filled: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
+        let mut levels = Levels::default();
         for (workload, id) in decided {
             if !seen.contains_key(id) {
-                let node = nodes()?.require(view, txn, &nodes()?.key([id.as_str()])?)?;
-                let running = allocations()?.require(view, txn, &allocations()?.key([id.as_str()])?)?;
+                let (node, running) = super::node_now(view, txn, id, &mut levels)?;
                 filled.insert(id, (*running.value).clone());
                 seen.insert(id, (node, running));
             }
@@ -299,7 +304,7 @@ impl TenantManager {
         }
         let placed = decided.iter().map(|(workload, node)| (workload.id.clone(), node.clone())).collect();
         let seen = seen.iter().map(|(id, pair)| (*id, pair)).collect();
-        record(view, txn, &chain, &workloads, &placed, &seen)?;
+        record(view, txn, &chain, &workloads, &placed, &seen, ctx.at())?;
         let wide = wide || workloads.iter().any(WorkloadRequest::looks_beyond_its_node);
         stage_fence(view, txn, ctx.tenant(), wide)?;
         Ok(placed)

@@ -7,8 +7,9 @@ use hivemind_core::{Error, ErrorKind, NodeId, Result, TenantContext, TenantRef};
 
 use super::super::TenantManager;
 use super::displace::{VICTIMS, all_budgets};
+use super::isolation::Levels;
 use super::place::{admitting, all_new, is_isolated, refusal_by, wide_radius};
-use crate::placement::{DisplacedBy, allocations, nodes};
+use crate::placement::DisplacedBy;
 use crate::{
     Ask, Cluster, ClusterIndex, Exclusion, NodeAllocations, NodeLabels, PlacementPolicy, Preemption, Reach,
     Ready, StaleNode, Taints, WorkloadRequest,
@@ -120,8 +121,7 @@ impl TenantManager {
         // Whatever fails further on leaves the transaction as it was.
         let mut scratch = txn.clone();
         if !decided.victims.is_empty() {
-            let node = nodes()?.require(view, txn, &nodes()?.key([at.as_str()])?)?;
-            let running = allocations()?.require(view, txn, &allocations()?.key([at.as_str()])?)?;
+            let (node, running) = super::node_now(view, txn, at, &mut Levels::default())?;
             let mut ask = Ask::new(ctx.tenant(), workload);
             ask.isolated = isolated;
             let cluster = Cluster::new(&[(&*node.value, &*running.value)]);
@@ -130,8 +130,9 @@ impl TenantManager {
                 return Err(Error::of(ErrorKind::Conflict, "preempt", stale));
             }
             may_go(ctx, workload, decided, &running, reach)?;
-            let victims: &[(TenantRef, _)] = &decided.victims;
-            self.stage_displace(view, &mut scratch, (at, &running), victims, DisplacedBy::Preemption)?;
+            let (victims, by): (&[(TenantRef, _)], _) = (&decided.victims, DisplacedBy::Preemption);
+            self.within_budgets(view, &scratch, victims)?;
+            self.stage_displace(view, &mut scratch, (at, &running), victims, by)?;
         }
         let to: [(WorkloadRequest, NodeId); 1] = [(workload.clone(), at.clone())];
         self.assign(view, &mut scratch, ctx, &to, wide)?;

@@ -85,7 +85,11 @@ impl ClusterIndex {
     }
 
     /// Whether who shares no node with whom keeps the tenant of `ask` off the node.
-    fn excludes(ask: &Ask<'_>, tenant: usize, slot: &Slot) -> Option<Rejection> {
+    fn excludes(&self, ask: &Ask<'_>, tenant: usize, slot: &Slot) -> Option<Rejection> {
+        let others = |mark: &str| self.marks.get(tenant).is_none_or(|own| own != mark);
+        if slot.node.mark().is_some_and(others) {
+            return Some(Rejection::Dedicated);
+        }
         if slot.dedicated.is_some_and(|owner| owner != tenant) {
             return Some(Rejection::Dedicated);
         }
@@ -103,7 +107,7 @@ impl ClusterIndex {
     ) -> impl Iterator<Item = u64> + 's {
         let open = move |at: &usize| {
             let slot = self.slots.get(*at).and_then(Option::as_ref);
-            slot.is_some_and(|slot| Self::excludes(ask, tenant, slot).is_none())
+            slot.is_some_and(|slot| self.excludes(ask, tenant, slot).is_none())
         };
         let places = self.counters.places(rule).iter().filter(move |(_, slots)| slots.iter().any(open));
         places
@@ -119,7 +123,7 @@ impl ClusterIndex {
         for (slot_at, count) in self.counters.selected(at) {
             let slot = self.slots.get(slot_at).and_then(Option::as_ref);
             let closed =
-                slot.is_some_and(|slot| !slot.is_lost() && Self::excludes(ask, tenant, slot).is_some());
+                slot.is_some_and(|slot| !slot.is_lost() && self.excludes(ask, tenant, slot).is_some());
             if closed && self.counters.counts_at(rule, slot_at) {
                 if let Some(place) = self.counters.place_of(rule, slot_at) {
                     let sum = less.entry(place).or_insert(0_u64);
@@ -254,7 +258,7 @@ impl ClusterIndex {
             return Some(Rejection::NotReady);
         }
         let by_shape = || self.shapes.get(query.shape).and_then(|shape| shape.why_not(at));
-        let excluded = Self::excludes(&query.ask, query.tenant, slot);
+        let excluded = self.excludes(&query.ask, query.tenant, slot);
         excluded.or_else(by_shape).or_else(|| self.refuses_company(query, at))
     }
 

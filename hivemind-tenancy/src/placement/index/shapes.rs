@@ -52,7 +52,9 @@ impl Shape {
         let repelled = repelled_by(&node.taints, &self.tolerations).is_some();
         let why_not = if !self.compiled.matches(labels) {
             Some(Rejection::Selector)
-        } else if self.terms.as_ref().is_some_and(|terms| !terms.iter().any(|term| term.matches(labels))) {
+        } else if !self.affinity.names_allow(&node.id)
+            || self.terms.as_ref().is_some_and(|terms| !terms.iter().any(|term| term.matches(labels)))
+        {
             Some(Rejection::NodeAffinity)
         } else {
             repelled.then_some(Rejection::Taint)
