@@ -49,7 +49,9 @@ fn preempt(world: &World, who: &TenantContext, asks: &WorkloadRequest, reach: Re
 
 fn budget(world: &World, who: &TenantContext, app: &str, left: u64) {
     let budget = DisruptionBudget::new(who.tenant().clone(), format!("app={app}").parse().unwrap(), left);
-    world.commit(|view, txn| world.tenants.stage_set_budgets(view, txn, who, &[budget.clone()])).unwrap();
+    world
+        .commit(|view, txn| world.tenants.stage_set_budgets(view, txn, who, std::slice::from_ref(&budget)))
+        .unwrap();
 }
 
 /// Who runs where, with the priority.

@@ -124,11 +124,10 @@ impl ClusterIndex {
             let slot = self.slots.get(slot_at).and_then(Option::as_ref);
             let closed =
                 slot.is_some_and(|slot| !slot.is_lost() && self.excludes(ask, tenant, slot).is_some());
-            if closed && self.counters.counts_at(rule, slot_at) {
-                if let Some(place) = self.counters.place_of(rule, slot_at) {
-                    let sum = less.entry(place).or_insert(0_u64);
-                    *sum = sum.saturating_add(count);
-                }
+            let counts = closed && self.counters.counts_at(rule, slot_at);
+            if let Some(place) = self.counters.place_of(rule, slot_at).filter(|_| counts) {
+                let sum = less.entry(place).or_insert(0_u64);
+                *sum = sum.saturating_add(count);
             }
         }
         less
