@@ -1,8 +1,9 @@
 //! The speed of placement in a cluster of 5,000 nodes, by what workloads ask for.
 //!
 //! `cargo bench -p hivemind-tenancy --bench placement` prints criterion's figures, then a table of rates: one core, no
-//! store, each workload placed by the index and the oldest one taken away, so that 50,000 run all the time. Beside it
-//! the engine that looks at every node.
+//! store, each workload placed by the index and the oldest one taken away, so that 50,000 run all the time. With quota,
+//! each is first reserved in a `QuotaTree` of four levels, and given back when it goes. Beside it the engine that looks
+//! at every node, and the price of tenant exclusion in rounds that take turns.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -20,12 +21,12 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use hivemind_core::labels::Labels;
-use hivemind_core::resources::{ByteSize, MilliCpu, Resources};
+use hivemind_core::resources::{ByteSize, MilliCpu, ResourceName, Resources};
 use hivemind_core::{Generation, TenantRef};
 use hivemind_tenancy::{
-    AffinityTerm, Ask, ClusterIndex, Node, NodeAffinity, NodeAllocations, Packing, PlacementRequest, Reach,
-    Taint, TaintEffect, Tolerated, Toleration, Topology, TopologySpread, WorkloadAffinity, WorkloadRequest,
-    place,
+    AffinityTerm, Ask, Charge, ClusterIndex, Node, NodeAffinity, NodeAllocations, Packing, PlacementRequest,
+    QuotaNode, QuotaRule, QuotaTree, Reach, Taint, TaintEffect, Tolerated, Toleration, Topology,
+    TopologySpread, WorkloadAffinity, WorkloadRequest, place,
 };
 
 const NODES: usize = 5_000;
@@ -93,6 +94,8 @@ struct Case {
     packing: Packing,
     /// Of a hundred tenants, so many have their nodes to themselves.
     isolated: usize,
+    /// Whether each is reserved in a quota tree first.
+    quota: bool,
     ask: fn(usize, WorkloadRequest) -> WorkloadRequest,
 }
 
@@ -120,19 +123,53 @@ fn apart(n: usize, workload: WorkloadRequest) -> WorkloadRequest {
     workload.with_labels(Labels::new().with("app", &app).unwrap()).with_affinity(affinity).with_spread(spread)
 }
 
-const CASES: [Case; 6] = [
-    Case { name: "resources only, spread", packing: Packing::Spread, isolated: 0, ask: plain },
-    Case { name: "resources only, bin-pack", packing: Packing::BinPack, isolated: 0, ask: plain },
-    Case { name: "tenant exclusion, spread", packing: Packing::Spread, isolated: 20, ask: plain },
-    Case { name: "tenant exclusion, bin-pack", packing: Packing::BinPack, isolated: 20, ask: plain },
-    Case { name: "node affinity + taints", packing: Packing::Spread, isolated: 0, ask: labelled },
-    Case {
-        name: "required anti-affinity + topology spread",
-        packing: Packing::Spread,
-        isolated: 0,
-        ask: apart,
-    },
+const fn case(name: &'static str, ask: fn(usize, WorkloadRequest) -> WorkloadRequest) -> Case {
+    Case { name, packing: Packing::Spread, isolated: 0, quota: false, ask }
+}
+
+const CASES: [Case; 9] = [
+    case("resources only, spread", plain),
+    Case { packing: Packing::BinPack, ..case("resources only, bin-pack", plain) },
+    Case { isolated: 20, ..case("tenant exclusion, spread", plain) },
+    Case { packing: Packing::BinPack, isolated: 20, ..case("tenant exclusion, bin-pack", plain) },
+    case("node affinity + taints", labelled),
+    case("required anti-affinity + topology spread", apart),
+    Case { quota: true, ..case("with quota: resources only, spread", plain) },
+    Case { quota: true, ..case("with quota: node affinity + taints", labelled) },
+    Case { quota: true, ..case("with quota: anti-affinity + topology spread", apart) },
 ];
+
+/// Limits of a hundred tenants, by teams, regions and a root.
+struct Quota {
+    tree: QuotaTree,
+    tenants: Vec<QuotaNode>,
+    charges: VecDeque<Charge>,
+}
+
+impl Quota {
+    fn new() -> Self {
+        let counted = [ResourceName::Cpu, ResourceName::Memory];
+        let rules: BTreeMap<_, _> =
+            counted.iter().map(|name| (name.clone(), QuotaRule::default().with_max(1 << 50))).collect();
+        let name = |text: &str| text.parse().unwrap();
+        let (tree, root) = QuotaTree::new(counted.to_vec(), name("root"), &rules).unwrap();
+        let add = |above, text| tree.add(name(text), above, &rules).unwrap();
+        let region = add(root, "region");
+        let teams: Vec<_> = (0..10).map(|_| add(region, "team")).collect();
+        let tenants = (0..100).map(|n| add(teams[n % 10], "tenant")).collect();
+        Self { tree, tenants, charges: VecDeque::new() }
+    }
+
+    fn reserve(&mut self, tenant: usize, asked: &Resources) {
+        let asked = self.tree.amounts(asked).unwrap();
+        let hold = self.tree.reserve(self.tenants[tenant], &asked, None).unwrap();
+        self.charges.push_back(hold.commit().unwrap());
+    }
+
+    fn give_back(&mut self) {
+        let _ = self.tree.release(self.charges.pop_front().unwrap());
+    }
+}
 
 /// A cluster at work: what comes next, and what goes.
 struct Load {
@@ -142,6 +179,7 @@ struct Load {
     running: VecDeque<usize>,
     next: usize,
     case: Case,
+    quota: Option<Quota>,
 }
 
 impl Load {
@@ -155,13 +193,17 @@ impl Load {
             (n % 100, (case.ask)(n, WorkloadRequest::new(format!("w{n}").parse().unwrap(), resources)))
         };
         let requests = (0..2 * RUNNING).map(request).collect();
-        let mut load = Self { index, tenants: tenants(), requests, running: VecDeque::new(), next: 0, case };
+        let (running, quota) = (VecDeque::new(), case.quota.then(Quota::new));
+        let mut load = Self { index, tenants: tenants(), requests, running, next: 0, case, quota };
         (0..RUNNING).for_each(|_| load.place());
         load
     }
 
     fn place(&mut self) {
         let (tenant, workload) = &self.requests[self.next];
+        if let Some(quota) = &mut self.quota {
+            quota.reserve(*tenant, &workload.resources);
+        }
         let mut ask = Ask::new(&self.tenants[*tenant], workload);
         ask.isolated = *tenant < self.case.isolated;
         black_box(self.index.place(ask).unwrap());
@@ -173,7 +215,17 @@ impl Load {
         let oldest = self.running.pop_front().unwrap();
         let (tenant, workload) = &self.requests[oldest];
         self.index.unassign(&self.tenants[*tenant], &workload.id).unwrap();
+        self.quota.iter_mut().for_each(Quota::give_back);
         self.place();
+    }
+
+    /// How long so many steps take, in nanoseconds each.
+    fn time(&mut self, steps: u32) -> f64 {
+        let (started, busy) = (Instant::now(), on_cpu());
+        (0..steps).for_each(|_| self.step());
+        let spent = busy.zip(on_cpu()).map(|(before, after)| after.saturating_sub(before));
+        let spent = spent.filter(|spent| !spent.is_zero()).unwrap_or_else(|| started.elapsed());
+        spent.as_secs_f64() * 1e9 / f64::from(steps)
     }
 }
 
@@ -194,6 +246,31 @@ fn by_index(c: &mut Criterion) {
         });
     }
     group.finish();
+}
+
+/// Tenant exclusion beside resources only, in turns, so that both have the same neighbours on the machine.
+fn exclusion_in_turns() {
+    const ROUNDS: usize = 25;
+    let (mut plain, mut excluding) = (Load::new(CASES[0]), Load::new(CASES[2]));
+    let round = |turn: usize| {
+        if turn.is_multiple_of(2) {
+            let first = plain.time(20_000);
+            return (first, excluding.time(20_000));
+        }
+        let second = excluding.time(20_000);
+        (plain.time(20_000), second)
+    };
+    let mut ratios: Vec<f64> = (0..ROUNDS).map(round).map(|(plain, excluding)| excluding / plain).collect();
+    ratios.sort_by(f64::total_cmp);
+    let at = |part: usize| ratios[(ROUNDS - 1) * part / 4];
+    println!(
+        "\ntenant exclusion, time beside resources only, {ROUNDS} rounds in turns: {:.2} (quartiles {:.2} to {:.2}, all {:.2} to {:.2})",
+        at(2),
+        at(1),
+        at(3),
+        at(0),
+        at(4)
+    );
 }
 
 fn by_looking_at_everything(c: &mut Criterion) {
@@ -255,6 +332,7 @@ fn main() {
     by_index(&mut criterion);
     preemption(&mut criterion);
     by_looking_at_everything(&mut criterion);
+    exclusion_in_turns();
     criterion.final_summary();
     println!("\n{:<56}{:>12}{:>14}", "best of the run, 5,000 nodes, one core", "per second", "microseconds");
     for (name, rate) in RATES.lock().unwrap().iter() {

@@ -13,6 +13,7 @@ mod violation;
 pub use self::change::{ChangePlan, Move, Obstacle, Unsatisfiable, plan_change};
 pub use self::facts::{BackupFacts, ClusterFacts, NetworkFacts, NodeFacts, VolumeFacts};
 pub use self::findings::Finding;
+pub(crate) use self::intents::mark;
 pub use self::intents::{
     BackupIntent, DEDICATED_KEY, Intents, IpFamily, NetworkIntent, NodeIntent, ObserveIntent, OwnPlace,
     StorageIntent, compile,

@@ -39,7 +39,7 @@ mod claims;
 mod isolation;
 mod living;
 mod manager;
-mod placement;
+pub mod placement;
 pub mod quota;
 mod rbac;
 mod share;

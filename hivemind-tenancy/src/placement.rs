@@ -1,7 +1,9 @@
 //! Which node runs what. The engine is [`place`]; staging is on the [`TenantManager`](crate::TenantManager).
 
 mod cluster;
+mod displaced;
 mod engine;
+mod evict;
 mod filters;
 mod index;
 mod node;
@@ -14,7 +16,14 @@ mod scores;
 mod taint;
 
 pub use self::cluster::{Ask, Cluster, Seat};
+pub use crate::manager::{NodeRemoval, Removal};
+
+pub use self::displaced::{Displaced, DisplacedBy, broken_budget};
+pub(crate) use self::displaced::{
+    TenantBudgets, budgets, budgets_key, displaced, displaced_key, displaced_of, within_budgets,
+};
 pub use self::engine::{Engine, Placement, place};
+pub use self::evict::{TaintEviction, evictions};
 pub use self::filters::{
     Affinity, AntiAffinity, Check, Exclusion, Filter, Fit, NodeLabels, Radius, Ready, Spread, Taints, filters,
 };
@@ -29,8 +38,8 @@ pub(crate) use self::record::{
 };
 pub use self::request::{Packing, PlacementPolicy, PlacementRequest, WorkloadRequest};
 pub use self::rules::{
-    AffinityTerm, BlastRadius, NodeAffinity, Topology, TopologySpread, Weighted, WhenUnsatisfiable,
-    WorkloadAffinity,
+    AffinityTerm, BlastRadius, NodeAffinity, NodeInclusion, Topology, TopologySpread, Weighted,
+    WhenUnsatisfiable, WorkloadAffinity,
 };
 pub use self::scores::{
     Load, NodePreference, Rate, Replicas, Score, SpreadPreference, TaintPreference, WorkloadPreference,

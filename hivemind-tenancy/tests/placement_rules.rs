@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use hivemind_core::labels::{Labels, Selector};
 use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::{Generation, NodeId, TenantRef, WorkloadId};
+use hivemind_tenancy::placement::{NodeInclusion, NodeState};
 use hivemind_tenancy::{
     AffinityTerm, Ask, BlastRadius, Cluster, Engine, Exclusion, Filter, Load, Node, NodeAffinity,
     NodeAllocations, PlacedWorkload, PlacementPolicy, PlacementRequest, Rejection, Score, Seat, Taint,
@@ -249,6 +250,107 @@ fn spread_looks_only_at_places_the_workload_may_go_to() {
     let asks = workload("w").with_labels(labels("app=w")).with_spread(spread("app=w"));
     assert_eq!(world.possible(&asks), ["c1"]);
     assert_eq!(world.possible(&asks.on(selector("pool=p"))), ["a1", "b1"], "zone c is out of reach");
+}
+
+#[test]
+fn names_of_nodes_are_allowed_and_forbidden_beside_labels() {
+    let world = World::new(&[("n1", "zone=a"), ("n2", "zone=a"), ("n3", "zone=b")]);
+    let (on, off) = (NodeAffinity::on_node, NodeAffinity::not_on_node);
+    let named = |change: fn(NodeAffinity, NodeId) -> NodeAffinity, names: &[&str]| {
+        names.iter().fold(NodeAffinity::default(), |all, name| change(all, name.parse().unwrap()))
+    };
+    let mut none = NodeAffinity::default();
+    none.names = Some(std::collections::BTreeSet::new());
+    for (case, affinity, expected) in [
+        ("one", named(on, &["n2"]), vec!["n2"]),
+        ("one of two", named(on, &["n1", "n3"]), vec!["n1", "n3"]),
+        ("with labels", named(on, &["n1", "n3"]).require(selector("zone=a")), vec!["n1"]),
+        ("not one", named(off, &["n1"]), vec!["n2", "n3"]),
+        ("one that is forbidden", named(on, &["n1"]).not_on_node("n1".parse().unwrap()), vec![]),
+        ("one that is not there", named(on, &["n9"]), vec![]),
+        ("no name at all", none, vec![]),
+    ] {
+        assert_eq!(world.possible(&workload("w").with_node_affinity(affinity)), expected, "{case}");
+    }
+}
+
+/// By Kubernetes' tables for `nodeAffinityPolicy` and `nodeTaintsPolicy`: a node that does not count is no place, and what
+/// runs there does not count either.
+#[test]
+fn spread_counts_nodes_by_the_policies_about_affinity_and_taints() {
+    use NodeInclusion::{Honor, Ignore};
+    let world = || {
+        let both = World::new(&[("a", "zone=a,pool=x"), ("b", "zone=b,pool=x"), ("c", "zone=c,pool=y")]);
+        let runs = |placed: &mut PlacedWorkload| placed.labels = labels("app=w");
+        both.running("a", "w1", runs).running("b", "w2", runs)
+    };
+    let tainted = |mut world: World, cordon: bool| {
+        let (node, _) = &mut world.0[2];
+        match cordon {
+            true => node.state = NodeState::Cordoned,
+            false => node.taints.push(Taint::new(
+                "t".parse().unwrap(),
+                "".parse().unwrap(),
+                TaintEffect::NoSchedule,
+            )),
+        }
+        world
+    };
+    let asks = |affinity, taints| {
+        let spread = spread("app=w").with_node_affinity(affinity).with_node_taints(taints);
+        workload("w").with_labels(labels("app=w")).with_spread(spread)
+    };
+    let on_x =
+        |asks: WorkloadRequest| asks.with_node_affinity(NodeAffinity::default().require(selector("pool=x")));
+    let nowhere: [&str; 0] = [];
+    for (case, world, asks, possible) in [
+        ("affinity honored, by default", world(), on_x(asks(Honor, Ignore)), &["a", "b"][..]),
+        ("affinity ignored", world(), on_x(asks(Ignore, Ignore)), &nowhere[..]),
+        ("taints ignored, by default", tainted(world(), false), asks(Honor, Ignore), &nowhere[..]),
+        ("taints honored", tainted(world(), false), asks(Honor, Honor), &["a", "b"][..]),
+        ("a cordon counts as a taint", tainted(world(), true), asks(Honor, Honor), &["a", "b"][..]),
+        ("a cordon, taints ignored", tainted(world(), true), asks(Honor, Ignore), &nowhere[..]),
+        ("labels apart from taints", tainted(world(), false), on_x(asks(Ignore, Honor)), &["a", "b"][..]),
+    ] {
+        assert_eq!(world.possible(&asks), possible, "{case}");
+    }
+    // What runs on a node that does not count does not count in a place that does.
+    let mixed = World::new(&[("a1", "zone=a,pool=x"), ("a2", "zone=a,pool=y"), ("b", "zone=b,pool=x")])
+        .running("a2", "w1", |placed| placed.labels = labels("app=w"));
+    assert_eq!(mixed.possible(&on_x(asks(Honor, Ignore))), ["a1", "b"]);
+    assert_eq!(mixed.possible(&on_x(asks(Ignore, Ignore))), ["b"]);
+    let spread: TopologySpread =
+        serde_json::from_value(serde_json::json!({"topology": "node", "workloads": "app=w", "max_skew": 1,
+            "min_domains": null, "when": "DoNotSchedule"}))
+        .unwrap();
+    assert_eq!((spread.node_affinity, spread.node_taints), (Honor, Ignore));
+}
+
+#[test]
+fn nodes_of_other_tenants_are_no_places_to_spread_over() {
+    let other = TenantRef::new("other".parse().unwrap(), Generation::from_u64(2));
+    let mut world = World::new(&[("a", "zone=a"), ("b", "zone=b"), ("c", "zone=c")])
+        .running("a", "w1", |placed| placed.labels = labels("app=w"))
+        .running("b", "w2", |placed| placed.labels = labels("app=w"));
+    let theirs = BTreeMap::from([("x".parse().unwrap(), PlacedWorkload::new(cores(1)))]);
+    let (_, running) = &mut world.0[2];
+    running.workloads.insert(other.clone(), theirs);
+    running.dedicated_to = Some(other);
+    let asks = workload("w").with_labels(labels("app=w")).with_spread(spread("app=w"));
+    assert_eq!(world.possible(&asks), ["a", "b"]);
+    // A tenant with nodes of its own does not spread over those that others use.
+    world.0[2].1.dedicated_to = None;
+    let pairs: Vec<_> = world.0.iter().map(|(node, running)| (node, running)).collect();
+    let acme = acme();
+    let found = |ask| {
+        let why = Engine::default().explain(ask, &pairs);
+        why.into_iter()
+            .filter(|(_, why)| why.is_empty())
+            .map(|(node, _)| node.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(Ask::new(&acme, &asks).isolated()), ["a", "b"]);
+    assert_eq!(found(Ask::new(&acme, &asks)), ["c"]);
 }
 
 #[test]

@@ -124,13 +124,18 @@ pub struct Intents {
     pub backup: BackupIntent,
 }
 
+/// The value of label and taint [`DEDICATED_KEY`] of a tenant's own nodes, and the name of whatever else is its own.
+pub(crate) fn mark(tenant: &TenantRef) -> String {
+    format!("t-{}", tenant.generation)
+}
+
 impl Intents {
     /// What `isolation` demands for `tenant`.
     ///
     /// What is the tenant's own is named after its generation, so that a tenant created anew finds nothing of the old
     /// one, and a long name fits.
     pub fn new(tenant: TenantRef, isolation: IsolationSettings) -> Self {
-        let own = format!("t-{}", tenant.generation);
+        let own = mark(&tenant);
         let place = OwnPlace { name: own.clone(), key: own.clone() };
         Self {
             node: match isolation.compute_isolation {

@@ -7,8 +7,9 @@ use std::fmt;
 use hivemind_core::labels::{CompiledSelector, Selector};
 
 use super::cluster::{Ask, Cluster, Seat};
-use super::rules::{TopologySpread, WhenUnsatisfiable};
-use super::{AffinityTerm, NodeState, Rejection, Topology, repelled_by};
+use super::rules::{NodeInclusion, TopologySpread, WhenUnsatisfiable};
+use super::{AffinityTerm, NodeState, PlacedWorkload, Rejection, Topology, repelled_by};
+use crate::isolation::mark;
 
 /// A filter made ready for one workload: `None` if the node passes.
 pub type Check<'a> = Box<dyn Fn(&Seat<'_>) -> Option<Rejection> + 'a>;
@@ -59,13 +60,20 @@ impl Filter for Ready {
     local!();
 }
 
-/// Tenants that are kept apart share no node.
+/// Tenants that are kept apart share no node, and use none that is marked as another one's.
+///
+/// The mark is the label [`DEDICATED_KEY`](crate::DEDICATED_KEY).
 #[derive(Debug, Clone, Copy)]
 pub struct Exclusion;
 
 impl Filter for Exclusion {
     fn prepare<'a>(&self, ask: Ask<'a>, _: &Cluster<'_>) -> Check<'a> {
+        let own = mark(ask.tenant);
         Box::new(move |seat| {
+            // Whatever taints the workload puts up with.
+            if seat.node.mark().is_some_and(|mark| mark != own) {
+                return Some(Rejection::Dedicated);
+            }
             if seat.running.dedicated_to.as_ref().is_some_and(|owner| owner != ask.tenant) {
                 return Some(Rejection::Dedicated);
             }
@@ -89,14 +97,16 @@ pub(crate) fn compile_terms(terms: &[Selector]) -> Vec<CompiledSelector> {
 impl Filter for NodeLabels {
     fn prepare<'a>(&self, ask: Ask<'a>, _: &Cluster<'_>) -> Check<'a> {
         let selector = ask.workload.selector.compile();
-        let terms = ask.workload.node_affinity.required.as_deref().map(compile_terms);
+        let affinity = &ask.workload.node_affinity;
+        let terms = affinity.required.as_deref().map(compile_terms);
         Box::new(move |seat| {
             if !selector.matches(&seat.node.labels) {
                 return Some(Rejection::Selector);
             }
             let met =
                 |terms: &Vec<CompiledSelector>| terms.iter().any(|term| term.matches(&seat.node.labels));
-            (!terms.as_ref().is_none_or(met)).then_some(Rejection::NodeAffinity)
+            let allowed = affinity.names_allow(&seat.node.id) && terms.as_ref().is_none_or(met);
+            (!allowed).then_some(Rejection::NodeAffinity)
         })
     }
     local!();
@@ -191,25 +201,50 @@ impl Filter for AntiAffinity {
 #[derive(Debug, Clone, Copy)]
 pub struct Spread;
 
-/// How many live workloads that count are in each place the workload may go to, the empty ones included.
+/// Whether a node counts for `spread`.
+fn included<'a>(
+    ask: Ask<'a>,
+    cluster: &Cluster<'_>,
+    spread: &TopologySpread,
+) -> impl Fn(&Seat<'_>) -> bool + 'a {
+    let honored = |policy| policy == NodeInclusion::Honor;
+    let labels = honored(spread.node_affinity).then(|| NodeLabels.prepare(ask, cluster));
+    let taints = honored(spread.node_taints).then(|| Taints.prepare(ask, cluster));
+    let exclusion = Exclusion.prepare(ask, cluster);
+    move |seat| {
+        let up = match seat.node.state {
+            NodeState::Ready => true,
+            // As in Kubernetes, where a cordon is a taint.
+            NodeState::Cordoned => taints.is_none(),
+            NodeState::Failed => false,
+        };
+        let passes = |check: &Check<'_>| check(seat).is_none();
+        up && labels.as_ref().is_none_or(passes) && taints.as_ref().is_none_or(passes) && passes(&exclusion)
+    }
+}
+
+/// How many live workloads that count are in each place with a node that does, the empty ones included.
 pub(crate) fn spread_counts(
     ask: Ask<'_>,
     cluster: &Cluster<'_>,
     spread: &TopologySpread,
 ) -> BTreeMap<String, u64> {
-    let labels = NodeLabels.prepare(ask, cluster);
+    let included = included(ask, cluster, spread);
     let selector = spread.workloads.compile();
-    let counts = cluster.count(&spread.topology, ask.tenant, |placed| {
+    let counts = |placed: &&PlacedWorkload| {
         !placed.terminating
             && placed.generation == ask.workload.generation
             && selector.matches(&placed.labels)
-    });
-    let eligible = |seat: &&Seat<'_>| seat.node.state != NodeState::Failed && labels(seat).is_none();
-    let mut all = BTreeMap::new();
-    for seat in cluster.seats().iter().filter(eligible) {
+    };
+    let mut all: BTreeMap<String, u64> = BTreeMap::new();
+    for seat in cluster.seats().iter().filter(|seat| included(seat)) {
         let Some(domain) = spread.topology.domain(seat.node) else { continue };
-        if !all.contains_key(domain) {
-            all.insert(domain.to_owned(), counts.get(domain).copied().unwrap_or_default());
+        let here = u64::try_from(seat.of(ask.tenant).filter(counts).count()).unwrap_or(u64::MAX);
+        match all.get_mut(domain) {
+            Some(count) => *count = count.saturating_add(here),
+            None => {
+                all.insert(domain.to_owned(), here);
+            }
         }
     }
     all
@@ -217,8 +252,14 @@ pub(crate) fn spread_counts(
 
 /// The fewest in one place, by which skew is measured.
 pub(crate) fn fewest(spread: &TopologySpread, counts: impl ExactSizeIterator<Item = u64>) -> u64 {
+    let places = counts.len();
+    fewest_of(spread, places, counts.min().unwrap_or_default())
+}
+
+/// The same of so many `places`, the emptiest of which has `least`.
+pub(crate) fn fewest_of(spread: &TopologySpread, places: usize, least: u64) -> u64 {
     let wanted = spread.min_domains.map_or(0, |n| usize::try_from(n.get()).unwrap_or(usize::MAX));
-    if counts.len() < wanted { 0 } else { counts.min().unwrap_or_default() }
+    if places == 0 || places < wanted { 0 } else { least }
 }
 
 impl Filter for Spread {

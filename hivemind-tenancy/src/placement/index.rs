@@ -1,17 +1,19 @@
 //! The same decisions as [`place`](super::place), at a cost that grows with what changes. No I/O, no clock, no async.
 
+mod apart;
 mod counters;
 mod find;
 mod intern;
 mod preempt;
 mod query;
+mod scopes;
 mod shapes;
 mod slot;
 mod tidy;
 mod tree;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 use hivemind_core::resources::Resources;
@@ -27,6 +29,7 @@ use super::cluster::{Ask, tie};
 use super::{
     Node, NodeAllocations, Packing, PlacedWorkload, Placement, PlacementRequest, Unplaceable, Unplaced,
 };
+use crate::isolation::mark;
 
 /// So many classes without a node are kept.
 const CLASSES: usize = 64;
@@ -68,6 +71,8 @@ pub struct ClusterIndex {
     spare: Vec<usize>,
     by_node: BTreeMap<NodeId, usize>,
     tenants: Vec<TenantRef>,
+    /// What nodes of each are labelled with.
+    marks: Vec<String>,
     /// Never iterated.
     tenant_index: HashMap<TenantRef, usize, RandomState>,
     classes: Vec<Equals>,
@@ -79,6 +84,8 @@ pub struct ClusterIndex {
     /// Where each workload runs. Never iterated.
     placed: HashMap<(usize, WorkloadId), usize, RandomState>,
     allowance: Allowance,
+    /// Nodes that are one tenant's, and others still use.
+    mixed: BTreeSet<usize>,
 }
 
 fn exhausted(unplaced: Unplaced) -> Error {
@@ -95,6 +102,7 @@ impl ClusterIndex {
             spare: Vec::new(),
             by_node: BTreeMap::new(),
             tenants: Vec::new(),
+            marks: Vec::new(),
             tenant_index: HashMap::default(),
             classes: Vec::new(),
             class_index: BTreeMap::new(),
@@ -103,6 +111,7 @@ impl ClusterIndex {
             counters: Counters::default(),
             placed: HashMap::default(),
             allowance: Allowance::default(),
+            mixed: BTreeSet::new(),
         }
     }
 
@@ -129,6 +138,7 @@ impl ClusterIndex {
             return *at;
         }
         self.tenants.push(tenant.clone());
+        self.marks.push(mark(tenant));
         self.tenant_index.insert(tenant.clone(), self.tenants.len() - 1);
         self.tenants.len() - 1
     }
@@ -175,6 +185,7 @@ impl ClusterIndex {
         if let Some(equals) = self.classes.get_mut(slot.class) {
             equals.change(at, slot, true);
         }
+        self.note_mixed(at);
         Some(done)
     }
 
@@ -195,7 +206,7 @@ impl ClusterIndex {
         let at = self.spare.pop().unwrap_or(self.slots.len());
         self.by_node.insert(node.id.clone(), at);
         self.shapes.renew(at, Some(&node));
-        self.counters.renew(at, Some(&node));
+        self.counters.renew(at, Some(&node), &self.shapes);
         let slot = Slot {
             tie: tie(Some(self.seed), &node.id),
             class: self.class(at, &node.capacity),
@@ -232,6 +243,7 @@ impl ClusterIndex {
         if let Some(place) = self.slots.get_mut(at) {
             *place = Some(slot);
         }
+        self.note_mixed(at);
     }
 
     fn take(&mut self, at: usize) -> Option<Slot> {
@@ -255,7 +267,7 @@ impl ClusterIndex {
         self.shapes.renew(at, Some(&node));
         slot.class = self.class(at, &node.capacity);
         slot.node = node;
-        self.counters.renew(at, Some(&slot.node));
+        self.counters.renew(at, Some(&slot.node), &self.shapes);
         if !slot.is_lost() {
             slot.running.iter().for_each(|one| self.counters.count(at, one.group, &one.apart, true));
         }
@@ -277,7 +289,7 @@ impl ClusterIndex {
         self.take(at);
         self.by_node.remove(node);
         self.shapes.renew(at, None);
-        self.counters.renew(at, None);
+        self.counters.renew(at, None, &self.shapes);
         self.spare.push(at);
         Ok(running)
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use hivemind_core::labels::Labels;
 use hivemind_core::resources::Resources;
-use hivemind_core::{Collection, Error, ErrorKind, NodeId, Result, Stored, TenantRef, WorkloadId};
+use hivemind_core::{Collection, Error, ErrorKind, NodeId, Result, Stored, TenantRef, Timestamp, WorkloadId};
 use serde::{Deserialize, Serialize};
 
 use super::{AffinityTerm, Taint, TaintEffect, Toleration, WorkloadRequest};
+use crate::isolation::DEDICATED_KEY;
 
 /// Whether a node takes workloads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +49,11 @@ impl Node {
     /// A ready node.
     pub fn new(id: NodeId, capacity: Resources) -> Self {
         Self { id, capacity, labels: Labels::new(), state: NodeState::Ready, taints: Vec::new() }
+    }
+
+    /// Whose it is, by its label: what [`NodeIntent::Dedicated`](crate::NodeIntent::Dedicated) names.
+    pub(crate) fn mark(&self) -> Option<&str> {
+        self.labels.get(DEDICATED_KEY).map(|mark| mark.as_str())
     }
 
     /// With labels.
@@ -92,6 +98,9 @@ pub struct PlacedWorkload {
     /// It is on its way out: it holds its room, and counts no longer where live workloads are counted.
     #[serde(default)]
     pub terminating: bool,
+    /// Since when it is here, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 impl PlacedWorkload {
@@ -106,6 +115,7 @@ impl PlacedWorkload {
             priority: 0,
             generation: 0,
             terminating: false,
+            since: None,
         }
     }
 }
@@ -173,7 +183,8 @@ impl NodeAllocations {
         Ok(placed)
     }
 
-    /// What must leave the node for its `NoExecute` taints, in the order of tenants and names.
+    /// What does not tolerate a `NoExecute` taint of these at all, in the order of tenants and names. What tolerates one
+    /// for a time is told by [`evictions`](crate::placement::evictions).
     pub fn evicted_by(&self, taints: &[Taint]) -> Vec<(TenantRef, WorkloadId)> {
         let stays = |placed: &PlacedWorkload| {
             let mut leaving = taints.iter().filter(|taint| taint.effect == TaintEffect::NoExecute);

@@ -49,6 +49,13 @@ pub struct Preemption {
     pub victims: Vec<(TenantRef, WorkloadId)>,
 }
 
+impl Preemption {
+    /// Room on `node` by putting out `victims`.
+    pub fn new(node: NodeId, victims: Vec<(TenantRef, WorkloadId)>) -> Self {
+        Self { node, victims }
+    }
+}
+
 /// `room` and `more`; more than can be counted is enough of anything.
 fn with(room: Resources, more: &Resources) -> Resources {
     more.iter().fold(room, |room, (name, amount)| {

@@ -16,7 +16,7 @@ pub enum Rejection {
     NotReady,
     /// Its labels are others.
     Selector,
-    /// No required term of the node affinity matches it.
+    /// No required term of the node affinity matches it, or its name is not among those allowed.
     NodeAffinity,
     /// It has a taint that is not tolerated.
     Taint,
@@ -43,7 +43,7 @@ impl fmt::Display for Rejection {
         f.write_str(match self {
             Self::NotReady => "not ready",
             Self::Selector => "other labels than selected",
-            Self::NodeAffinity => "other labels than required",
+            Self::NodeAffinity => "with other labels or names than required",
             Self::Taint => "with a taint that is not tolerated",
             Self::Dedicated => "dedicated to another tenant",
             Self::Shared => "shared with other tenants",

@@ -162,6 +162,7 @@ impl WorkloadRequest {
             priority: self.priority,
             generation: self.generation,
             terminating: false,
+            since: None,
         }
     }
 

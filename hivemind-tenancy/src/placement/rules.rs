@@ -1,7 +1,9 @@
 //! Which nodes a workload wants, and beside whom. No I/O, no clock, no async.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
+use hivemind_core::NodeId;
 use hivemind_core::labels::{LabelKey, Selector};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,11 @@ pub struct NodeAffinity {
     pub required: Option<Vec<Selector>>,
     /// Nodes that match are preferred. An empty term means nothing.
     pub preferred: Vec<Weighted<Selector>>,
+    /// Only nodes of these names, beside what labels say; `None` allows every name, an empty set none. It is what
+    /// `matchFields` of `metadata.name` says in Kubernetes, once for all terms.
+    pub names: Option<BTreeSet<NodeId>>,
+    /// No node of these names.
+    pub not_names: BTreeSet<NodeId>,
 }
 
 impl NodeAffinity {
@@ -47,6 +54,25 @@ impl NodeAffinity {
     pub fn require(mut self, term: Selector) -> Self {
         self.required.get_or_insert_default().push(term);
         self
+    }
+
+    /// Only on `node`, or others that are named so.
+    #[must_use]
+    pub fn on_node(mut self, node: NodeId) -> Self {
+        self.names.get_or_insert_default().insert(node);
+        self
+    }
+
+    /// Not on `node`.
+    #[must_use]
+    pub fn not_on_node(mut self, node: NodeId) -> Self {
+        self.not_names.insert(node);
+        self
+    }
+
+    /// Whether the names allow `node`, whatever its labels.
+    pub(crate) fn names_allow(&self, node: &NodeId) -> bool {
+        self.names.as_ref().is_none_or(|names| names.contains(node)) && !self.not_names.contains(node)
     }
 
     /// Prefers nodes that match `term`, by `weight` of 100.
@@ -125,12 +151,33 @@ pub enum WhenUnsatisfiable {
     ScheduleAnyway,
 }
 
+/// Whether nodes that a workload may not use count where it is spread, as in Kubernetes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum NodeInclusion {
+    /// They do not: neither as places, nor with what runs there.
+    Honor,
+    /// They do.
+    Ignore,
+}
+
+/// `nodeAffinityPolicy` of Kubernetes, where it is not given.
+fn honor() -> NodeInclusion {
+    NodeInclusion::Honor
+}
+
+/// `nodeTaintsPolicy` of Kubernetes, where it is not given.
+fn ignore() -> NodeInclusion {
+    NodeInclusion::Ignore
+}
+
 /// Replicas are spread evenly over places, as in Kubernetes.
 ///
 /// Only live workloads of the same tenant and generation count: neither those that terminate, nor those on failed
-/// nodes, nor an older rollout. The places are those with a node that the workload's selector and node affinity allow.
-/// Other than there, a place counts with all of its nodes, also those that are not allowed, and each spread has its own
-/// places, also if nodes of them have no place by another.
+/// nodes, nor an older rollout. Nodes count, each with what runs there, by the two policies about affinity and taints;
+/// those that other tenants have to themselves never do, nor, for a tenant with nodes of its own, those that others
+/// use: a place of such nodes alone is none. Other than in Kubernetes, each spread has its own places, also if nodes of
+/// them have no place by another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TopologySpread {
@@ -144,13 +191,20 @@ pub struct TopologySpread {
     pub min_domains: Option<NonZeroU32>,
     /// What happens otherwise.
     pub when: WhenUnsatisfiable,
+    /// Whether only nodes count that the workload's selector and node affinity allow: so it is if nothing is said.
+    #[serde(default = "honor")]
+    pub node_affinity: NodeInclusion,
+    /// Whether only nodes count that take new workloads and whose taints it puts up with: not so if nothing is said.
+    #[serde(default = "ignore")]
+    pub node_taints: NodeInclusion,
 }
 
 impl TopologySpread {
     /// `workloads` spread over `topology` with a skew of 1 at most, or not placed.
     pub fn new(topology: Topology, workloads: Selector) -> Self {
         let (max_skew, when) = (NonZeroU32::MIN, WhenUnsatisfiable::DoNotSchedule);
-        Self { topology, workloads, max_skew, min_domains: None, when }
+        let (node_affinity, node_taints) = (honor(), ignore());
+        Self { topology, workloads, max_skew, min_domains: None, when, node_affinity, node_taints }
     }
 
     /// With another skew.
@@ -164,6 +218,20 @@ impl TopologySpread {
     #[must_use]
     pub fn with_min_domains(mut self, domains: NonZeroU32) -> Self {
         self.min_domains = Some(domains);
+        self
+    }
+
+    /// With another policy about nodes that the selector and the node affinity do not allow.
+    #[must_use]
+    pub fn with_node_affinity(mut self, policy: NodeInclusion) -> Self {
+        self.node_affinity = policy;
+        self
+    }
+
+    /// With another policy about nodes that taints, or a cordon, keep the workload from.
+    #[must_use]
+    pub fn with_node_taints(mut self, policy: NodeInclusion) -> Self {
+        self.node_taints = policy;
         self
     }
 

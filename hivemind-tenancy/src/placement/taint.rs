@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use hivemind_core::Timestamp;
 use hivemind_core::labels::{LabelKey, LabelValue};
 use serde::{Deserialize, Serialize};
 
@@ -27,12 +28,27 @@ pub struct Taint {
     pub value: LabelValue,
     /// What it does.
     pub effect: TaintEffect,
+    /// Since when it is there, if that is known: what tolerates it for a time counts from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<Timestamp>,
 }
 
 impl Taint {
     /// The taint `key=value:effect`.
     pub fn new(key: LabelKey, value: LabelValue, effect: TaintEffect) -> Self {
-        Self { key, value, effect }
+        Self { key, value, effect, added: None }
+    }
+
+    /// There since `at`.
+    #[must_use]
+    pub fn since(mut self, at: Timestamp) -> Self {
+        self.added = Some(at);
+        self
+    }
+
+    /// Whether both say the same, whenever they came.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (&self.key, &self.value, self.effect) == (&other.key, &other.value, other.effect)
     }
 
     /// Whether it keeps new workloads away for certain.
@@ -69,18 +85,28 @@ pub struct Toleration {
     /// With this effect only; `None` means with any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<TaintEffect>,
+    /// For so many seconds of a `NoExecute` taint; `None` means for ever. New workloads are let in all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
 }
 
 impl Toleration {
     /// Of taints with any effect.
     pub fn new(of: Tolerated) -> Self {
-        Self { of, effect: None }
+        Self { of, effect: None, seconds: None }
     }
 
     /// Of taints with this effect only.
     #[must_use]
     pub fn with_effect(mut self, effect: TaintEffect) -> Self {
         self.effect = Some(effect);
+        self
+    }
+
+    /// For so many seconds.
+    #[must_use]
+    pub fn for_seconds(mut self, seconds: u64) -> Self {
+        self.seconds = Some(seconds);
         self
     }
 

@@ -60,6 +60,25 @@ impl TenantManager {
         workloads: &[WorkloadRequest],
         deadline: Timestamp,
     ) -> Result<GangState> {
+        self.stage_gang_by(view, txn, ctx, id, workloads, deadline, &PlacementPolicy::default())
+    }
+
+    /// As [`stage_gang`](Self::stage_gang), in the way that `policy` says: for all of them, as for a batch, and for each
+    /// that only holds room.
+    ///
+    /// # Errors
+    /// As [`stage_gang`](Self::stage_gang).
+    #[allow(clippy::too_many_arguments, reason = "those of stage_gang, and the policy")]
+    pub fn stage_gang_by(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        id: &ReservationId,
+        workloads: &[WorkloadRequest],
+        deadline: Timestamp,
+        policy: &PlacementPolicy,
+    ) -> Result<GangState> {
         let now = now(ctx)?;
         let old = gangs()?.get(view, txn, &gang_key(ctx, id)?)?;
         match &old {
@@ -80,7 +99,7 @@ impl TenantManager {
         }
         let held = old.as_ref().map(|old| still_held(view, txn, old)).transpose()?.unwrap_or_default();
         let wanted: Vec<_> = workloads.iter().filter(|one| !held.contains_key(&one.id)).cloned().collect();
-        match self.try_place(view, txn, ctx, &wanted, &PlacementPolicy::default())? {
+        match self.try_place(view, txn, ctx, &wanted, policy)? {
             Ok(more) => {
                 if let Some(old) = &old {
                     gangs()?.delete(txn, old)?;
@@ -88,7 +107,7 @@ impl TenantManager {
                 Ok(GangState::Placed(joined(&held, &more)))
             }
             Err(why) => {
-                let more = self.hold(view, txn, ctx, &wanted)?;
+                let more = self.hold(view, txn, ctx, &wanted, policy)?;
                 let deadline = old.as_ref().map_or(deadline, |old| old.deadline);
                 let held = joined(&held, &more);
                 let missing =
@@ -118,23 +137,31 @@ impl TenantManager {
         Ok(GangState::Holding { gang, why })
     }
 
-    /// Places those of `wanted` that fit, one by one.
+    /// Places those of `wanted` that fit, one by one, until no other does: one may make room for another by a rule, such
+    /// as that they run beside each other.
     fn hold(
         &self,
         view: &Snapshot,
         txn: &mut Txn,
         ctx: &TenantContext,
         wanted: &[WorkloadRequest],
+        policy: &PlacementPolicy,
     ) -> Result<Placement> {
         let mut held = Placement::new();
-        for one in wanted {
-            if let Ok(placed) =
-                self.try_place(view, txn, ctx, std::slice::from_ref(one), &PlacementPolicy::default())?
-            {
-                held.extend(placed);
+        loop {
+            let before = held.len();
+            for one in wanted {
+                if held.contains_key(&one.id) {
+                    continue;
+                }
+                if let Ok(placed) = self.try_place(view, txn, ctx, std::slice::from_ref(one), policy)? {
+                    held.extend(placed);
+                }
+            }
+            if held.len() == before {
+                return Ok(held);
             }
         }
-        Ok(held)
     }
 
     fn give_back(

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use hivemind_core::store::{Guard, Snapshot, Txn};
 use hivemind_core::{
-    Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef, WorkloadId, encode,
+    Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef, Timestamp, WorkloadId, encode,
 };
 
 use super::super::TenantManager;
+use super::displace::stage_disruption;
+use super::isolation::{Levels, expect_isolation};
 use crate::placement::{
     PlacementFence, PlacementRecord, allocations, fence_key, fences, nodes, placement_key, placements,
 };
@@ -24,7 +26,12 @@ type Seen = (Stamped<Node>, Stamped<NodeAllocations>);
 const WORKLOAD_BYTES: usize = 4096;
 
 /// Fails if one of `workloads` is named twice, runs somewhere already, or is too long to be recorded.
-fn all_new(view: &Snapshot, txn: &Txn, ctx: &TenantContext, workloads: &[WorkloadRequest]) -> Result<()> {
+pub(super) fn all_new(
+    view: &Snapshot,
+    txn: &Txn,
+    ctx: &TenantContext,
+    workloads: &[WorkloadRequest],
+) -> Result<()> {
     let names: std::collections::BTreeSet<_> = workloads.iter().map(|workload| &workload.id).collect();
     if names.len() != workloads.len() {
         return Err(Error::invalid("place", "two workloads have the same name"));
@@ -61,7 +68,7 @@ fn ran_as_large(view: &Snapshot, ctx: &TenantContext, workload: &WorkloadRequest
 
 /// The tenant, and those above it, if they let these workloads in. What ran before this transaction and is placed
 /// again, no larger, was admitted before: its tenant need only keep it.
-fn admitting(
+pub(super) fn admitting(
     view: &Snapshot,
     txn: &Txn,
     ctx: &TenantContext,
@@ -97,6 +104,7 @@ fn record(
     workloads: &[WorkloadRequest],
     placed: &Placement,
     seen: &BTreeMap<&NodeId, &Seen>,
+    at: Option<Timestamp>,
 ) -> Result<()> {
     let tenant = own(chain)?;
     let isolated = is_isolated(chain);
@@ -109,7 +117,9 @@ fn record(
             return Err(Error::internal("place", message));
         };
         let here = changed.entry(node).or_insert_with(|| (*running.value).clone());
-        here.add(&tenant.tenant, &workload.id, workload.placed(), isolated)?;
+        let mut placed = workload.placed();
+        placed.since = at;
+        here.add(&tenant.tenant, &workload.id, placed, isolated)?;
     }
     for (node, new) in changed {
         let Some((node, running)) = seen.get(node) else { continue };
@@ -121,12 +131,13 @@ fn record(
         let key = placement_key(&tenant.tenant, workload)?;
         placements()?.create(view, txn, key, &PlacementRecord { node: node.clone() })?;
     }
+    expect_isolation(view, txn)?;
     // Whether the tenant is isolated, and lets workloads in, must still be so, too.
     chain.iter().try_for_each(|one| crate::tenant::tenants()?.expect(txn, one))
 }
 
 /// Whether the tenant has nodes of its own: it has if one above it has.
-fn is_isolated(chain: &[Stamped<Tenant>]) -> bool {
+pub(super) fn is_isolated(chain: &[Stamped<Tenant>]) -> bool {
     chain.iter().any(|one| one.isolation_level.settings().compute_isolation)
 }
 
@@ -135,11 +146,24 @@ fn own(chain: &[Stamped<Tenant>]) -> Result<&Stamped<Tenant>> {
     chain.first().ok_or_else(|| Error::internal("place", "a chain without the tenant itself"))
 }
 
-/// Why `node` cannot take the workload of `ask`, by what is on the node itself.
-fn refusal(ask: Ask<'_>, cluster: &Cluster<'_>) -> Option<crate::Rejection> {
-    let filters: [&dyn Filter; 5] = [&Ready, &Exclusion, &NodeLabels, &Taints, &Fit];
+/// Why the only node of `cluster` cannot take the workload of `ask`, by these filters.
+pub(super) fn refusal_by(
+    filters: &[&dyn Filter],
+    ask: Ask<'_>,
+    cluster: &Cluster<'_>,
+) -> Option<crate::Rejection> {
     let seat = cluster.seats().first()?;
     filters.iter().find_map(|filter| filter.prepare(ask, cluster)(seat))
+}
+
+/// The same, by all that is on the node itself.
+fn refusal(ask: Ask<'_>, cluster: &Cluster<'_>) -> Option<crate::Rejection> {
+    refusal_by(&[&Ready, &Exclusion, &NodeLabels, &Taints, &Fit], ask, cluster)
+}
+
+/// Whether the policy looks at more than one node.
+pub(super) fn wide_radius(policy: &PlacementPolicy) -> bool {
+    policy.blast_radius.as_ref().is_some_and(|radius| radius.topology.is_wide())
 }
 
 impl TenantManager {
@@ -203,9 +227,8 @@ impl TenantManager {
             Err(why) => return Ok(Err(why)),
         };
         let seen = cluster.iter().map(|pair| (&pair.0.id, pair)).collect();
-        record(view, txn, &chain, workloads, &placed, &seen)?;
-        let radius = policy.blast_radius.as_ref().is_some_and(|radius| radius.topology.is_wide());
-        let wide = radius || workloads.iter().any(WorkloadRequest::looks_beyond_its_node);
+        record(view, txn, &chain, workloads, &placed, &seen, ctx.at())?;
+        let wide = wide_radius(policy) || workloads.iter().any(WorkloadRequest::looks_beyond_its_node);
         stage_fence(view, txn, ctx.tenant(), wide)?;
         Ok(Ok(placed))
     }
@@ -245,16 +268,28 @@ impl TenantManager {
         ctx: &TenantContext,
         decided: &[(WorkloadRequest, NodeId)],
     ) -> Result<Placement> {
+        self.assign(view, txn, ctx, decided, false)
+    }
+
+    /// As [`stage_assign`](Self::stage_assign); `wide` if a rule of the host looks at more than one node.
+    pub(super) fn assign(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        decided: &[(WorkloadRequest, NodeId)],
+        wide: bool,
+    ) -> Result<Placement> {
         let workloads: Vec<_> = decided.iter().map(|(workload, _)| workload.clone()).collect();
         let chain = admitting(view, txn, ctx, &workloads)?;
         all_new(view, txn, ctx, &workloads)?;
         let isolated = is_isolated(&chain);
         let mut seen: BTreeMap<&NodeId, Seen> = BTreeMap::new();
         let mut filled: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
+        let mut levels = Levels::default();
         for (workload, id) in decided {
             if !seen.contains_key(id) {
-                let node = nodes()?.require(view, txn, &nodes()?.key([id.as_str()])?)?;
-                let running = allocations()?.require(view, txn, &allocations()?.key([id.as_str()])?)?;
+                let (node, running) = super::node_now(view, txn, id, &mut levels)?;
                 filled.insert(id, (*running.value).clone());
                 seen.insert(id, (node, running));
             }
@@ -269,8 +304,9 @@ impl TenantManager {
         }
         let placed = decided.iter().map(|(workload, node)| (workload.id.clone(), node.clone())).collect();
         let seen = seen.iter().map(|(id, pair)| (*id, pair)).collect();
-        record(view, txn, &chain, &workloads, &placed, &seen)?;
-        stage_fence(view, txn, ctx.tenant(), workloads.iter().any(WorkloadRequest::looks_beyond_its_node))?;
+        record(view, txn, &chain, &workloads, &placed, &seen, ctx.at())?;
+        let wide = wide || workloads.iter().any(WorkloadRequest::looks_beyond_its_node);
+        stage_fence(view, txn, ctx.tenant(), wide)?;
         Ok(placed)
     }
 
@@ -294,7 +330,7 @@ impl TenantManager {
                 placements()?.delete(txn, &record)?;
             }
         }
-        Ok(())
+        stage_disruption(view, txn, ctx.tenant())
     }
 
     /// Stages that a workload is on its way out: it keeps its room until [`stage_unplace`](Self::stage_unplace), and no
@@ -315,6 +351,7 @@ impl TenantManager {
         let found = new.workloads.get_mut(ctx.tenant()).and_then(|theirs| theirs.get_mut(workload));
         let missing = || format!("tenant {} runs no {workload} on {node}", ctx.tenant().id);
         found.ok_or_else(|| Error::not_found("terminate", missing()))?.terminating = true;
-        allocations()?.update(txn, &old, &new)
+        allocations()?.update(txn, &old, &new)?;
+        stage_disruption(view, txn, ctx.tenant())
     }
 }

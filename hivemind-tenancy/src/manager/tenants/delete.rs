@@ -9,7 +9,7 @@ use hivemind_core::{
 use super::authority::{Authority, administered, authority, find, from_above};
 use super::{blocked, count_below, expect_children, moment, remove_child};
 use crate::manager::TenantManager;
-use crate::placement::{fence_key, fences, gangs, gangs_of};
+use crate::placement::{budgets, budgets_key, displaced, displaced_of, fence_key, fences, gangs, gangs_of};
 use crate::rbac::{Scope, bindings, bindings_of, roles, roles_of};
 use crate::tenant::{children, finalizers_advance, tenants};
 use crate::{DeletionProgress, Leftover, NameClaims, Shares, Tenant, TenantQuota, TenantState};
@@ -162,6 +162,8 @@ impl TenantManager {
         room -= stage_some(&bound, bound.list(view, txn, &scope)?, txn, room)?;
         room -= stage_some(&roles()?, roles()?.list(view, txn, &roles_of(&old.tenant)?)?, txn, room)?;
         room -= stage_some(&gangs()?, gangs()?.list(view, txn, &gangs_of(&old.tenant)?)?, txn, room)?;
+        let gone = displaced()?.list(view, txn, &displaced_of(&old.tenant)?)?;
+        room -= stage_some(&displaced()?, gone, txn, room)?;
         room -= NameClaims.stage_release_all(view, txn, &theirs, room)?;
         room -= Shares.stage_leave(view, txn, &old.tenant, room)?;
         if room == 0 {
@@ -171,6 +173,9 @@ impl TenantManager {
         children()?.delete(txn, &count_below(view, txn, &old.tenant)?)?;
         if let Some(fence) = fences()?.get(view, txn, &fence_key(&old.tenant)?)? {
             fences()?.delete(txn, &fence)?;
+        }
+        if let Some(theirs) = budgets()?.get(view, txn, &budgets_key(&old.tenant)?)? {
+            budgets()?.delete(txn, &theirs)?;
         }
         if let Some(parent) = &old.parent {
             remove_child(view, txn, parent)?;

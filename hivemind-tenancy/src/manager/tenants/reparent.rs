@@ -9,6 +9,7 @@ use super::list::subtree;
 use super::{add_child, blocked, moment, remove_child};
 use crate::manager::TenantManager;
 use crate::manager::access::stage_inherit;
+use crate::manager::nodes::stage_isolation_changed;
 use crate::tenant::tenants;
 use crate::{Ceiling, Tenant, check_labels};
 
@@ -54,6 +55,7 @@ impl TenantManager {
         }
         let at = moment(ctx, now);
         crate::quota::stage_reparent(view, txn, &ctx.clone().with_time(at), &moved, new_parent)?;
+        stage_isolation_changed(view, txn)?;
         let mut new = (*moved.value).clone();
         new.parent = new_parent.cloned();
         new.updated_at = at;

@@ -9,6 +9,7 @@ use hivemind_core::{Error, ErrorKind, Namespace, Result, TenantContext, TenantId
 use super::authority::{Authority, Found, authority, find};
 use super::{blocked, moment};
 use crate::manager::TenantManager;
+use crate::manager::nodes::stage_isolation_changed;
 use crate::tenant::{check_sizes, tenants};
 use crate::{
     Ceiling, Delegation, IsolationLevel, LabelPolicy, ResourceQuotas, Subject, Tenant, check_labels,
@@ -22,7 +23,7 @@ use crate::{
 pub struct TenantUpdate {
     /// The name for people. The id stays.
     pub name: Option<String>,
-    /// How far it is kept apart. What runs already stays where it is.
+    /// How far it is kept apart. What runs already stays where it is; where it must be alone, nobody else comes any more.
     pub isolation_level: Option<IsolationLevel>,
     /// How much it may use. Below its usage, nothing is taken away and nothing more is admitted.
     pub resource_quotas: Option<ResourceQuotas>,
@@ -135,6 +136,10 @@ impl TenantManager {
         update.check(&found, &new, who)?;
         for one in found.above() {
             tenants()?.expect(txn, one)?;
+        }
+        let apart = |one: &Tenant| one.isolation_level.settings().compute_isolation;
+        if apart(&new) != apart(&found.tenant) {
+            stage_isolation_changed(view, txn)?;
         }
         new.updated_at = moment(ctx, now);
         tenants()?.update(txn, &found.tenant, &new)?;

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use hivemind_core::labels::{CompiledSelector, Labels, Selector};
 
 use super::intern::Interner;
+use super::scopes::Scopes;
+use super::shapes::Shapes;
 use crate::placement::{Node, Topology};
 
 /// What selectors can tell of a workload.
@@ -52,8 +54,8 @@ pub(super) enum Counted<'a> {
     All,
     /// Those that all these selectors match.
     Labelled(&'a [&'a Selector]),
-    /// The same, if they are live and of this generation.
-    Live(&'a [&'a Selector], u64),
+    /// The same, if they are live and of this generation, on nodes of this scope.
+    Live(&'a [&'a Selector], u64, usize),
     /// The same, if they are live.
     Available(&'a [&'a Selector]),
     /// Those with this spread key.
@@ -67,6 +69,7 @@ struct Wanted {
     compiled: Vec<CompiledSelector>,
     live: bool,
     generation: Option<u64>,
+    scope: Option<usize>,
     key: Option<String>,
 }
 
@@ -75,13 +78,16 @@ impl Wanted {
         let (selectors, live) = match counted {
             Counted::All | Counted::Key(_) => (&[][..], false),
             Counted::Labelled(all) => (all, false),
-            Counted::Live(all, _) | Counted::Available(all) => (all, true),
+            Counted::Live(all, ..) | Counted::Available(all) => (all, true),
         };
-        let generation = if let Counted::Live(_, generation) = counted { Some(generation) } else { None };
+        let (generation, scope) = match counted {
+            Counted::Live(_, generation, scope) => (Some(generation), Some(scope)),
+            _ => (None, None),
+        };
         let key = if let Counted::Key(key) = counted { Some(key.to_owned()) } else { None };
         let compiled = selectors.iter().map(|one| one.compile()).collect();
         let selectors = selectors.iter().map(|one| (*one).clone()).collect();
-        Self { selectors, compiled, live, generation, key }
+        Self { selectors, compiled, live, generation, scope, key }
     }
 
     fn is(&self, counted: Counted<'_>) -> bool {
@@ -90,7 +96,9 @@ impl Wanted {
         match counted {
             Counted::All => plain && self.selectors.is_empty(),
             Counted::Labelled(all) => plain && same(all),
-            Counted::Live(all, generation) => same(all) && self.generation == Some(generation),
+            Counted::Live(all, generation, scope) => {
+                same(all) && self.generation == Some(generation) && self.scope == Some(scope)
+            }
             Counted::Available(all) => self.live && any && same(all),
             Counted::Key(key) => self.key.as_deref() == Some(key),
         }
@@ -184,6 +192,7 @@ impl Places {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counters {
     topologies: Vec<Places>,
+    pub(super) scopes: Scopes,
     groups: Vec<Group>,
     group_index: Interner,
     rules: Vec<Rule>,
@@ -228,9 +237,37 @@ impl Counters {
         self.groups.get(group).map_or(&[], |group| &group.rules)
     }
 
+    /// Where workloads run that a rule selects, and how many; a slot may come more than once.
+    pub(super) fn selected(&self, at: usize) -> impl Iterator<Item = (usize, u64)> {
+        let of = self.rules.get(at).and_then(|rule| self.of_tenant.get(&rule.tenant));
+        let groups =
+            of.into_iter().flat_map(|(groups, _)| groups).filter_map(|group| self.groups.get(*group));
+        let selected = groups.filter(move |group| group.rules.contains(&at));
+        selected.flat_map(|group| group.on.iter().map(|(slot, count)| (*slot, *count)))
+    }
+
+    /// Finds the places where a rule counts, if they are not known.
+    pub(super) fn learn_places(&mut self, rule: usize) {
+        let Some(rule) = self.rules.get(rule) else { return };
+        if let Some((scope, places)) = rule.wanted.scope.zip(self.topologies.get(rule.topology)) {
+            self.scopes.learn_places(scope, rule.topology, &places.of);
+        }
+    }
+
+    /// The places where a rule counts, with the nodes that do.
+    pub(super) fn places(&self, rule: &Rule) -> &[(usize, Vec<usize>)] {
+        rule.wanted.scope.map_or(&[], |scope| self.scopes.places(scope, rule.topology))
+    }
+
+    /// Whether a rule counts what runs at `slot`.
+    pub(super) fn counts_at(&self, rule: &Rule, slot: usize) -> bool {
+        rule.wanted.scope.is_none_or(|scope| self.scopes.counts(scope, slot))
+    }
+
     /// `node` is at `slot` now, or nothing is. What runs there must not be counted at this time.
-    pub(super) fn renew(&mut self, slot: usize, node: Option<&Node>) {
+    pub(super) fn renew(&mut self, slot: usize, node: Option<&Node>, shapes: &Shapes) {
         self.topologies.iter_mut().for_each(|places| places.renew(slot, node));
+        self.scopes.renew(slot, node, shapes);
     }
 
     /// The number of a topology.
@@ -307,7 +344,10 @@ impl Counters {
                 continue;
             }
             group.rules.push(new);
-            for (slot, count) in group.on.iter().filter(|(slot, _)| !lost(**slot)) {
+            let counts =
+                |slot| !lost(slot) && rule.wanted.scope.is_none_or(|one| self.scopes.counts(one, slot));
+            let on: Vec<_> = group.on.iter().filter(|(slot, _)| counts(**slot)).collect();
+            for (slot, count) in on {
                 if let Some(place) = places.and_then(|places| places.of.get(*slot).copied().flatten()) {
                     rule.change(place, true, *count);
                 }
@@ -334,8 +374,11 @@ impl Counters {
 
     /// The same for the counts alone: its node is lost, or comes back.
     pub(super) fn count(&mut self, slot: usize, group: usize, apart: &[usize], more: bool) {
-        let Self { topologies, groups, rules, .. } = self;
-        let place = |rule: &Rule| topologies.get(rule.topology)?.of.get(slot).copied().flatten();
+        let Self { topologies, scopes, groups, rules, .. } = self;
+        let place = |rule: &Rule| {
+            let counts = rule.wanted.scope.is_none_or(|scope| scopes.counts(scope, slot));
+            topologies.get(rule.topology)?.of.get(slot).copied().flatten().filter(|_| counts)
+        };
         for at in groups.get(group).map_or(&[][..], |group| &group.rules) {
             let Some(rule) = rules.get_mut(*at) else { continue };
             if let Some(place) = place(rule) {

@@ -26,6 +26,8 @@ impl ClusterIndex {
                 self.best_of(query, equals, &mut best);
             }
         }
+        // A node that is one tenant's and used by others is in no tree that is walked for its owner.
+        self.mixed.iter().for_each(|at| self.consider(query, *at, &mut best));
         best.map(|(_, _, at)| at)
     }
 

@@ -1,15 +1,16 @@
 //! What one workload asks, resolved to the numbers of an index. No I/O, no clock, no async.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use hivemind_core::labels::Selector;
 
 use super::ClusterIndex;
-use super::counters::{Counted, Kind};
+use super::counters::{Counted, Kind, Rule};
+use super::scopes::ScopeOf;
 use super::slot::Slot;
 use super::tree::{Amounts, amounts};
 use crate::placement::cluster::Ask;
-use crate::placement::filters::fewest;
+use crate::placement::filters::fewest_of;
 use crate::placement::rules::{AffinityTerm, TopologySpread, WhenUnsatisfiable};
 use crate::placement::scores::{REPLICA, STEP, WISH};
 use crate::placement::{NodeState, Rejection, Topology};
@@ -33,7 +34,7 @@ pub(super) struct Query<'a> {
     even: Vec<Even>,
     radius: Option<(usize, u64)>,
     wishes: Vec<(usize, u64, bool)>,
-    mild: Vec<(usize, u64, u64)>,
+    mild: Vec<Spreading>,
     replicas: Option<usize>,
 }
 
@@ -43,6 +44,17 @@ struct Even {
     rule: usize,
     most: u64,
     itself: u64,
+    less: BTreeMap<usize, u64>,
+}
+
+/// How something is spread now.
+#[derive(Debug)]
+struct Spreading {
+    rule: usize,
+    least: u64,
+    most: u64,
+    /// What the rule counts on nodes that are closed, by place.
+    less: BTreeMap<usize, u64>,
 }
 
 impl Query<'_> {
@@ -72,31 +84,73 @@ impl ClusterIndex {
         terms.iter().map(rule).collect()
     }
 
-    /// The counts of a spread over the places the shape allows: the rule, the fewest and the most.
-    fn spread(
-        &mut self,
-        ask: &Ask<'_>,
+    /// Whether who shares no node with whom keeps the tenant of `ask` off the node.
+    fn excludes(&self, ask: &Ask<'_>, tenant: usize, slot: &Slot) -> Option<Rejection> {
+        let others = |mark: &str| self.marks.get(tenant).is_none_or(|own| own != mark);
+        if slot.node.mark().is_some_and(others) {
+            return Some(Rejection::Dedicated);
+        }
+        if slot.dedicated.is_some_and(|owner| owner != tenant) {
+            return Some(Rejection::Dedicated);
+        }
+        let shared = || slot.tenants.keys().take(2).any(|one| *one != tenant);
+        (ask.isolated && shared()).then_some(Rejection::Shared)
+    }
+
+    /// What a rule counts in each place where `ask` may count, if `less` is left out.
+    fn counts<'s>(
+        &'s self,
+        ask: &'s Ask<'_>,
         tenant: usize,
-        shape: usize,
-        spread: &TopologySpread,
-    ) -> (usize, u64, u64) {
-        let counted = [&spread.workloads];
-        let rule = self.rule(tenant, Counted::Live(&counted, ask.workload.generation), &spread.topology);
-        let Self { slots, counters, shapes, .. } = self;
-        let Some((rule_of, shape)) = counters.rule(rule).zip(shapes.get_mut(shape)) else {
-            return (rule, 0, 0);
+        rule: &'s Rule,
+        less: &'s BTreeMap<usize, u64>,
+    ) -> impl Iterator<Item = u64> + 's {
+        let open = move |at: &usize| {
+            let slot = self.slots.get(*at).and_then(Option::as_ref);
+            slot.is_some_and(|slot| self.excludes(ask, tenant, slot).is_none())
         };
-        shape.places(&spread.topology, |shape| {
-            let allowed = |(at, slot): (usize, &Option<Slot>)| {
-                let live = slot.as_ref().is_some_and(|slot| slot.node.state != NodeState::Failed);
-                (live && shape.labels_match(at)).then(|| counters.place_of(rule_of, at)).flatten()
-            };
-            let places: BTreeSet<_> = slots.iter().enumerate().filter_map(allowed).collect();
-            places.into_iter().collect()
-        });
-        let counts = shape.known_places(&spread.topology).iter().map(|place| rule_of.count(*place));
-        let most = counts.clone().max().unwrap_or_default();
-        (rule, fewest(spread, counts), most)
+        let places = self.counters.places(rule).iter().filter(move |(_, slots)| slots.iter().any(open));
+        places
+            .map(|(place, _)| rule.count(*place).saturating_sub(less.get(place).copied().unwrap_or_default()))
+    }
+
+    /// What a rule counts by place on nodes that are closed to the tenant of `ask`: most often nothing.
+    fn closed(&self, ask: &Ask<'_>, tenant: usize, at: usize) -> BTreeMap<usize, u64> {
+        let mut less = BTreeMap::new();
+        let Some(rule) = self.counters.rule(at).filter(|_| ask.isolated || !self.mixed.is_empty()) else {
+            return less;
+        };
+        for (slot_at, count) in self.counters.selected(at) {
+            let slot = self.slots.get(slot_at).and_then(Option::as_ref);
+            let closed =
+                slot.is_some_and(|slot| !slot.is_lost() && self.excludes(ask, tenant, slot).is_some());
+            let counts = closed && self.counters.counts_at(rule, slot_at);
+            if let Some(place) = self.counters.place_of(rule, slot_at).filter(|_| counts) {
+                let sum = less.entry(place).or_insert(0_u64);
+                *sum = sum.saturating_add(count);
+            }
+        }
+        less
+    }
+
+    /// A spread as the tenant of `ask` sees it.
+    fn spread(&mut self, ask: &Ask<'_>, tenant: usize, shape: usize, spread: &TopologySpread) -> Spreading {
+        let Self { slots, counters, shapes, .. } = self;
+        let nodes = slots.iter().enumerate().filter_map(|(at, slot)| Some((at, &slot.as_ref()?.node)));
+        let scope = counters.scopes.number(ScopeOf::new(shape, spread), nodes, shapes);
+        let counted = [&spread.workloads];
+        let live = Counted::Live(&counted, ask.workload.generation, scope);
+        let rule = self.rule(tenant, live, &spread.topology);
+        self.counters.learn_places(rule);
+        let less = self.closed(ask, tenant, rule);
+        let (mut places, mut least, mut most) = (0_usize, u64::MAX, 0);
+        if let Some(rule) = self.counters.rule(rule) {
+            for count in self.counts(ask, tenant, rule, &less) {
+                places += 1;
+                (least, most) = (least.min(count), most.max(count));
+            }
+        }
+        Spreading { rule, least: fewest_of(spread, places, least), most, less }
     }
 
     pub(super) fn query<'a>(&mut self, ask: Ask<'a>) -> Query<'a> {
@@ -157,14 +211,15 @@ impl ClusterIndex {
     fn spreads(&mut self, query: &mut Query<'_>) {
         let ask = query.ask;
         for spread in &ask.workload.spread {
-            let (rule, least, most) = self.spread(&ask, query.tenant, query.shape, spread);
+            let found = self.spread(&ask, query.tenant, query.shape, spread);
             match spread.when {
                 WhenUnsatisfiable::DoNotSchedule => query.even.push(Even {
-                    rule,
-                    most: least.saturating_add(u64::from(spread.max_skew.get())),
+                    most: found.least.saturating_add(u64::from(spread.max_skew.get())),
                     itself: u64::from(spread.workloads.matches(&ask.workload.labels)),
+                    rule: found.rule,
+                    less: found.less,
                 }),
-                WhenUnsatisfiable::ScheduleAnyway => query.mild.push((rule, least, most)),
+                WhenUnsatisfiable::ScheduleAnyway => query.mild.push(found),
             }
         }
     }
@@ -189,19 +244,21 @@ impl ClusterIndex {
         Some(rule.count(self.counters.place_of(rule, at)?) > 0)
     }
 
+    /// How many a spread counts where `at` is.
+    fn spread_count(&self, rule: usize, less: &BTreeMap<usize, u64>, at: usize) -> Option<u64> {
+        let rule = self.counters.rule(rule)?;
+        let place = self.counters.place_of(rule, at)?;
+        Some(rule.count(place).saturating_sub(less.get(&place).copied().unwrap_or_default()))
+    }
+
     /// Why the node cannot take the workload, room aside.
     pub(super) fn refuses(&self, query: &Query<'_>, at: usize, slot: &Slot) -> Option<Rejection> {
         if slot.node.state != NodeState::Ready {
             return Some(Rejection::NotReady);
         }
-        if slot.dedicated.is_some_and(|owner| owner != query.tenant) {
-            return Some(Rejection::Dedicated);
-        }
-        if query.ask.isolated && slot.tenants.keys().take(2).any(|tenant| *tenant != query.tenant) {
-            return Some(Rejection::Shared);
-        }
-        let by_shape = self.shapes.get(query.shape).and_then(|shape| shape.why_not(at));
-        by_shape.or_else(|| self.refuses_company(query, at))
+        let by_shape = || self.shapes.get(query.shape).and_then(|shape| shape.why_not(at));
+        let excluded = self.excludes(&query.ask, query.tenant, slot);
+        excluded.or_else(by_shape).or_else(|| self.refuses_company(query, at))
     }
 
     fn refuses_company(&self, query: &Query<'_>, at: usize) -> Option<Rejection> {
@@ -224,7 +281,10 @@ impl ClusterIndex {
             let rule = self.counters.rule(rule)?;
             Some(rule.count(self.counters.place_of(rule, at)?))
         };
-        let even = |even: &Even| count(even.rule).is_some_and(|here| here + even.itself <= even.most);
+        let even = |even: &Even| {
+            let here = self.spread_count(even.rule, &even.less, at);
+            here.is_some_and(|here| here.saturating_add(even.itself) <= even.most)
+        };
         if !query.even.iter().all(even) {
             return Some(Rejection::Spread);
         }
@@ -246,9 +306,9 @@ impl ClusterIndex {
             let there = count(*rule).is_some_and(|count| count > 0);
             cost = cost.saturating_add(if there == *wanted { 0 } else { weight * WISH });
         }
-        for (rule, least, most) in &query.mild {
-            let here = count(*rule).unwrap_or(most + 1);
-            cost = cost.saturating_add(here.saturating_sub(*least).saturating_mul(STEP));
+        for mild in &query.mild {
+            let here = self.spread_count(mild.rule, &mild.less, at).unwrap_or(mild.most.saturating_add(1));
+            cost = cost.saturating_add(here.saturating_sub(mild.least).saturating_mul(STEP));
         }
         let replicas = query.replicas.and_then(count).unwrap_or_default();
         cost.saturating_add(replicas.saturating_mul(REPLICA))

@@ -1,12 +1,10 @@
 //! What workloads ask of nodes alone, once for all workloads that ask the same. No I/O, no clock, no async.
 
-use std::collections::BTreeMap;
-
 use hivemind_core::labels::{CompiledSelector, Selector};
 
 use super::intern::Interner;
 use crate::placement::filters::compile_terms;
-use crate::placement::rules::{NodeAffinity, Topology};
+use crate::placement::rules::NodeAffinity;
 use crate::placement::scores::{STEP, WISH};
 use crate::placement::taint::discouraging;
 use crate::placement::{Node, Rejection, Toleration, WorkloadRequest, repelled_by};
@@ -23,14 +21,14 @@ pub(super) struct Shape {
     wishes: Vec<(u64, CompiledSelector)>,
     /// By slot.
     found: Vec<Found>,
-    /// The places with a node whose labels are right, by topology; forgotten when a node changes.
-    places: BTreeMap<Topology, Vec<usize>>,
 }
 
 /// What one node is for a shape.
 #[derive(Debug, Clone, Copy, Default)]
 struct Found {
     why_not: Option<Rejection>,
+    /// A taint keeps workloads away, whatever the labels.
+    repelled: bool,
     cost: u64,
 }
 
@@ -46,23 +44,25 @@ impl Shape {
             terms: affinity.required.as_deref().map(compile_terms),
             wishes: wishes.map(|wish| (wish.weight(), wish.term.compile())).collect(),
             found: Vec::new(),
-            places: BTreeMap::new(),
         }
     }
 
     fn look_at(&self, node: &Node) -> Found {
         let labels = &node.labels;
+        let repelled = repelled_by(&node.taints, &self.tolerations).is_some();
         let why_not = if !self.compiled.matches(labels) {
             Some(Rejection::Selector)
-        } else if self.terms.as_ref().is_some_and(|terms| !terms.iter().any(|term| term.matches(labels))) {
+        } else if !self.affinity.names_allow(&node.id)
+            || self.terms.as_ref().is_some_and(|terms| !terms.iter().any(|term| term.matches(labels)))
+        {
             Some(Rejection::NodeAffinity)
         } else {
-            repelled_by(&node.taints, &self.tolerations).map(|_| Rejection::Taint)
+            repelled.then_some(Rejection::Taint)
         };
         let unmet =
             self.wishes.iter().filter(|(_, term)| !term.matches(labels)).map(|(weight, _)| weight * WISH);
         let against = u64::try_from(discouraging(&node.taints, &self.tolerations)).unwrap_or(u64::MAX);
-        Found { why_not, cost: against.saturating_mul(STEP).saturating_add(unmet.sum()) }
+        Found { why_not, repelled, cost: against.saturating_mul(STEP).saturating_add(unmet.sum()) }
     }
 
     /// `node` is at `slot` now, or nothing is.
@@ -74,7 +74,6 @@ impl Shape {
         if let Some(place) = self.found.get_mut(slot) {
             *place = found.unwrap_or_default();
         }
-        self.places.clear();
     }
 
     pub(super) fn why_not(&self, slot: usize) -> Option<Rejection> {
@@ -88,6 +87,11 @@ impl Shape {
         })
     }
 
+    /// Whether a taint keeps workloads away, whatever the labels.
+    pub(super) fn is_repelled(&self, slot: usize) -> bool {
+        self.found.get(slot).is_some_and(|found| found.repelled)
+    }
+
     /// What speaks against the node, if it is possible by labels and taints.
     pub(super) fn allows(&self, slot: usize) -> Option<u64> {
         self.found.get(slot).filter(|found| found.why_not.is_none()).map(|found| found.cost)
@@ -95,18 +99,6 @@ impl Shape {
 
     pub(super) fn cost(&self, slot: usize) -> u64 {
         self.found.get(slot).map_or(0, |found| found.cost)
-    }
-
-    /// The places that `compute` found last, since nodes changed.
-    pub(super) fn places(&mut self, topology: &Topology, compute: impl FnOnce(&Self) -> Vec<usize>) {
-        if !self.places.contains_key(topology) {
-            let places = compute(self);
-            self.places.insert(topology.clone(), places);
-        }
-    }
-
-    pub(super) fn known_places(&self, topology: &Topology) -> &[usize] {
-        self.places.get(topology).map_or(&[], Vec::as_slice)
     }
 }
 

@@ -9,12 +9,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::placement::{
-    AffinityTerm, BlastRadius, NodeState, Taint, TaintEffect, Tolerated, Toleration, Topology,
+    AffinityTerm, BlastRadius, NodeInclusion, NodeState, Taint, TaintEffect, Tolerated, Toleration, Topology,
     TopologySpread, WorkloadAffinity, WorkloadRequest, place,
 };
 
 fn tenant(number: usize) -> TenantRef {
-    TenantRef::new(format!("t{number}").parse().unwrap(), Generation::from_u64(1))
+    let generation = Generation::from_u64(u64::try_from(number).unwrap() + 1);
+    TenantRef::new(format!("t{number}").parse().unwrap(), generation)
 }
 
 fn labels(app: u8, more: u8) -> Labels {
@@ -32,13 +33,16 @@ fn size(cpu: u64, mib: u64) -> Resources {
 
 /// A node: of two capacities, in one of three zones or none, with a GPU or none, tainted or not.
 fn node() -> impl Strategy<Value = Node> {
-    (0usize..8, any::<bool>(), 0u8..4, 0u8..3, 0u8..6, 0u8..6).prop_map(
-        |(id, large, zone, gpus, taint, state)| {
+    (0usize..8, any::<bool>(), 0u8..4, 0u8..3, 0u8..6, (0u8..6, 0usize..12)).prop_map(
+        |(id, large, zone, gpus, taint, (state, owner))| {
             let capacity = if large { size(4000, 4096) } else { size(2000, 4096) };
             let capacity = capacity.with("gpu".parse().unwrap(), u64::from(gpus));
             let mut labels = Labels::new().with("size", if large { "8" } else { "4" }).unwrap();
             if zone < 3 {
                 labels = labels.with("zone", &format!("z{zone}")).unwrap();
+            }
+            if owner < 3 {
+                labels = labels.with(crate::DEDICATED_KEY, &mark(&tenant(owner))).unwrap();
             }
             let mut node = Node::new(format!("n{id}").parse().unwrap(), capacity).with_labels(labels);
             let effects = [TaintEffect::NoSchedule, TaintEffect::PreferNoSchedule, TaintEffect::NoExecute];
@@ -71,10 +75,14 @@ fn affinity(kind: u8, app: u8, node: bool) -> WorkloadAffinity {
     affinity
 }
 
+fn policy(honor: bool) -> NodeInclusion {
+    if honor { NodeInclusion::Honor } else { NodeInclusion::Ignore }
+}
+
 fn workload() -> impl Strategy<Value = WorkloadRequest> {
     let rules = (0u8..12, 0u8..3, any::<bool>(), 0u8..8, 1u32..3, 0u8..8);
-    let shape = (0u8..10, any::<bool>(), 0u8..4);
-    ((1u64..16, 1u64..16, 0u8..6), (0u8..3, 0u8..2, 0u64..2), rules, shape).prop_map(
+    let shape = (0u8..10, any::<bool>(), 0u8..4, 0u8..16);
+    ((1u64..16, 1u64..16, 0u8..6), (0u8..3, 0u8..2, 0u64..2, 0u8..4), rules, shape).prop_map(
         |(size_of, kind, rules, shape)| {
             let (cpu, memory, gpu) = size_of;
             let mut resources = size(cpu * 100, memory * 128);
@@ -87,7 +95,9 @@ fn workload() -> impl Strategy<Value = WorkloadRequest> {
             asks.affinity = affinity(rules.0, rules.1, rules.2);
             let spread =
                 TopologySpread::new(if rules.2 { zone() } else { Topology::Node }, "tier".parse().unwrap())
-                    .with_max_skew(NonZeroU32::new(rules.4).unwrap());
+                    .with_max_skew(NonZeroU32::new(rules.4).unwrap())
+                    .with_node_affinity(policy(kind.3 & 1 == 0))
+                    .with_node_taints(policy(kind.3 & 2 == 0));
             match rules.3 {
                 0 => asks.spread.push(spread),
                 1 => asks.spread.push(spread.schedule_anyway()),
@@ -102,6 +112,15 @@ fn workload() -> impl Strategy<Value = WorkloadRequest> {
                 .map_or_else(Default::default, |text| text.parse().unwrap());
             if shape.1 {
                 asks.tolerations.push(Toleration::new(Tolerated::Exists("t".parse().unwrap())));
+            }
+            match shape.3 {
+                0 => asks.node_affinity = asks.node_affinity.on_node("n1".parse().unwrap()),
+                1 => {
+                    asks.node_affinity =
+                        asks.node_affinity.on_node("n0".parse().unwrap()).on_node("n3".parse().unwrap())
+                }
+                2 => asks.node_affinity = asks.node_affinity.not_on_node("n2".parse().unwrap()),
+                _ => {}
             }
             match shape.2 {
                 0 => asks.node_affinity = asks.node_affinity.prefer(70, "zone=z0".parse().unwrap()),
@@ -122,9 +141,16 @@ fn workload() -> impl Strategy<Value = WorkloadRequest> {
 enum Step {
     Node(Node),
     Remove(usize),
-    Place { tenant: usize, isolated: bool, radius: Option<u8>, workload: Box<WorkloadRequest> },
+    Place {
+        tenant: usize,
+        isolated: bool,
+        radius: Option<u8>,
+        workload: Box<WorkloadRequest>,
+    },
     Leave(usize),
     Terminate(usize),
+    /// A tenant becomes isolated, or no longer.
+    Isolate(usize, bool),
     Forget,
 }
 
@@ -138,6 +164,7 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         3 => any::<usize>().prop_map(Step::Leave),
         1 => any::<usize>().prop_map(Step::Terminate),
+        1 => (0usize..3, any::<bool>()).prop_map(|(tenant, isolated)| Step::Isolate(tenant, isolated)),
         1 => Just(Step::Forget),
     ]
 }
@@ -243,6 +270,16 @@ proptest! {
                     both.index.terminate(tenant, id).unwrap();
                     let (_, running) = both.model.get_mut(node).unwrap();
                     running.workloads.get_mut(tenant).unwrap().get_mut(id).unwrap().terminating = true;
+                }
+                Step::Isolate(number, isolated) => {
+                    let tenant = tenant(number);
+                    both.index.set_isolated(&tenant, isolated);
+                    for (_, running) in both.model.values_mut() {
+                        if running.workloads.contains_key(&tenant) {
+                            let owner = running.dedicated_to.take().filter(|owner| *owner != tenant);
+                            running.dedicated_to = if isolated { Some(tenant.clone()) } else { owner };
+                        }
+                    }
                 }
                 Step::Forget => both.index.forget(),
                 Step::Leave(_) | Step::Terminate(_) => {}
