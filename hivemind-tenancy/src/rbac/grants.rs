@@ -6,13 +6,13 @@
 //! under whatever conditions it would apply, and no deny of the grantor's may touch it. What cannot be told for sure
 //! counts as not held.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use hivemind_core::{AccessRequest, Error, ErrorKind, Principal, ResourceKind, Result, TenantContext, Verb};
 
-use super::index::{Asker, Grant, Policy};
+use super::index::{Asker, CompiledRole, Grant, Policy};
 use super::tree::{CLUSTER, Place, Tree};
 use super::{AccessIndex, Effect, Inherit, RoleBinding, Rule, Scope, Stop};
 
@@ -92,7 +92,7 @@ impl AccessIndex {
     /// # Errors
     /// [`ErrorKind::Denied`] with [`Escalation`] as detail if they do not.
     pub(crate) fn holds(&self, ctx: &TenantContext, change: &Change<'_>) -> Result<Vec<Arc<RoleBinding>>> {
-        let mut proof = BTreeSet::new();
+        let mut proof = BTreeMap::new();
         let own = Asker { principal: ctx.principal(), groups: ctx.groups() };
         let actor = ctx.actor().map(|actor| Asker { principal: &actor.principal, groups: &actor.groups });
         for asker in [Some(own), actor].into_iter().flatten() {
@@ -103,12 +103,12 @@ impl AccessIndex {
                     continue;
                 }
                 match self.policy.proof(&held, change.reach, &cell) {
-                    Some(grant) => proof.insert(grant.binding),
+                    Some(grant) => proof.insert((grant.from, grant.binding.name.clone()), &grant.binding),
                     None => return Err(refused(asker, &cell, &change.reach.scope)),
                 };
             }
         }
-        Ok(proof.iter().filter_map(|number| self.policy.bindings.get(*number as usize).cloned()).collect())
+        Ok(proof.into_values().cloned().collect())
     }
 }
 
@@ -123,9 +123,9 @@ type Held<'a> = Vec<(&'a Grant, &'a Rule)>;
 impl Policy {
     /// Every rule of every grant of the asker, wherever it applies.
     fn rules_of<'a>(&'a self, asker: Asker<'a>) -> Held<'a> {
-        let role = |grant: &Grant| self.roles.get(grant.role as usize);
         let of_grant = |grant: &'a Grant| {
-            role(grant).into_iter().flat_map(move |role| &role.role.rules).map(move |rule| (grant, rule))
+            let rules = self.role_of(grant).map(CompiledRole::written).unwrap_or_default();
+            rules.iter().map(move |rule| (grant, rule))
         };
         self.held(asker).flatten().flat_map(of_grant).collect()
     }
@@ -133,19 +133,17 @@ impl Policy {
     /// The grant that covers `cell` all over `reach`, if none denies any of it.
     fn proof<'a>(&self, held: &Held<'a>, reach: &RoleBinding, cell: &Cell) -> Option<&'a Grant> {
         let place = self.place_of(&reach.scope)?;
-        let end =
-            if inherit_of(reach) == &Inherit::None { place.saturating_add(1) } else { self.tree.end(place) };
+        let down = inherit_of(reach) != &Inherit::None;
         let about = || held.iter().filter(|(_, rule)| cell.is_meant_by(rule));
         let denies = |(grant, rule): &(&Grant, &Rule)| {
-            rule.effect == Effect::Deny && grant.from < end && place < grant.end
+            let below = || down && self.tree.is_within(grant.from, place);
+            rule.effect == Effect::Deny && (grant.may_reach(&self.tree, place) || below())
         };
         let covers = |(grant, rule): &&(&'a Grant, &Rule)| {
             rule.effect == Effect::Allow
-                && grant.reaches(self, place, Effect::Allow)
-                && self.binding(grant).is_some_and(|own| {
-                    covers_when(own, reach)
-                        && covers_where(&self.tree, self.place_of(&own.scope), own, place, reach)
-                })
+                && grant.reaches(&self.tree, place, Effect::Allow)
+                && covers_when(&grant.binding, reach)
+                && covers_where(&self.tree, grant.from, &grant.binding, place, reach)
         };
         if about().any(denies) { None } else { about().find(covers).map(|(grant, _)| *grant) }
     }
@@ -172,16 +170,11 @@ fn inherit_of(binding: &RoleBinding) -> &Inherit {
 }
 
 /// Whether `wide` reaches wherever `narrow`, at `place`, does, whatever tenants there will be below.
-fn covers_where(
-    tree: &Tree,
-    scope: Option<Place>,
-    wide: &RoleBinding,
-    place: Place,
-    narrow: &RoleBinding,
-) -> bool {
-    let Some(scope) = scope.filter(|scope| tree.is_within(place, *scope)) else { return false };
-    let level = |place| tree.spot(place).map_or(0, |spot| u64::from(spot.level));
-    let depth = level(place).saturating_sub(level(scope));
+fn covers_where(tree: &Tree, scope: Place, wide: &RoleBinding, place: Place, narrow: &RoleBinding) -> bool {
+    if !tree.is_within(place, scope) {
+        return false;
+    }
+    let depth = u64::from(tree.level(place).saturating_sub(tree.level(scope)));
     match (inherit_of(wide), inherit_of(narrow)) {
         (Inherit::Down, _) => true,
         (Inherit::None, Inherit::None) => place == scope,

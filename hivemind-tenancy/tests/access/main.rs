@@ -9,6 +9,7 @@
 
 mod behaviour;
 mod boundary;
+mod changes;
 #[path = "../common/mod.rs"]
 mod common;
 mod decide;
