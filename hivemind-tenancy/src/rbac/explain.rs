@@ -57,10 +57,10 @@ impl AccessIndex {
         let place = self.policy.tree.place(ctx.tenant()).unwrap_or(Place::MAX);
         let asked = self.policy.asked(place, request);
         let mut told = Explanation { decision, rules: Vec::new(), because: Vec::new(), help: Vec::new() };
-        let own = Asker { principal: ctx.principal(), groups: ctx.groups() };
+        let own = self.policy.asker(ctx.principal(), ctx.groups());
         self.tell(own, &asked, (ctx, request), "", &mut told);
         let Some(actor) = ctx.actor() else { return told };
-        let asker = Asker { principal: &actor.principal, groups: &actor.groups };
+        let asker = self.policy.asker(&actor.principal, &actor.groups);
         let prefix = format!("for {}, who impersonates: ", actor.principal);
         self.tell(asker, &asked, (ctx, request), &prefix, &mut told);
         let nothing = hivemind_core::labels::Labels::new();

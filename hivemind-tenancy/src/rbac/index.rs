@@ -16,13 +16,13 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-use hivemind_core::store::{Prefix, Revision, Snapshot, Txn};
+use hivemind_core::store::{Revision, Snapshot, Txn};
 use hivemind_core::{Principal, Result, TenantRef};
 
 pub use self::change::PolicyChange;
 pub use self::decide::Decision;
 pub(super) use self::decide::{Asked, Asker, Hit};
-pub(super) use self::grant::{Grant, Held};
+pub(super) use self::grant::{Grant, Held, spoken_of};
 pub(super) use self::roles::CompiledRole;
 use self::roles::Roles;
 pub(super) use self::table::{Keyed, Table};
@@ -95,24 +95,15 @@ impl AccessIndex {
     /// # Errors
     /// [`Corrupt`](hivemind_core::ErrorKind::Corrupt) if a record cannot be read: a part of a policy is none.
     pub fn of(view: &Snapshot, txn: &Txn) -> Result<Self> {
-        let bindings = super::bindings()?;
-        Self::of_bindings(view, txn, &[bindings.prefix().clone()])
-    }
-
-    /// The same with the bindings below `prefixes` alone.
-    pub(super) fn of_bindings(view: &Snapshot, txn: &Txn, prefixes: &[Prefix]) -> Result<Self> {
-        let (all, roles, tenants) = (super::bindings()?, super::roles()?, crate::tenant::tenants()?);
-        let mut bindings = Vec::new();
-        for prefix in prefixes {
-            bindings.extend(all.list(view, txn, prefix)?.into_iter().map(|binding| binding.value));
-        }
+        let (bindings, roles, tenants) = (super::bindings()?, super::roles()?, crate::tenant::tenants()?);
+        let bindings = bindings.list(view, txn, bindings.prefix())?;
         let roles = roles.list(view, txn, roles.prefix())?;
         let tenants = tenants.list(view, txn, tenants.prefix())?;
         Ok(Self::new(
             view.revision(),
             tenants.iter().map(|tenant| (tenant.tenant.clone(), tenant.parent.clone())),
             roles.into_iter().map(|role| role.value),
-            bindings,
+            bindings.into_iter().map(|binding| binding.value),
         ))
     }
 

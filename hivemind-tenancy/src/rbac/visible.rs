@@ -107,11 +107,11 @@ impl AccessIndex {
         let policy = &*self.policy;
         let request = AccessRequest::new(verb, kind.clone());
         let asked = policy.asked(0, &request);
-        let own = Asker { principal: ctx.principal(), groups: ctx.groups() };
+        let own = policy.asker(ctx.principal(), ctx.groups());
         let mut each = vec![policy.clauses(own, &asked, ctx, false)];
         let mut possible = policy.knows(ctx.principal());
         if let Some(actor) = ctx.actor() {
-            let asker = Asker { principal: &actor.principal, groups: &actor.groups };
+            let asker = policy.asker(&actor.principal, &actor.groups);
             possible &= policy.knows(&actor.principal);
             each.push(policy.clauses(asker, &asked, ctx, false));
             let nothing = Labels::new();

@@ -7,6 +7,7 @@
     reason = "a test may panic"
 )]
 
+mod ask_first;
 mod behaviour;
 mod boundary;
 mod changes;

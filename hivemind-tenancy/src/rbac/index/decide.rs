@@ -47,7 +47,9 @@ pub(super) fn verb_bit(verb: Verb) -> u16 {
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Asker<'a> {
     pub(in super::super) principal: &'a Principal,
-    pub(in super::super) groups: &'a BTreeSet<GroupName>,
+    groups: &'a BTreeSet<GroupName>,
+    /// What the principal holds itself.
+    own: Option<&'a Held>,
 }
 
 /// What is asked, in the numbers of the index.
@@ -98,12 +100,21 @@ impl May {
 }
 
 impl Policy {
+    /// Who asks, and what they hold themselves. It is most likely not in the cache: to ask for it first is to have it by
+    /// the time the rest is known.
+    pub(in super::super) fn asker<'a>(
+        &'a self,
+        principal: &'a Principal,
+        groups: &'a BTreeSet<GroupName>,
+    ) -> Asker<'a> {
+        let key = super::key_of(&self.tree, principal);
+        Asker { principal, groups, own: key.and_then(|(space, name)| self.subjects.get(space, name)) }
+    }
+
     /// The grants of each of the asker's subjects.
     pub(in super::super) fn held<'a>(&'a self, asker: Asker<'a>) -> impl Iterator<Item = &'a [Grant]> {
-        let own = super::key_of(&self.tree, asker.principal)
-            .and_then(|(space, name)| self.subjects.get(space, name));
         let groups = asker.groups.iter().filter_map(|group| self.subjects.get(super::GROUPS, group.as_str()));
-        own.into_iter().chain(groups).map(Held::grants)
+        asker.own.into_iter().chain(groups).map(Held::grants)
     }
 
     /// What is asked for by `request` at `place`.
@@ -170,7 +181,7 @@ impl Policy {
         mut each: impl FnMut(Hit<'a>) -> bool,
     ) {
         let mut of_grant = |grant: &'a Grant| {
-            let Some(role) = self.role_of(grant) else { return false };
+            let Some(role) = self.role_within(grant) else { return false };
             let matching = role.rules.iter().enumerate().filter(|(_, rule)| rule.matches(asked));
             for (rule, CompiledRule { effect, .. }) in matching {
                 let effect = *effect;
@@ -240,16 +251,18 @@ impl AccessIndex {
     /// impersonates may do what both the actor and the principal may, if the actor may impersonate the principal and
     /// each of its groups.
     pub fn decide(&self, ctx: &TenantContext, request: &AccessRequest) -> Decision {
-        let may = self.policy.tree.place(ctx.tenant()).map_or(May::No, |place| self.at(place, ctx, request));
+        let own = self.policy.asker(ctx.principal(), ctx.groups());
+        let place = self.policy.tree.place(ctx.tenant());
+        let may = place.map_or(May::No, |place| self.at(place, own, ctx, request));
         Decision { allowed: may != May::No, emergency: may == May::InEmergency, revision: self.revision }
     }
 
-    fn at(&self, place: Place, ctx: &TenantContext, request: &AccessRequest) -> May {
+    fn at(&self, place: Place, own: Asker<'_>, ctx: &TenantContext, request: &AccessRequest) -> May {
         let policy = &*self.policy;
         let asked = policy.asked(place, request);
-        let own = policy.may(Asker { principal: ctx.principal(), groups: ctx.groups() }, &asked, ctx);
+        let own = policy.may(own, &asked, ctx);
         let (Some(actor), false) = (ctx.actor(), own == May::No) else { return own };
-        let asker = Asker { principal: &actor.principal, groups: &actor.groups };
+        let asker = policy.asker(&actor.principal, &actor.groups);
         let nothing = Labels::new();
         let mut may = own.and(policy.may(asker, &asked, ctx));
         for wanted in policy.impersonation(ctx, place, &nothing) {

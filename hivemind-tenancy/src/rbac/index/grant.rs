@@ -116,7 +116,7 @@ pub(super) fn from(tree: &Tree, scope: &Scope) -> Place {
 }
 
 /// The tenants that a binding speaks of.
-pub(super) fn spoken_of(binding: &RoleBinding) -> impl Iterator<Item = &TenantRef> {
+pub(in super::super) fn spoken_of(binding: &RoleBinding) -> impl Iterator<Item = &TenantRef> {
     let scope = match &binding.scope {
         Scope::Global => None,
         Scope::Tenant(tenant) => Some(tenant),
@@ -173,9 +173,18 @@ impl Policy {
         self.existing(place, self.roles.named(&self.tree, owner, name)?)
     }
 
-    /// A tenant's own role is nothing to tenants that are not below.
     fn existing<'a>(&self, from: Place, role: &'a CompiledRole) -> Option<&'a CompiledRole> {
-        let owned = role.owner == CLUSTER || (from != CLUSTER && self.tree.is_within(from, role.owner));
-        (role.exists() && owned && self.tree.is_there(from)).then_some(role)
+        (self.is_for(from, role) && self.tree.is_there(from)).then_some(role)
+    }
+
+    /// The same as [`role_of`](Self::role_of) for a grant that begins at a tenant that exists.
+    pub(super) fn role_within(&self, grant: &Grant) -> Option<&CompiledRole> {
+        self.roles.get(grant.role).filter(|role| self.is_for(grant.from, role))
+    }
+
+    /// A tenant's own role is nothing to tenants that are not below.
+    fn is_for(&self, from: Place, role: &CompiledRole) -> bool {
+        let owned = || from != CLUSTER && self.tree.is_within(from, role.owner);
+        role.exists() && (role.owner == CLUSTER || owned())
     }
 }
