@@ -1,7 +1,7 @@
 //! Roles, bindings, decisions and reasons.
 
 use hivemind_core::store::Txn;
-use hivemind_core::{AccessRequest, Authorizer, Verb};
+use hivemind_core::{AccessRequest, Authorizer, MemoryAudit, Result, TenantContext, Verb, block_on};
 use hivemind_tenancy::{AccessIndex, RoleAuthorizer, Scope};
 
 use crate::scene::{Case, Own, Scene, binding, role};
@@ -93,4 +93,67 @@ pub const CASES: &[Case] = &[
         own: Own::Works,
         run: |s| Ok(format!("{:?}", index(s).who_can(&s.ctx, &ask(s)))),
     },
+    Case {
+        name: "decide",
+        own: Own::Works,
+        run: |s| {
+            let ctx = s.ctx.clone().for_tenant(s.itself.clone());
+            Ok(format!("{:?}", index(s).decide(&ctx, &ask(s))))
+        },
+    },
+    Case { name: "authorize_recorded", own: Own::Works, run: |s| recorded(s, s.ctx.clone()) },
+    Case {
+        name: "authorize_recorded in an emergency",
+        own: Own::Works,
+        run: |s| recorded(s, s.ctx.clone().with_emergency("fire")),
+    },
 ];
+
+/// The answer, and what is on record then.
+fn recorded(s: &Scene, ctx: TenantContext) -> Result<String> {
+    let (ctx, audit) = (ctx.for_tenant(s.itself.clone()), MemoryAudit::new());
+    let told = block_on(s.world.tenants.authorize_recorded(&index(s), &ctx, &ask(s), &audit));
+    Ok(format!("{:?} {:?}", told?, audit.events()))
+}
+
+/// Decisions by policies in the Cedar language.
+#[cfg(not(feature = "cedar"))]
+pub const CEDAR: &[Case] = &[];
+
+#[cfg(feature = "cedar")]
+pub const CEDAR: &[Case] = &[
+    Case {
+        name: "decide by Cedar",
+        own: Own::Works,
+        run: |s| {
+            let ctx = s.ctx.clone().for_tenant(s.itself.clone());
+            Ok(format!("{:?}", cedar(s).decide(&s.world.view(), &ctx, &ask(s))))
+        },
+    },
+    Case {
+        name: "authorize by Cedar",
+        own: Own::Works,
+        run: |s| {
+            let ctx = s.ctx.clone().for_tenant(s.itself.clone());
+            Ok(format!("{:?}", cedar(s).authorize(&s.world.view(), &ctx, &ask(s))))
+        },
+    },
+];
+
+/// The roles and bindings there are, as policies.
+#[cfg(feature = "cedar")]
+fn cedar(s: &Scene) -> hivemind_tenancy::cedar::CedarAuthorizer {
+    use hivemind_core::store::{Prefix, Revision};
+    use hivemind_core::{Collection, Stored};
+    use hivemind_tenancy::{Role, RoleBinding, Tenant};
+
+    fn all<T: Stored + Clone>(s: &Scene, name: &str) -> Vec<T> {
+        let all = Collection::<T>::new(Prefix::new(["tenancy", name]).unwrap());
+        let found = all.list(&s.world.view(), &Txn::new(), all.prefix()).unwrap();
+        found.into_iter().map(|one| (*one.value).clone()).collect()
+    }
+    let (roles, bindings) = (all::<Role>(s, "roles"), all::<RoleBinding>(s, "bindings"));
+    let tenants = all::<Tenant>(s, "tenants").into_iter().map(|one| (one.tenant, one.parent));
+    let policies = hivemind_tenancy::cedar::compile(roles, bindings, tenants).unwrap();
+    hivemind_tenancy::cedar::CedarAuthorizer::new(policies, Revision::new(1))
+}
