@@ -1,5 +1,5 @@
-//! The part of a policy that decides for one asker, read from a view: what others hold is left out. No I/O, no clock, no
-//! async.
+//! The part of a policy that decides for one asker, read from a view: what others hold is left out.
+//! No I/O, no clock, no async.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -30,10 +30,13 @@ pub enum PolicyChange {
     RemoveBinding(Scope, RoleName),
 }
 
+/// A tenant and its parent.
+type Placed = (TenantRef, Option<TenantRef>);
+
 /// What is to be put into the tables, once for each name.
 #[derive(Default)]
 struct Pending {
-    tenants: Vec<(TenantId, Option<(TenantRef, Option<TenantRef>)>)>,
+    tenants: Vec<(TenantId, Option<Placed>)>,
     bindings: BTreeMap<(Place, String), Option<Arc<RoleBinding>>>,
     held: BTreeMap<(u32, String), Vec<Grant>>,
 }

@@ -54,6 +54,9 @@ struct Line<S, T> {
     value: T,
 }
 
+/// The hash and the new value of each name.
+type Changes<'a, S, T> = BTreeMap<(S, &'a str), (u64, Option<T>)>;
+
 type Part<S, T> = Arc<[Option<Line<S, T>>]>;
 
 /// How names are hashed.
@@ -180,7 +183,7 @@ impl<S: Copy + Eq + Hash + Ord, T: Clone> Table<S, T> {
         changes: impl IntoIterator<Item = (S, &'a str, Option<T>)>,
     ) {
         let count = self.parts.len();
-        let mut by_part: BTreeMap<usize, BTreeMap<(S, &'a str), (u64, Option<T>)>> = BTreeMap::new();
+        let mut by_part: BTreeMap<usize, Changes<'a, S, T>> = BTreeMap::new();
         for (space, name, value) in changes {
             let hash = self.keyed.of(space, name);
             by_part.entry(part_of(hash, count)).or_default().insert((space, name), (hash, value));
