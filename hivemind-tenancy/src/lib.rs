@@ -30,6 +30,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+#[cfg(test)]
+extern crate self as hivemind_tenancy;
+
 mod adoption;
 #[cfg(feature = "hash-chain")]
 mod audit;
@@ -83,8 +86,8 @@ pub use quota::{
 };
 pub use rbac::{
     AccessHandle, AccessIndex, Conditions, DecidingRule, Decision, Effect, Escalation, Explanation, Inherit,
-    Lint, LintKind, Predicate, Role, RoleAuthorizer, RoleBinding, Rule, Scope, StalePolicy, Stop, Subject,
-    TimeWindow,
+    Lint, LintKind, PolicyChange, Predicate, Role, RoleAuthorizer, RoleBinding, Rule, Scope, StalePolicy,
+    Stop, Subject, TimeWindow,
 };
 pub use share::{Share, ShareChange, ShareId, ShareOffer, ShareStanding, Shares};
 pub use tenant::{

@@ -4,11 +4,13 @@ mod authorizer;
 mod binding;
 mod conditions;
 mod explain;
+mod follow;
 mod grants;
 mod handle;
 mod index;
 mod lint;
 mod model;
+mod partial;
 mod tree;
 mod visible;
 
@@ -16,16 +18,16 @@ use hivemind_core::store::{Key, Prefix};
 use hivemind_core::{Collection, Result, RoleName, TenantRef};
 
 pub use self::authorizer::RoleAuthorizer;
-pub(crate) use self::authorizer::index_around;
 pub use self::binding::{Inherit, RoleBinding, Stop};
 pub use self::conditions::{Conditions, TimeWindow};
 pub use self::explain::{DecidingRule, Explanation};
 pub(crate) use self::grants::Change;
 pub use self::grants::Escalation;
 pub use self::handle::{AccessHandle, StalePolicy};
-pub use self::index::{AccessIndex, Decision};
+pub use self::index::{AccessIndex, Decision, PolicyChange};
 pub use self::lint::{Lint, LintKind};
 pub use self::model::{Effect, Role, Rule, Scope, Subject};
+pub(crate) use self::partial::{index_around, index_for};
 pub use self::visible::Predicate;
 
 pub(crate) fn roles() -> Result<Collection<Role>> {

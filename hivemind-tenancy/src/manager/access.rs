@@ -10,7 +10,7 @@ use hivemind_core::{
 
 use super::TenantManager;
 use super::tenants::subtree;
-use crate::rbac::{Change, Scope, bindings, bindings_of, index_around, role_key, roles};
+use crate::rbac::{Change, Scope, bindings, bindings_of, index_around, index_for, role_key, roles};
 use crate::{AccessIndex, Inherit, Role, RoleBinding, Rule, Subject, Tenant, VerbClass};
 
 /// The role and the binding of the first administrator.
@@ -56,13 +56,19 @@ impl TenantManager {
         let key = role_key(role.tenant.as_ref(), &role.name)?;
         let scope = role.tenant.clone().map_or(Scope::Global, Scope::Tenant);
         own_scope(ctx, &scope)?;
+        let own = index_for(view, txn, ctx)?;
+        // Who may do neither is told the same, whether there is such a role or not.
+        let create = may(&own, ctx, Verb::Create, &role.name);
+        let update = may(&own, ctx, Verb::Update, &role.name);
+        if update.is_err() {
+            create?;
+        }
         let old = roles()?.get(view, txn, &key)?;
-        let verb = if old.is_some() { Verb::Update } else { Verb::Create };
-        let before = old.as_ref().map_or(&[][..], |old| &old.rules);
-        let index = index_around(view, txn, ctx, &scope, true)?;
-        may(&index, ctx, verb, &role.name)?;
+        may(&own, ctx, if old.is_some() { Verb::Update } else { Verb::Create }, &role.name)?;
         role.check()?;
         takes_grants(view, txn, ctx, &scope)?;
+        let before = old.as_ref().map_or(&[][..], |old| &old.rules);
+        let index = index_at(view, txn, ctx, &scope, true)?;
         edit(&index, view, txn, ctx, (role, &scope), (before, &role.rules))?;
         match &old {
             Some(old) => roles()?.update(txn, old, role),
@@ -87,9 +93,9 @@ impl TenantManager {
     ) -> Result<()> {
         let scope = tenant.cloned().map_or(Scope::Global, Scope::Tenant);
         own_scope(ctx, &scope)?;
+        may(&index_for(view, txn, ctx)?, ctx, Verb::Delete, name)?;
         let old = roles()?.require(view, txn, &role_key(tenant, name)?)?;
-        let index = index_around(view, txn, ctx, &scope, true)?;
-        may(&index, ctx, Verb::Delete, name)?;
+        let index = index_at(view, txn, ctx, &scope, true)?;
         edit(&index, view, txn, ctx, (&old, &scope), (&old.rules, &[]))?;
         roles()?.delete(txn, &old)
     }
@@ -113,14 +119,15 @@ impl TenantManager {
         binding: &RoleBinding,
     ) -> Result<()> {
         own_scope(ctx, &binding.scope)?;
+        may(&index_for(view, txn, ctx)?, ctx, Verb::Grant, &binding.role)?;
         let role = role_for(view, txn, ctx, binding)?;
-        let key = bindings()?.key([&binding.scope.segment(), binding.name.as_str()])?;
-        let old = bindings()?.get(view, txn, &key)?;
-        let deep = old.is_some() || binding.inherit != Inherit::None;
-        let index = index_around(view, txn, ctx, &binding.scope, deep)?;
-        may(&index, ctx, Verb::Grant, &role.name)?;
         binding.conditions.check()?;
         takes_grants(view, txn, ctx, &binding.scope)?;
+        let key = bindings()?.key([&binding.scope.segment(), binding.name.as_str()])?;
+        let old = bindings()?.get(view, txn, &key)?;
+        let down = |one: &RoleBinding| one.inherit != Inherit::None;
+        let deep = down(binding) || old.as_ref().is_some_and(|old| down(old));
+        let index = index_at(view, txn, ctx, &binding.scope, deep)?;
         let kept = old.as_ref().filter(|old| same_shape(old, binding));
         if kept.is_none_or(|old| !binding.subjects.is_subset(&old.subjects)) {
             prove(&index, view, txn, ctx, &Change { before: &[], after: &role.rules, reach: binding })?;
@@ -142,7 +149,8 @@ impl TenantManager {
     /// must hold.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is none, and as [`stage_bind`](Self::stage_bind).
+    /// [`ErrorKind::NotFound`] if there is none, or it is of a role that whoever asks may not grant;
+    /// [`ErrorKind::Denied`], there or not, to whom may grant no role at all; and as [`stage_bind`](Self::stage_bind).
     pub fn stage_unbind(
         &self,
         view: &Snapshot,
@@ -152,9 +160,12 @@ impl TenantManager {
         name: &RoleName,
     ) -> Result<()> {
         own_scope(ctx, scope)?;
-        let old = bindings()?.require(view, txn, &bindings()?.key([&scope.segment(), name.as_str()])?)?;
-        let index = AccessIndex::of(view, txn)?;
-        may(&index, ctx, Verb::Grant, &old.role)?;
+        let key = bindings()?.key([&scope.segment(), name.as_str()])?;
+        let own = index_for(view, txn, ctx)?;
+        let old = bindings()?.get(view, txn, &key)?;
+        let old = old.filter(|old| may(&own, ctx, Verb::Grant, &old.role).is_ok());
+        let Some(old) = old else { return Err(no_binding(&own, ctx, scope, name)?) };
+        let index = index_at(view, txn, ctx, scope, old.inherit != Inherit::None)?;
         release(&index, view, txn, ctx, &old)?;
         bindings()?.delete(txn, &old)
     }
@@ -236,16 +247,56 @@ fn same_shape(old: &RoleBinding, new: &RoleBinding) -> bool {
     bare(old) == bare(new)
 }
 
-fn may(index: &AccessIndex, ctx: &TenantContext, verb: Verb, role: &RoleName) -> Result<()> {
+/// The policy as far as it decides what `ctx` holds in `scope`, and if `deep` also below.
+fn index_at(
+    view: &Snapshot,
+    txn: &Txn,
+    ctx: &TenantContext,
+    scope: &Scope,
+    deep: bool,
+) -> Result<AccessIndex> {
+    let below: Vec<_> = match scope {
+        Scope::Tenant(tenant) if deep => {
+            subtree(view, txn, tenant)?.into_iter().map(|(one, _)| one.tenant.clone()).collect()
+        }
+        _ => Vec::new(),
+    };
+    index_around(view, txn, ctx, scope, &below)
+}
+
+fn of_roles(verb: Verb) -> Result<AccessRequest> {
     let kind = "roles".parse().map_err(|e| Error::of(ErrorKind::Internal, "grant", e))?;
-    let request = AccessRequest::new(verb, kind).named(role.as_str());
-    let told = index.explain(ctx, &request);
+    Ok(AccessRequest::new(verb, kind))
+}
+
+fn may(index: &AccessIndex, ctx: &TenantContext, verb: Verb, role: &RoleName) -> Result<()> {
+    decided(index, ctx, &of_roles(verb)?.named(role.as_str()))
+}
+
+fn decided(index: &AccessIndex, ctx: &TenantContext, request: &AccessRequest) -> Result<()> {
+    let told = index.explain(ctx, request);
     let decision = match (told.decision.allowed, told.decision.emergency) {
         (true, false) => AccessDecision::allow(told.because),
         (true, true) => AccessDecision::deny(["an emergency is no reason to hand out roles".to_owned()]),
         (false, _) => AccessDecision::deny(told.because),
     };
-    decision.into_result(ctx, &request)
+    decision.into_result(ctx, request)
+}
+
+/// What is answered where there is no binding, or one that is not for `ctx` to take back: it does not depend on which.
+fn no_binding(index: &AccessIndex, ctx: &TenantContext, scope: &Scope, name: &RoleName) -> Result<Error> {
+    let request = of_roles(Verb::Grant)?;
+    let some = index.visible(ctx, request.verb, &request.kind);
+    if some.tenants().contains(ctx.tenant()) {
+        return Ok(Error::not_found(
+            "unbind",
+            format!("there is no binding {name} for {scope} to take back"),
+        ));
+    }
+    Ok(match decided(index, ctx, &request) {
+        Err(denied) => denied,
+        Ok(()) => Error::new(ErrorKind::Denied, "unbind", "no role is granted here"),
+    })
 }
 
 /// Demands that whoever asks holds what is handed out, and still does when the transaction commits.

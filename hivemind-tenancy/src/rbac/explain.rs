@@ -3,9 +3,9 @@
 use hivemind_core::{AccessRequest, RoleName, TenantContext, TenantRef};
 
 use super::conditions::Known;
-use super::index::{Asked, Asker, Hit, Policy};
-use super::tree::Place;
-use super::{AccessIndex, Decision, Effect, Role, RoleBinding, Scope};
+use super::index::{Asked, Asker, Grant, Hit, Policy};
+use super::tree::{CLUSTER, Place};
+use super::{AccessIndex, Decision, Effect, Role, RoleBinding, Rule, Scope};
 
 /// So many roles that would do are named, not more.
 const NAMED: usize = 3;
@@ -57,10 +57,10 @@ impl AccessIndex {
         let place = self.policy.tree.place(ctx.tenant()).unwrap_or(Place::MAX);
         let asked = self.policy.asked(place, request);
         let mut told = Explanation { decision, rules: Vec::new(), because: Vec::new(), help: Vec::new() };
-        let own = Asker { principal: ctx.principal(), groups: ctx.groups() };
+        let own = self.policy.asker(ctx.principal(), ctx.groups());
         self.tell(own, &asked, (ctx, request), "", &mut told);
         let Some(actor) = ctx.actor() else { return told };
-        let asker = Asker { principal: &actor.principal, groups: &actor.groups };
+        let asker = self.policy.asker(&actor.principal, &actor.groups);
         let prefix = format!("for {}, who impersonates: ", actor.principal);
         self.tell(asker, &asked, (ctx, request), &prefix, &mut told);
         let nothing = hivemind_core::labels::Labels::new();
@@ -99,6 +99,9 @@ impl AccessIndex {
         let decisive = if denies { Effect::Deny } else { Effect::Allow };
         found.deciding.retain(|(rule, _)| rule.effect == decisive);
         found.deciding.sort();
+        found.deciding.dedup();
+        found.almost.sort();
+        found.almost.dedup();
         if found.deciding.is_empty() {
             policy.missing(asker, asked, (ctx.tenant(), request), &mut found.almost);
             told.help.extend(policy.help(asker, asked, (ctx.tenant(), request)));
@@ -125,11 +128,8 @@ impl Policy {
     }
 
     fn note(&self, hit: &Hit<'_>, ctx: &TenantContext, found: &mut Found) {
-        let (Some(binding), Some(role)) = (self.binding(hit.grant), self.roles.get(hit.grant.role as usize))
-        else {
-            return;
-        };
-        let via = format!("role {} by {binding}", role.role.name);
+        let binding = &*hit.grant.binding;
+        let via = format!("role {} by {binding}", binding.role);
         if !hit.counts() {
             if hit.effect == Effect::Allow {
                 found.almost.push(format!("{via} allows it, but {}", obstacle(binding, ctx, hit.applies)));
@@ -144,7 +144,7 @@ impl Policy {
         let rule = DecidingRule {
             scope: binding.scope.clone(),
             binding: binding.name.clone(),
-            role: role.role.name.clone(),
+            role: binding.role.clone(),
             rule: hit.rule,
             effect: hit.effect,
         };
@@ -160,29 +160,26 @@ impl Policy {
         almost: &mut Vec<String>,
     ) {
         let conditional = almost.len();
-        let mut bound = false;
-        for grant in self.held(asker).flatten() {
-            let (Some(binding), Some(role)) = (self.binding(grant), self.roles.get(grant.role as usize))
-            else {
+        let (mut bound, mut dangling) = (false, Vec::new());
+        for grant in self.all_of(asker) {
+            let binding = &*grant.binding;
+            let Some(role) = self.role_of(grant) else {
+                dangling.extend(self.is_above(grant, asked.place).then_some(binding));
                 continue;
             };
-            let via = format!("role {} by {binding}", role.role.name);
-            let matching = |rule: &&super::Rule| rule.effect == Effect::Allow && rule.matches(request);
-            let would = role.role.rules.iter().any(|rule| matching(&rule));
-            if grant.reaches(self, asked.place, Effect::Allow) {
+            let via = format!("role {} by {binding}", binding.role);
+            let matching = |rule: &Rule| rule.effect == Effect::Allow && rule.matches(request);
+            let would = role.written().iter().any(matching);
+            if grant.reaches(&self.tree, asked.place, Effect::Allow) {
                 bound = true;
                 if !would {
-                    almost.push(format!("{via} {}", nearest(&role.role, request)));
+                    almost.push(format!("{via} {}", nearest(role.written(), request)));
                 }
-            } else if would && self.is_above(binding, asked.place) && almost.len() < conditional + NAMED {
+            } else if would && self.is_above(grant, asked.place) && almost.len() < conditional + NAMED {
                 almost.push(format!("{via} allows it there, and does not reach tenant {}", tenant.id));
             }
         }
-        let dangling = self.dangling.iter().filter_map(|number| self.bindings.get(*number as usize));
-        let theirs = |one: &&std::sync::Arc<RoleBinding>| {
-            self.is_above(one, asked.place) && one.subjects.iter().any(|subject| asker.is(subject))
-        };
-        for binding in dangling.filter(theirs).take(NAMED) {
+        for binding in dangling.into_iter().take(NAMED) {
             bound = true;
             almost.push(format!("{binding} names role {}, and one of the two does not exist", binding.role));
         }
@@ -203,29 +200,37 @@ impl Policy {
             format!("role {role} would allow it: bind it to {principal} in tenant {tenant}")
         };
         // A tenant's own roles are not for strangers to hear of.
-        let bound = self.held(asker).flatten().any(|grant| grant.reaches(self, asked.place, Effect::Allow));
+        let reaches = |grant: &Grant| {
+            self.role_of(grant).is_some() && grant.reaches(&self.tree, asked.place, Effect::Allow)
+        };
+        let bound = self.held(asker).flatten().any(reaches);
         let roles = self.would_do(asked.place, request).filter(|role| bound || role.tenant.is_none());
         roles.take(NAMED).map(told).collect()
     }
 
-    /// Whether the binding is of the tenant at `place`, or of one above it: who asks there hears of no other.
-    fn is_above(&self, binding: &RoleBinding, place: Place) -> bool {
-        match &binding.scope {
-            Scope::Global => true,
-            Scope::Tenant(tenant) => {
-                self.tree.place(tenant).is_some_and(|scope| self.tree.is_within(place, scope))
-            }
-        }
+    /// The grants of the asker, whatever table they lie in, in an order that does not depend on it.
+    fn all_of<'a>(&'a self, asker: Asker<'a>) -> Vec<&'a Grant> {
+        let mut all: Vec<_> = self.held(asker).flatten().collect();
+        let name = |grant: &'a Grant| (&grant.binding.scope, &grant.binding.name);
+        all.sort_by(|a, b| name(a).cmp(&name(b)));
+        all.dedup_by(|a, b| name(a) == name(b));
+        all
     }
 
-    /// The roles that allow `request` and may be bound at `place`.
+    /// Whether the grant is of the tenant at `place`, or of one above it: who asks there hears of no other.
+    fn is_above(&self, grant: &Grant, place: Place) -> bool {
+        grant.from == CLUSTER || self.tree.is_within(place, grant.from)
+    }
+
+    /// The roles that allow `request` and may be bound at `place`: those of every tenant, then those of the tenant there
+    /// and of each above it.
     fn would_do(&self, place: Place, request: &AccessRequest) -> impl Iterator<Item = &Role> {
-        self.roles.iter().map(|role| &*role.role).filter(move |role| {
+        let up = |at: &Place| (*at != CLUSTER).then(|| self.tree.parent(*at));
+        let owners = std::iter::successors(Some(place), up).filter(|at| *at != CLUSTER);
+        let all = std::iter::once(CLUSTER).chain(owners).flat_map(|owner| self.roles.of(owner));
+        all.map(|role| &**role).filter(move |role| {
             let has = |effect| role.rules.iter().any(|rule| rule.effect == effect && rule.matches(request));
-            let here = role.tenant.as_ref().is_none_or(|owner| {
-                self.tree.place(owner).is_some_and(|owner| self.tree.is_within(place, owner))
-            });
-            here && has(Effect::Allow) && !has(Effect::Deny)
+            has(Effect::Allow) && !has(Effect::Deny)
         })
     }
 }
@@ -245,8 +250,8 @@ fn obstacle(binding: &RoleBinding, ctx: &TenantContext, applies: Known) -> Strin
 }
 
 /// What the role does allow on the same things.
-fn nearest(role: &Role, request: &AccessRequest) -> String {
-    let about = role.rules.iter().filter(|rule| rule.effect == Effect::Allow && rule.is_about(request));
+fn nearest(rules: &[Rule], request: &AccessRequest) -> String {
+    let about = rules.iter().filter(|rule| rule.effect == Effect::Allow && rule.is_about(request));
     let mut verbs: Vec<_> = about.flat_map(|rule| &rule.verbs).map(ToString::to_string).collect();
     verbs.sort();
     verbs.dedup();

@@ -2,25 +2,23 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use hivemind_core::store::{Prefix, Revision, Snapshot, Txn};
+use hivemind_core::store::{Revision, Snapshot, Txn, WatchBatch};
 use hivemind_core::{Error, ErrorKind, Result, Retry};
 
 use super::AccessIndex;
 
 /// Holds the newest [`AccessIndex`]. Clones share it.
 ///
-/// A reader takes the index once for a request and decides everything of that request by it. A newer one is compiled
-/// beside it and put in its place at once: no reader waits for a compilation.
+/// A reader takes the index once for a request and decides everything of that request by it. A newer one is made
+/// beside it and put in its place at once: no reader waits for it.
 #[derive(Debug, Clone)]
 pub struct AccessHandle(Arc<RwLock<Held>>);
-
-type Seen = (Revision, usize);
 
 #[derive(Debug)]
 struct Held {
     index: AccessIndex,
-    /// Tells one state of the records from another.
-    seen: Option<Seen>,
+    /// Whether it is all that was in the store at its revision.
+    whole: bool,
 }
 
 /// The policy at hand is older than what was asked for. Detail of an [`Unavailable`](ErrorKind::Unavailable) error:
@@ -38,7 +36,7 @@ pub struct StalePolicy {
 impl AccessHandle {
     /// Holds `index`.
     pub fn new(index: AccessIndex) -> Self {
-        Self(Arc::new(RwLock::new(Held { index, seen: None })))
+        Self(Arc::new(RwLock::new(Held { index, whole: false })))
     }
 
     /// Holds the policy in `view`.
@@ -76,53 +74,62 @@ impl AccessHandle {
 
     /// Puts `index` in place of an older one; returns whether it was newer.
     pub fn install(&self, index: AccessIndex) -> bool {
-        self.put(index, None)
+        self.put(index, false)
     }
 
-    /// Brings the handle to the state in `view`, if that is newer. Compiles only if roles, bindings or tenants have
-    /// changed, and while it does, readers go on with the index before.
+    /// Brings the handle to the state in `view`, if that is newer: by what changed since, and while that is looked for,
+    /// readers go on with the index before.
+    ///
+    /// It costs a look at the revision of every record, and as [`AccessIndex::changed`]; if something is gone, also a look
+    /// for every record. [`follow`](Self::follow) costs no look at what did not change. Only a handle whose index was
+    /// put there by the host compiles anew.
     ///
     /// # Errors
     /// As [`AccessIndex::of`]; the index before stays.
     pub fn refresh(&self, view: &Snapshot) -> Result<()> {
-        let (index, seen) = {
-            let held = self.0.read().unwrap_or_else(PoisonError::into_inner);
-            (held.index.clone(), held.seen)
-        };
-        if view.revision() <= index.revision() && seen.is_some() {
+        let (index, whole) = self.held();
+        if whole && view.revision() <= index.revision() {
             return Ok(());
         }
-        let now = fingerprint(view)?;
-        let next = if seen == Some(now) {
-            index.advanced(view.revision())
-        } else {
-            AccessIndex::of(view, &Txn::new())?
-        };
-        self.put(next, Some(now));
+        let next = if whole { index.brought_to(view)? } else { AccessIndex::of(view, &Txn::new())? };
+        self.put(next, true);
         Ok(())
     }
 
-    fn put(&self, index: AccessIndex, seen: Option<Seen>) -> bool {
+    /// Brings the handle to the state after `batch`, which a watch of the policy tells; returns whether it was news.
+    /// Batches are to come in order and without a gap, the first one from the revision after that of the index.
+    ///
+    /// # Errors
+    /// As [`AccessIndex::after`]; the index before stays, and [`refresh`](Self::refresh) brings it on.
+    pub fn follow(&self, batch: &WatchBatch) -> Result<bool> {
+        loop {
+            let (index, _) = self.held();
+            if batch.revision <= index.revision() {
+                return Ok(false);
+            }
+            let next = index.after(batch)?;
+            let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            // Somebody else may have put another one there meanwhile: then it is made of that.
+            if held.index.is_same(&index) {
+                held.index = next;
+                return Ok(true);
+            }
+        }
+    }
+
+    fn held(&self) -> (AccessIndex, bool) {
+        let held = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        (held.index.clone(), held.whole)
+    }
+
+    fn put(&self, index: AccessIndex, whole: bool) -> bool {
         let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        // Of one revision, the one that knows what it was made of.
-        let known = index.revision() == held.index.revision() && held.seen.is_none() && seen.is_some();
+        // Of one revision, the one that is known to be whole.
+        let known = index.revision() == held.index.revision() && !held.whole && whole;
         let newer = index.revision() > held.index.revision() || known;
         if newer {
-            *held = Held { index, seen };
+            *held = Held { index, whole };
         }
         newer
     }
-}
-
-/// The newest change of a record, and how many there are. Each change of the policy makes another pair: a put has a
-/// newer revision than any before, and a deletion alone leaves fewer.
-fn fingerprint(view: &Snapshot) -> Result<Seen> {
-    let parts: [Prefix; 3] = [
-        super::roles()?.prefix().clone(),
-        super::bindings()?.prefix().clone(),
-        crate::tenant::tenants()?.prefix().clone(),
-    ];
-    let records = || parts.iter().flat_map(|part| view.scan(part));
-    let newest = records().map(|record| record.mod_revision).max();
-    Ok((newest.unwrap_or_default(), records().count()))
 }

@@ -1,24 +1,33 @@
 //! Roles, bindings and the tenant tree, compiled so that a decision allocates nothing and does the same work however
 //! many there are. No I/O, no clock, no async.
+//!
+//! What a subject holds is a function of its bindings alone: roles and tenants are spoken of by number, whether they exist
+//! or not. So a change of a role or of a tenant leaves all bindings as they are.
 
+mod change;
 mod compile;
 mod decide;
+mod grant;
+mod roles;
+mod table;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-use hivemind_core::store::{Prefix, Revision, Snapshot, Txn};
-use hivemind_core::{GroupName, Principal, ResourceKind, Result, TenantRef};
+use hivemind_core::store::{Revision, Snapshot, Txn};
+use hivemind_core::{Principal, Result, TenantRef};
 
+pub use self::change::PolicyChange;
 pub use self::decide::Decision;
 pub(super) use self::decide::{Asked, Asker, Hit};
-use super::tree::{Place, Tree};
-use super::{Effect, Role, RoleBinding, Subject};
-
-/// Stands for nothing in a field that numbers something.
-const NONE: u32 = u32::MAX;
+pub(super) use self::grant::{Grant, Held, spoken_of};
+pub(super) use self::roles::CompiledRole;
+use self::roles::Roles;
+pub(super) use self::table::{Keyed, Table};
+use super::tree::Tree;
+use super::{Role, RoleBinding, Subject};
 
 /// The policy as of one revision. Clones share it.
 ///
@@ -45,97 +54,39 @@ pub struct AccessIndex {
     revision: Revision,
 }
 
-/// What was compiled.
-#[derive(Debug, Default)]
+/// What was compiled. Copies share all that does not change.
+#[derive(Debug, Clone)]
 pub(super) struct Policy {
-    pub(super) tree: Tree,
-    pub(super) roles: Vec<CompiledRole>,
-    pub(super) bindings: Vec<Arc<RoleBinding>>,
-    /// The bindings whose tenant does not exist, or whose role does not exist there.
-    pub(super) dangling: Vec<u32>,
-    kinds: HashMap<ResourceKind, u32, RandomState>,
-    principals: HashMap<Principal, Span, RandomState>,
-    groups: HashMap<GroupName, Span, RandomState>,
-    /// Every subject with its grants, in order.
-    pub(super) subjects: Vec<(Subject, Span)>,
-    /// Subject by subject; each one's in the order of where they begin.
-    grants: Vec<Grant>,
-    limits: Vec<Limit>,
-    impersonated: ImpersonatedKinds,
+    keyed: Keyed,
+    pub(super) tree: Arc<Tree>,
+    pub(super) roles: Roles,
+    /// By the place of the scope and the name.
+    pub(super) bindings: Table<u32, Arc<RoleBinding>>,
+    /// By what kind of subject it is, and the name.
+    subjects: Table<u32, Held>,
+    /// With more tenants and roles that have numbers, all are given anew.
+    worn: usize,
 }
 
-/// A part of the list of grants.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Span {
-    start: u32,
-    len: u32,
-}
-
-/// A binding, as one of its subjects has it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Grant {
-    /// The first place it reaches.
-    pub(super) from: Place,
-    /// One more than the last.
-    pub(super) end: Place,
-    /// The number of its role.
-    pub(super) role: u32,
-    /// The number of its binding.
-    pub(super) binding: u32,
-    /// Its exceptions; `NONE` if it has none.
-    limit: u32,
-}
-
-/// Where a grant does not reach, and whether it must be asked when it applies.
-#[derive(Debug, Clone, Copy)]
-struct Limit {
-    /// What it allows, it allows before this place.
-    allow_end: Place,
-    /// It leaves out the places from the first to before the second.
-    stop: (Place, Place),
-    /// It leaves out tenants further below than this.
-    deepest: u32,
-    /// Whether its binding has conditions, an expiry, or is for emergencies.
-    conditional: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct CompiledRole {
-    pub(super) role: Arc<Role>,
-    pub(super) rules: Vec<CompiledRule>,
-}
-
-#[derive(Debug)]
-pub(super) struct CompiledRule {
-    pub(super) effect: Effect,
-    verbs: u16,
-    kinds: Box<[u32]>,
-    names: Box<[Box<str>]>,
-}
-
-/// The kinds under which principals are impersonated.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct ImpersonatedKinds {
-    pub(super) users: u32,
-    pub(super) service_accounts: u32,
-    pub(super) nodes: u32,
-    pub(super) components: u32,
-    pub(super) groups: u32,
-}
+/// What each kind of subject is kept under; the accounts of the tenant of number n under `ACCOUNTS` and n.
+const USERS: u32 = 0;
+const NODES: u32 = 1;
+const COMPONENTS: u32 = 2;
+const GROUPS: u32 = 3;
+const ACCOUNTS: u32 = 4;
 
 impl AccessIndex {
-    /// The policy that `roles` and `bindings` make on `tenants`, each with its parent, as of `revision`.
+    /// The policy that `roles` and `bindings` make on `tenants`, each with its parent, as of `revision`. Of several
+    /// roles or bindings of one name in one place, the last one counts.
     pub fn new<R: Into<Arc<Role>>, B: Into<Arc<RoleBinding>>>(
         revision: Revision,
         tenants: impl IntoIterator<Item = (TenantRef, Option<TenantRef>)>,
         roles: impl IntoIterator<Item = R>,
         bindings: impl IntoIterator<Item = B>,
     ) -> Self {
-        let policy = compile::policy(
-            Tree::new(tenants),
-            roles.into_iter().map(Into::into).collect(),
-            bindings.into_iter().map(Into::into).collect(),
-        );
+        let roles = roles.into_iter().map(Into::into);
+        let bindings = bindings.into_iter().map(Into::into).collect();
+        let policy = Policy::compiled(&Keyed::new(), tenants, roles, bindings);
         Self { policy: Arc::new(policy), revision }
     }
 
@@ -144,24 +95,15 @@ impl AccessIndex {
     /// # Errors
     /// [`Corrupt`](hivemind_core::ErrorKind::Corrupt) if a record cannot be read: a part of a policy is none.
     pub fn of(view: &Snapshot, txn: &Txn) -> Result<Self> {
-        let bindings = super::bindings()?;
-        Self::of_bindings(view, txn, &[bindings.prefix().clone()])
-    }
-
-    /// The same with the bindings below `prefixes` alone.
-    pub(super) fn of_bindings(view: &Snapshot, txn: &Txn, prefixes: &[Prefix]) -> Result<Self> {
-        let (all, roles, tenants) = (super::bindings()?, super::roles()?, crate::tenant::tenants()?);
-        let mut bindings = Vec::new();
-        for prefix in prefixes {
-            bindings.extend(all.list(view, txn, prefix)?.into_iter().map(|binding| binding.value));
-        }
+        let (bindings, roles, tenants) = (super::bindings()?, super::roles()?, crate::tenant::tenants()?);
+        let bindings = bindings.list(view, txn, bindings.prefix())?;
         let roles = roles.list(view, txn, roles.prefix())?;
         let tenants = tenants.list(view, txn, tenants.prefix())?;
         Ok(Self::new(
             view.revision(),
             tenants.iter().map(|tenant| (tenant.tenant.clone(), tenant.parent.clone())),
             roles.into_iter().map(|role| role.value),
-            bindings,
+            bindings.into_iter().map(|binding| binding.value),
         ))
     }
 
@@ -176,6 +118,11 @@ impl AccessIndex {
         Self { policy: Arc::clone(&self.policy), revision: self.revision.max(revision) }
     }
 
+    /// Whether both are one and the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.policy, &other.policy) && self.revision == other.revision
+    }
+
     /// How many bindings there are.
     pub fn len(&self) -> usize {
         self.policy.bindings.len()
@@ -183,7 +130,7 @@ impl AccessIndex {
 
     /// Whether there is no binding at all, and so nothing is allowed.
     pub fn is_empty(&self) -> bool {
-        self.policy.bindings.is_empty()
+        self.len() == 0
     }
 }
 
@@ -193,5 +140,41 @@ impl fmt::Debug for AccessIndex {
             .field("revision", &self.revision)
             .field("bindings", &self.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// Under what a principal's grants are; `None` if nothing speaks of it.
+fn key_of<'a>(tree: &Tree, principal: &'a Principal) -> Option<(u32, &'a str)> {
+    Some(match principal {
+        Principal::User(name) => (USERS, name.as_str()),
+        Principal::Node(name) => (NODES, name.as_str()),
+        Principal::System(name) => (COMPONENTS, name.as_str()),
+        Principal::ServiceAccount { tenant, name } => {
+            (ACCOUNTS.checked_add(tree.known(tenant)?)?, name.as_str())
+        }
+        _ => return None,
+    })
+}
+
+impl Policy {
+    /// Whom a key stands for.
+    fn subject_of(&self, space: u32, name: &str) -> Option<Subject> {
+        Some(match space {
+            USERS => Subject::Principal(Principal::User(name.parse().ok()?)),
+            NODES => Subject::Principal(Principal::Node(name.parse().ok()?)),
+            COMPONENTS => Subject::Principal(Principal::System(name.parse().ok()?)),
+            GROUPS => Subject::Group(name.parse().ok()?),
+            account => {
+                let tenant = self.tree.tenant(account.checked_sub(ACCOUNTS)?)?.clone();
+                Subject::Principal(Principal::ServiceAccount { tenant, name: name.parse().ok()? })
+            }
+        })
+    }
+
+    /// Every subject with its grants, in no order that means anything.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = (Subject, &[Grant])> {
+        self.subjects
+            .iter()
+            .filter_map(|(space, name, held)| Some((self.subject_of(space, name)?, held.grants())))
     }
 }

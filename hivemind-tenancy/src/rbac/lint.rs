@@ -1,10 +1,12 @@
 //! What in a policy has no effect, or not the one that was meant. No I/O, no clock, no async.
 
 use std::fmt;
+use std::sync::Arc;
 
-use hivemind_core::{Principal, RoleName, TenantRef, Timestamp};
+use hivemind_core::{Principal, RoleName, Timestamp};
 
-use super::index::{Grant, Policy};
+use super::index::{CompiledRole, Grant, Policy};
+use super::tree::Place;
 use super::{AccessIndex, Effect, Role, RoleBinding, Rule, Scope, Subject};
 
 /// What is wrong with a role or a binding.
@@ -54,19 +56,17 @@ impl AccessIndex {
     pub fn lint(&self, at: Option<Timestamp>) -> Vec<Lint> {
         let policy = &*self.policy;
         let mut found = Vec::new();
-        for role in &policy.roles {
-            lint_role(&role.role, &mut found);
+        for role in policy.roles.iter() {
+            lint_role(role, &mut found);
         }
-        for binding in &policy.bindings {
+        for (place, _, binding) in policy.bindings.iter() {
             policy.lint_binding(binding, at, &mut found);
+            if let Some((kind, what)) = policy.why_dangling(place, binding) {
+                found.push(about(kind, binding, &what));
+            }
         }
-        for number in &policy.dangling {
-            let Some(binding) = policy.bindings.get(*number as usize) else { continue };
-            let (kind, what) = policy.why_dangling(binding);
-            found.push(about(kind, binding, &what));
-        }
-        for (subject, span) in &policy.subjects {
-            policy.lint_grants(subject, policy.grants_of(*span), &mut found);
+        for (subject, grants) in policy.subjects() {
+            policy.lint_grants(&subject, grants, &mut found);
         }
         found.sort();
         found.dedup();
@@ -131,37 +131,38 @@ impl Policy {
         }
     }
 
-    fn why_dangling(&self, binding: &RoleBinding) -> (LintKind, String) {
+    /// Why the binding, of the tenant at `place`, means nothing, if it does not.
+    fn why_dangling(&self, place: Place, binding: &RoleBinding) -> Option<(LintKind, String)> {
         match &binding.scope {
-            Scope::Tenant(tenant) if self.tree.place(tenant).is_none() => {
-                let anew = |(_, other): (_, &TenantRef)| other.id == tenant.id;
-                if self.tree.tenants().any(anew) {
+            Scope::Tenant(tenant) if !self.tree.is_there(place) => {
+                if self.tree.has_named(&tenant.id) {
                     let what = format!("is for generation {} of it, which is gone", tenant.generation);
-                    return (LintKind::StaleGeneration, what);
+                    return Some((LintKind::StaleGeneration, what));
                 }
-                (LintKind::UnknownTenant, "is for a tenant that does not exist".to_owned())
+                Some((LintKind::UnknownTenant, "is for a tenant that does not exist".to_owned()))
             }
-            _ => (LintKind::UnknownRole, format!("names role {}, which does not exist there", binding.role)),
+            _ if self.role_at(place, binding.role_of.as_ref(), &binding.role).is_none() => {
+                let what = format!("names role {}, which does not exist there", binding.role);
+                Some((LintKind::UnknownRole, what))
+            }
+            _ => None,
         }
     }
 
     /// Allows of one subject that a deny of the same subject always shadows.
     fn lint_grants(&self, subject: &Subject, grants: &[Grant], found: &mut Vec<Lint>) {
-        let rules = |grant: &Grant| {
-            self.roles.get(grant.role as usize).map(|role| role.role.rules.as_slice()).unwrap_or_default()
-        };
+        let rules = |grant: &Grant| self.role_of(grant).map(CompiledRole::written).unwrap_or_default();
         let always: Vec<_> = grants.iter().filter(|grant| grant.is_plain()).collect();
         let denies = || always.iter().flat_map(|grant| rules(grant).iter().map(move |rule| (*grant, rule)));
         for grant in grants {
-            let wider = |deny: &Grant| {
-                deny.from <= grant.from && grant.end <= deny.end && deny.binding != grant.binding
-            };
-            let Some(binding) = self.binding(grant) else { continue };
+            let same = |deny: &Grant| Arc::ptr_eq(&deny.binding, &grant.binding);
+            let wider = |deny: &Grant| !same(deny) && deny.is_wider(&self.tree, grant);
+            let binding = &*grant.binding;
             for (number, rule) in rules(grant).iter().enumerate() {
                 let Some((deny, _)) = denies().find(|(deny, by)| wider(deny) && shadows(by, rule)) else {
                     continue;
                 };
-                let Some(by) = self.binding(deny) else { continue };
+                let by = &deny.binding;
                 let what = format!(
                     "allows {subject} nothing by rule {number} of role {}: {by} denies it",
                     binding.role

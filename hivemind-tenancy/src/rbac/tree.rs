@@ -1,107 +1,191 @@
 //! The tenant tree, numbered so that "is below" is two comparisons. No I/O, no clock, no async.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use foldhash::fast::RandomState;
-use hivemind_core::TenantRef;
+use hivemind_core::{Generation, TenantId, TenantRef};
 
-/// The place of a tenant in the order in which a walk from the roots comes by. The whole cluster is 0.
+use super::index::{Keyed, Table};
+
+/// The number of a tenant, which it keeps however the tree changes. The whole cluster is 0.
 pub(super) type Place = u32;
 
 pub(super) const CLUSTER: Place = 0;
 
-/// One tenant in the tree.
-#[derive(Debug, Clone)]
-pub(super) struct Spot {
-    pub(super) tenant: TenantRef,
-    pub(super) parent: Place,
-    /// One more than the place of the last tenant below.
-    pub(super) end: Place,
+/// Where a tenant is in the tree.
+#[derive(Debug, Clone, Copy)]
+struct Spot {
+    /// When a walk from the roots comes by; never, if it hangs on nothing.
+    entered: u32,
+    /// When the walk has left it and all below.
+    left: u32,
+    parent: Place,
     /// How far below the whole cluster, which is 0; a root is 1.
-    pub(super) level: u32,
+    level: u32,
 }
 
-/// Every tenant that hangs together with a root. One whose parent is gone is not in it, nor what is below that.
-#[derive(Debug, Default)]
+const NOWHERE: Spot = Spot { entered: u32::MAX, left: 0, parent: CLUSTER, level: 0 };
+
+/// Every tenant, and those that are spoken of. One whose parent is gone is nowhere, and so is what is below that.
+#[derive(Debug, Clone)]
 pub(super) struct Tree {
     spots: Vec<Spot>,
-    places: HashMap<TenantRef, Place, RandomState>,
+    tenants: Vec<TenantRef>,
+    places: Table<u64, Place>,
+    parents: BTreeMap<TenantRef, Option<TenantRef>>,
 }
 
 impl Tree {
     /// The tree of tenants, each with its parent; the system tenant is added.
-    pub(super) fn new(tenants: impl IntoIterator<Item = (TenantRef, Option<TenantRef>)>) -> Self {
-        let mut below: BTreeMap<Option<TenantRef>, Vec<TenantRef>> = BTreeMap::new();
-        for (tenant, parent) in tenants {
-            if tenant != TenantRef::system() {
-                below.entry(parent).or_default().push(tenant);
-            }
-        }
-        below.entry(None).or_default().push(TenantRef::system());
-        let mut tree = Self::default();
-        tree.enter(TenantRef::system(), CLUSTER, 0);
-        // A stack of its own: a tree may be deeper than the thread's stack.
-        let mut open = vec![(CLUSTER, below.remove(&None).unwrap_or_default().into_iter())];
-        while let Some((place, children)) = open.last_mut() {
-            let place = *place;
-            if let Some(child) = children.next() {
-                let level = tree.spot(place).map_or(0, |up| up.level.saturating_add(1));
-                let grandchildren = below.remove(&Some(child.clone())).unwrap_or_default();
-                let entered = tree.enter(child, place, level);
-                open.push((entered, grandchildren.into_iter()));
-            } else {
-                tree.leave(place);
-                open.pop();
-            }
-        }
+    pub(super) fn new(
+        keyed: Keyed,
+        tenants: impl IntoIterator<Item = (TenantRef, Option<TenantRef>)>,
+    ) -> Self {
+        let mut parents: BTreeMap<_, _> = tenants.into_iter().collect();
+        parents.insert(TenantRef::system(), None);
+        // The whole cluster has a number and no name.
+        let tenants: Vec<_> = std::iter::once(TenantRef::system()).chain(parents.keys().cloned()).collect();
+        let named = (0..).zip(&tenants).skip(1);
+        let named = named.map(|(place, tenant)| (tenant.generation.as_u64(), tenant.id.as_str(), place));
+        let places = Table::new(keyed, named, |mut values| values.pop());
+        let mut tree = Self { spots: Vec::new(), tenants, places, parents };
+        tree.walk();
         tree
     }
 
-    fn enter(&mut self, tenant: TenantRef, parent: Place, level: u32) -> Place {
-        let place = Place::try_from(self.spots.len()).unwrap_or(Place::MAX);
-        if place != CLUSTER {
-            self.places.insert(tenant.clone(), place);
+    /// Puts each tenant below its parent, in place of one of that name, or takes the one of that name away. All keep
+    /// their numbers.
+    pub(super) fn change(
+        &mut self,
+        changes: impl IntoIterator<Item = (TenantId, Option<(TenantRef, Option<TenantRef>)>)>,
+    ) {
+        for (id, tenant) in changes {
+            let system = TenantRef::system();
+            if id == system.id {
+                continue;
+            }
+            let first = TenantRef::new(id.clone(), Generation::from_u64(0));
+            let of_name: Vec<_> = self
+                .parents
+                .range(first..)
+                .map(|(tenant, _)| tenant.clone())
+                .take_while(|one| one.id == id)
+                .collect();
+            for one in of_name {
+                self.parents.remove(&one);
+            }
+            if let Some((tenant, parent)) = tenant {
+                self.number(&tenant);
+                self.parents.insert(tenant, parent);
+            }
         }
-        self.spots.push(Spot { tenant, parent, end: place.saturating_add(1), level });
-        place
+        self.walk();
     }
 
-    fn leave(&mut self, place: Place) {
-        let end = Place::try_from(self.spots.len()).unwrap_or(Place::MAX);
-        if let Some(spot) = self.spots.get_mut(place as usize) {
-            spot.end = end;
+    /// Gives `tenant` a number if it has none, whether it exists or not.
+    pub(super) fn number(&mut self, tenant: &TenantRef) {
+        if self.known(tenant).is_some() {
+            return;
         }
+        let place = Place::try_from(self.tenants.len()).unwrap_or(Place::MAX);
+        self.tenants.push(tenant.clone());
+        self.spots.push(NOWHERE);
+        self.places.set_all([(tenant.generation.as_u64(), tenant.id.as_str(), Some(place))]);
     }
 
-    /// Where `tenant` of its generation is.
+    /// The number of `tenant` if it has one, whether it exists or not.
+    pub(super) fn known(&self, tenant: &TenantRef) -> Option<Place> {
+        self.places.get(tenant.generation.as_u64(), tenant.id.as_str()).copied()
+    }
+
+    /// Puts every tenant at its spot.
+    fn walk(&mut self) {
+        let mut below: BTreeMap<Option<&TenantRef>, Vec<&TenantRef>> = BTreeMap::new();
+        for (tenant, parent) in &self.parents {
+            below.entry(parent.as_ref()).or_default().push(tenant);
+        }
+        let mut spots = vec![NOWHERE; self.tenants.len()];
+        let mut time = 0_u32;
+        // A stack of its own: a tree may be deeper than the thread's stack.
+        let mut open = vec![(CLUSTER, below.remove(&None).unwrap_or_default().into_iter())];
+        if let Some(spot) = spots.first_mut() {
+            *spot = Spot { entered: time, left: u32::MAX, parent: CLUSTER, level: 0 };
+        }
+        while let Some((parent, children)) = open.last_mut() {
+            let parent = *parent;
+            if let Some(child) = children.next() {
+                let place = self.known(child).unwrap_or(Place::MAX);
+                let level = spots.get(parent as usize).map_or(0, |up| up.level.saturating_add(1));
+                time = time.saturating_add(1);
+                if let Some(spot) = spots.get_mut(place as usize) {
+                    *spot = Spot { entered: time, left: u32::MAX, parent, level };
+                }
+                open.push((place, below.remove(&Some(child)).unwrap_or_default().into_iter()));
+            } else {
+                if let Some(spot) = spots.get_mut(parent as usize) {
+                    spot.left = time.saturating_add(1);
+                }
+                open.pop();
+            }
+        }
+        self.spots = spots;
+    }
+
+    fn spot(&self, place: Place) -> Spot {
+        self.spots.get(place as usize).copied().unwrap_or(NOWHERE)
+    }
+
+    /// Where `tenant` of its generation is, if it exists and hangs together with a root.
     pub(super) fn place(&self, tenant: &TenantRef) -> Option<Place> {
-        self.places.get(tenant).copied()
+        self.known(tenant).filter(|place| self.is_there(*place))
     }
 
-    pub(super) fn spot(&self, place: Place) -> Option<&Spot> {
-        self.spots.get(place as usize)
+    pub(super) fn is_there(&self, place: Place) -> bool {
+        self.is_within(place, CLUSTER)
     }
 
-    /// One more than the last place below `place`.
-    pub(super) fn end(&self, place: Place) -> Place {
-        self.spot(place).map_or(place.saturating_add(1), |spot| spot.end)
-    }
-
-    /// Whether `place` is `above`, or below it.
+    /// Whether `place` is `above`, or below it. What is nowhere is below nothing.
     pub(super) fn is_within(&self, place: Place, above: Place) -> bool {
-        above <= place && place < self.end(above)
+        let (at, above) = (self.spot(place).entered, self.spot(above));
+        above.entered <= at && at < above.left
     }
 
-    /// Every tenant.
+    /// How far `place` is below the whole cluster.
+    pub(super) fn level(&self, place: Place) -> u32 {
+        self.spot(place).level
+    }
+
+    pub(super) fn parent(&self, place: Place) -> Place {
+        self.spot(place).parent
+    }
+
+    /// The tenant at `place`; none for the whole cluster.
+    pub(super) fn tenant(&self, place: Place) -> Option<&TenantRef> {
+        if place == CLUSTER { None } else { self.tenants.get(place as usize) }
+    }
+
+    /// Every tenant that exists, in order.
     pub(super) fn tenants(&self) -> impl Iterator<Item = (Place, &TenantRef)> {
-        (0..).zip(&self.spots).skip(1).map(|(place, spot)| (place, &spot.tenant))
+        self.parents.keys().filter_map(|tenant| Some((self.place(tenant)?, tenant)))
+    }
+
+    /// Whether a tenant of that name exists, of whatever generation.
+    pub(super) fn has_named(&self, id: &TenantId) -> bool {
+        self.tenants().any(|(_, tenant)| tenant.id == *id)
+    }
+
+    /// Each tenant with its parent.
+    pub(super) fn parents(&self) -> impl Iterator<Item = (TenantRef, Option<TenantRef>)> {
+        self.parents.iter().map(|(tenant, parent)| (tenant.clone(), parent.clone()))
+    }
+
+    /// How many numbers there are.
+    pub(super) fn len(&self) -> usize {
+        self.tenants.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hivemind_core::Generation;
-
     use super::*;
 
     fn tenant(name: &str) -> TenantRef {
@@ -111,12 +195,15 @@ mod tests {
     #[test]
     fn below_is_an_interval_whatever_the_order() {
         let (a, b, c, d) = (tenant("a"), tenant("b"), tenant("c"), tenant("d"));
-        let tree = Tree::new([
-            (c.clone(), Some(b.clone())),
-            (b.clone(), Some(a.clone())),
-            (d.clone(), None),
-            (a.clone(), None),
-        ]);
+        let tree = Tree::new(
+            Keyed::new(),
+            [
+                (c.clone(), Some(b.clone())),
+                (b.clone(), Some(a.clone())),
+                (d.clone(), None),
+                (a.clone(), None),
+            ],
+        );
         let at = |tenant| tree.place(tenant).unwrap();
         assert!(
             tree.is_within(at(&c), at(&a))
@@ -124,18 +211,32 @@ mod tests {
                 && tree.is_within(at(&a), CLUSTER)
         );
         assert!(!tree.is_within(at(&d), at(&a)) && !tree.is_within(at(&a), at(&b)));
-        assert_eq!(tree.spot(at(&c)).unwrap().level, 3);
+        assert_eq!(tree.level(at(&c)), 3);
     }
 
     #[test]
     fn what_hangs_on_nothing_or_on_itself_is_left_out() {
         let (a, b, c) = (tenant("a"), tenant("b"), tenant("c"));
-        let tree = Tree::new([
-            (a.clone(), Some(tenant("gone"))),
-            (b.clone(), Some(c.clone())),
-            (c.clone(), Some(b.clone())),
-        ]);
+        let tree = Tree::new(
+            Keyed::new(),
+            [(a.clone(), Some(tenant("gone"))), (b.clone(), Some(c.clone())), (c.clone(), Some(b.clone()))],
+        );
         assert_eq!((tree.place(&a), tree.place(&b), tree.place(&c)), (None, None, None));
         assert!(tree.place(&TenantRef::system()).is_some());
+    }
+
+    #[test]
+    fn a_tenant_keeps_its_number_however_the_tree_changes() {
+        let (a, b, c) = (tenant("a"), tenant("b"), tenant("c"));
+        let mut tree = Tree::new(Keyed::new(), [(a.clone(), None), (b.clone(), Some(a.clone()))]);
+        let (at_a, at_b) = (tree.place(&a).unwrap(), tree.place(&b).unwrap());
+        let put = |tenant: &TenantRef, parent| (tenant.id.clone(), Some((tenant.clone(), parent)));
+        tree.change([put(&c, None), put(&b, Some(c.clone()))]);
+        let at_c = tree.place(&c).unwrap();
+        assert_eq!((tree.place(&a), tree.place(&b)), (Some(at_a), Some(at_b)));
+        assert!(tree.is_within(at_b, at_c) && !tree.is_within(at_b, at_a));
+        tree.change([(c.id.clone(), None)]);
+        assert_eq!((tree.place(&b), tree.place(&c), tree.known(&b)), (None, None, Some(at_b)));
+        assert!(!tree.is_within(at_b, CLUSTER) && !tree.is_within(at_b, at_b) && tree.is_there(at_a));
     }
 }

@@ -34,7 +34,7 @@ impl Clause {
     fn counts(&self, policy: &Policy, place: Place, name: Option<&str>, labels: &Labels) -> bool {
         let named = self.names.is_empty()
             || name.is_some_and(|name| self.names.iter().any(|pattern| named(pattern, name)));
-        if !named || !self.grant.reaches(policy, place, self.effect) {
+        if !named || !self.grant.reaches(&policy.tree, place, self.effect) {
             return false;
         }
         let meets = if self.labels.is_everything() {
@@ -69,7 +69,7 @@ impl Predicate {
             let allows = |clause: &Clause| {
                 clause.effect == Effect::Allow
                     && clause.around == Known::Yes
-                    && clause.grant.reaches(&self.policy, place, Effect::Allow)
+                    && clause.grant.reaches(&self.policy.tree, place, Effect::Allow)
             };
             !self.each.is_empty() && self.each.iter().all(|all| all.iter().any(allows))
         };
@@ -107,11 +107,11 @@ impl AccessIndex {
         let policy = &*self.policy;
         let request = AccessRequest::new(verb, kind.clone());
         let asked = policy.asked(0, &request);
-        let own = Asker { principal: ctx.principal(), groups: ctx.groups() };
+        let own = policy.asker(ctx.principal(), ctx.groups());
         let mut each = vec![policy.clauses(own, &asked, ctx, false)];
         let mut possible = policy.knows(ctx.principal());
         if let Some(actor) = ctx.actor() {
-            let asker = Asker { principal: &actor.principal, groups: &actor.groups };
+            let asker = policy.asker(&actor.principal, &actor.groups);
             possible &= policy.knows(&actor.principal);
             each.push(policy.clauses(asker, &asked, ctx, false));
             let nothing = Labels::new();
@@ -133,20 +133,23 @@ impl AccessIndex {
         let policy = &*self.policy;
         let Some(place) = policy.tree.place(ctx.tenant()) else { return Vec::new() };
         let asked = policy.asked(place, request);
-        let may = |(subject, span): &&(Subject, _)| {
+        let may = |subject: &Subject, grants| {
             let alive = match subject {
                 Subject::Principal(principal) => policy.knows(principal),
                 Subject::Group(_) => true,
             };
             let (mut allowed, mut denied) = (false, false);
-            policy.hits_in(std::iter::once(policy.grants_of(*span)), &asked, ctx, |hit| {
+            policy.hits_in(std::iter::once(grants), &asked, ctx, |hit| {
                 allowed |= hit.counts() && hit.effect == Effect::Allow;
                 denied |= hit.counts() && hit.effect == Effect::Deny;
                 denied
             });
             alive && allowed && !denied
         };
-        policy.subjects.iter().filter(may).map(|(subject, _)| subject.clone()).collect()
+        let all = policy.subjects().filter(|(subject, grants)| may(subject, grants));
+        let mut can: Vec<_> = all.map(|(subject, _)| subject).collect();
+        can.sort();
+        can
     }
 }
 
@@ -155,17 +158,15 @@ impl Policy {
     fn clauses(&self, asker: Asker<'_>, asked: &Asked<'_>, ctx: &TenantContext, fixed: bool) -> Vec<Clause> {
         let mut found = Vec::new();
         for grant in self.held(asker).flatten() {
-            let (Some(role), Some(binding)) = (self.roles.get(grant.role as usize), self.binding(grant))
-            else {
-                continue;
-            };
-            for rule in &role.rules {
+            let Some(role) = self.role_of(grant) else { continue };
+            let binding = &grant.binding;
+            for rule in role.rules.iter() {
                 if !(if fixed { rule.matches(asked) } else { rule.is_about(asked.verb, asked.kind) }) {
                     continue;
                 }
                 let mut clause = Clause {
                     effect: rule.effect,
-                    grant: *grant,
+                    grant: grant.clone(),
                     names: rule.names().to_vec(),
                     labels: binding.conditions.labels.clone(),
                     around: binding.applies(ctx),

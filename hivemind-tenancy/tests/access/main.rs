@@ -7,8 +7,10 @@
     reason = "a test may panic"
 )]
 
+mod ask_first;
 mod behaviour;
 mod boundary;
+mod changes;
 #[path = "../common/mod.rs"]
 mod common;
 mod decide;

@@ -6,7 +6,7 @@ use hivemind_core::labels::Labels;
 use hivemind_core::{AccessRequest, GroupName, Principal, TenantContext, TenantRef, Timestamp, Verb};
 use hivemind_tenancy::{Effect, Inherit, RoleBinding, Rule, Scope, Stop, Subject, TimeWindow};
 
-use crate::model::State;
+use super::model::State;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum May {

@@ -1,7 +1,7 @@
 //! Roles, bindings, decisions and reasons.
 
 use hivemind_core::store::Txn;
-use hivemind_core::{AccessRequest, Authorizer, Verb};
+use hivemind_core::{AccessRequest, Authorizer, MemoryAudit, Result, TenantContext, Verb, block_on};
 use hivemind_tenancy::{AccessIndex, RoleAuthorizer, Scope};
 
 use crate::scene::{Case, Own, Scene, binding, role};
@@ -93,4 +93,25 @@ pub const CASES: &[Case] = &[
         own: Own::Works,
         run: |s| Ok(format!("{:?}", index(s).who_can(&s.ctx, &ask(s)))),
     },
+    Case {
+        name: "decide",
+        own: Own::Works,
+        run: |s| {
+            let ctx = s.ctx.clone().for_tenant(s.itself.clone());
+            Ok(format!("{:?}", index(s).decide(&ctx, &ask(s))))
+        },
+    },
+    Case { name: "authorize_recorded", own: Own::Works, run: |s| recorded(s, s.ctx.clone()) },
+    Case {
+        name: "authorize_recorded in an emergency",
+        own: Own::Works,
+        run: |s| recorded(s, s.ctx.clone().with_emergency("fire")),
+    },
 ];
+
+/// The answer, and what is on record then.
+fn recorded(s: &Scene, ctx: TenantContext) -> Result<String> {
+    let (ctx, audit) = (ctx.for_tenant(s.itself.clone()), MemoryAudit::new());
+    let told = block_on(s.world.tenants.authorize_recorded(&index(s), &ctx, &ask(s), &audit));
+    Ok(format!("{:?} {:?}", told?, audit.events()))
+}

@@ -6,14 +6,14 @@ use hivemind_core::labels::Labels;
 use hivemind_core::store::Revision;
 use hivemind_core::{AccessRequest, GroupName, Principal, TenantContext, Verb};
 
+use super::super::Effect;
 use super::super::conditions::Known;
-use super::super::model::named;
 use super::super::tree::{CLUSTER, Place};
-use super::super::{Effect, RoleBinding, Subject};
-use super::{AccessIndex, CompiledRule, Grant, NONE, Policy, Span};
+use super::roles::{ACCOUNTS, COMPONENTS, CompiledRule, GROUPS, NODES, USERS};
+use super::{AccessIndex, Grant, Held, Policy};
 
 /// Up to so many grants are looked through one by one; of more, those of each tenant above are searched for.
-const FEW: u32 = 16;
+const FEW: usize = 16;
 
 /// Yes or no, as of one revision of the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,16 +47,9 @@ pub(super) fn verb_bit(verb: Verb) -> u16 {
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Asker<'a> {
     pub(in super::super) principal: &'a Principal,
-    pub(in super::super) groups: &'a BTreeSet<GroupName>,
-}
-
-impl Asker<'_> {
-    pub(in super::super) fn is(&self, subject: &Subject) -> bool {
-        match subject {
-            Subject::Principal(principal) => principal == self.principal,
-            Subject::Group(group) => self.groups.contains(group),
-        }
-    }
+    groups: &'a BTreeSet<GroupName>,
+    /// What the principal holds itself.
+    own: Option<&'a Held>,
 }
 
 /// What is asked, in the numbers of the index.
@@ -106,73 +99,22 @@ impl May {
     }
 }
 
-impl CompiledRule {
-    pub(in super::super) fn matches(&self, asked: &Asked<'_>) -> bool {
-        self.verbs & asked.verb != 0
-            && (self.kinds.is_empty() || self.kinds.contains(&asked.kind))
-            && (self.names.is_empty()
-                || asked.name.is_some_and(|name| self.names.iter().any(|one| named(one, name))))
-    }
-
-    /// The names it is about; empty for all.
-    pub(in super::super) fn names(&self) -> &[Box<str>] {
-        &self.names
-    }
-
-    /// Whether it speaks of the verb and the kind.
-    pub(in super::super) fn is_about(&self, verb: u16, kind: u32) -> bool {
-        self.verbs & verb != 0 && (self.kinds.is_empty() || self.kinds.contains(&kind))
-    }
-}
-
-impl Grant {
-    /// Whether what it says with `effect` reaches `place`.
-    pub(in super::super) fn reaches(&self, policy: &Policy, place: Place, effect: Effect) -> bool {
-        if place < self.from || self.end <= place {
-            return false;
-        }
-        let Some(limit) = policy.limits.get(self.limit as usize) else { return true };
-        let end = if effect == Effect::Allow { limit.allow_end } else { self.end };
-        let stopped = limit.stop.0 <= place && place < limit.stop.1;
-        let level = || policy.tree.spot(place).map_or(0, |spot| spot.level);
-        place < end && !stopped && (limit.deepest == u32::MAX || level() <= limit.deepest)
-    }
-
-    /// Whether it applies always, and all over from its first place to its last.
-    pub(in super::super) fn is_plain(&self) -> bool {
-        self.limit == NONE
-    }
-
-    fn is_conditional(&self, policy: &Policy) -> bool {
-        self.limit != NONE && policy.limits.get(self.limit as usize).is_none_or(|limit| limit.conditional)
-    }
-
-    /// Whether its binding applies to an object of `labels`.
-    pub(in super::super) fn applies(&self, policy: &Policy, ctx: &TenantContext, labels: &Labels) -> Known {
-        if !self.is_conditional(policy) {
-            return Known::Yes;
-        }
-        let binding = policy.binding(self);
-        binding.map_or(Known::Unknown, |one| one.applies(ctx).min(one.conditions.on(labels)))
-    }
-}
-
 impl Policy {
-    pub(in super::super) fn binding(&self, grant: &Grant) -> Option<&RoleBinding> {
-        self.bindings.get(grant.binding as usize).map(|binding| &**binding)
-    }
-
-    pub(in super::super) fn grants_of(&self, span: Span) -> &[Grant] {
-        let (start, len) = (span.start as usize, span.len as usize);
-        self.grants.get(start..start.saturating_add(len)).unwrap_or_default()
+    /// Who asks, and what they hold themselves. It is most likely not in the cache: to ask for it first is to have it by
+    /// the time the rest is known.
+    pub(in super::super) fn asker<'a>(
+        &'a self,
+        principal: &'a Principal,
+        groups: &'a BTreeSet<GroupName>,
+    ) -> Asker<'a> {
+        let key = super::key_of(&self.tree, principal);
+        Asker { principal, groups, own: key.and_then(|(space, name)| self.subjects.get(space, name)) }
     }
 
     /// The grants of each of the asker's subjects.
     pub(in super::super) fn held<'a>(&'a self, asker: Asker<'a>) -> impl Iterator<Item = &'a [Grant]> {
-        let own = self.principals.get(asker.principal);
-        own.into_iter()
-            .chain(asker.groups.iter().filter_map(|group| self.groups.get(group)))
-            .map(|span| self.grants_of(*span))
+        let groups = asker.groups.iter().filter_map(|group| self.subjects.get(super::GROUPS, group.as_str()));
+        asker.own.into_iter().chain(groups).map(Held::grants)
     }
 
     /// What is asked for by `request` at `place`.
@@ -180,7 +122,7 @@ impl Policy {
         Asked {
             place,
             verb: verb_bit(request.verb),
-            kind: self.kinds.get(&request.kind).copied().unwrap_or(NONE),
+            kind: self.roles.kind(&request.kind),
             name: request.name.as_deref(),
             labels: &request.labels,
         }
@@ -201,20 +143,20 @@ impl Policy {
         place: Place,
         each: &mut impl FnMut(&'a Grant) -> bool,
     ) -> bool {
-        if grants.len() <= FEW as usize {
-            return grants.iter().any(|grant| grant.from <= place && place < grant.end && each(grant));
+        if grants.len() <= FEW {
+            return grants.iter().any(|grant| grant.may_reach(&self.tree, place) && each(grant));
         }
         let mut at = place;
         loop {
             let first = grants.partition_point(|grant| grant.from < at);
-            let there = grants.iter().skip(first).take_while(|grant| grant.from == at);
-            if there.filter(|grant| place < grant.end).any(&mut *each) {
+            let mut there = grants.iter().skip(first).take_while(|grant| grant.from == at);
+            if there.any(|grant| grant.may_reach(&self.tree, place) && each(grant)) {
                 return true;
             }
             if at == CLUSTER {
                 return false;
             }
-            at = self.tree.spot(at).map_or(CLUSTER, |spot| spot.parent);
+            at = self.tree.parent(at);
         }
     }
 
@@ -239,12 +181,12 @@ impl Policy {
         mut each: impl FnMut(Hit<'a>) -> bool,
     ) {
         let mut of_grant = |grant: &'a Grant| {
-            let Some(role) = self.roles.get(grant.role as usize) else { return false };
+            let Some(role) = self.role_within(grant) else { return false };
             let matching = role.rules.iter().enumerate().filter(|(_, rule)| rule.matches(asked));
             for (rule, CompiledRule { effect, .. }) in matching {
                 let effect = *effect;
-                if grant.reaches(self, asked.place, effect) {
-                    let applies = grant.applies(self, ctx, asked.labels);
+                if grant.reaches(&self.tree, asked.place, effect) {
+                    let applies = grant.applies(ctx, asked.labels);
                     if each(Hit { grant, rule, effect, applies }) {
                         return true;
                     }
@@ -271,11 +213,7 @@ impl Policy {
             match hit.effect {
                 Effect::Deny => denied = true,
                 Effect::Allow if may == May::Yes => {}
-                Effect::Allow => {
-                    let emergency = hit.grant.is_conditional(self)
-                        && self.binding(hit.grant).is_none_or(|binding| binding.emergency);
-                    may = if emergency { May::InEmergency } else { May::Yes };
-                }
+                Effect::Allow => may = if hit.grant.emergency { May::InEmergency } else { May::Yes },
             }
             denied
         });
@@ -289,21 +227,20 @@ impl Policy {
         place: Place,
         labels: &'a Labels,
     ) -> impl Iterator<Item = Option<Asked<'a>>> {
-        let kinds = self.impersonated;
         let asked = move |place, kind, name| {
             Some(Asked { place, verb: verb_bit(Verb::Impersonate), kind, name: Some(name), labels })
         };
         let own = match ctx.principal() {
-            Principal::User(name) => asked(place, kinds.users, name.as_str()),
+            Principal::User(name) => asked(place, USERS, name.as_str()),
             Principal::ServiceAccount { tenant, name } => {
-                self.tree.place(tenant).and_then(|place| asked(place, kinds.service_accounts, name.as_str()))
+                self.tree.place(tenant).and_then(|place| asked(place, ACCOUNTS, name.as_str()))
             }
-            Principal::Node(name) => asked(place, kinds.nodes, name.as_str()),
-            Principal::System(name) => asked(place, kinds.components, name.as_str()),
+            Principal::Node(name) => asked(place, NODES, name.as_str()),
+            Principal::System(name) => asked(place, COMPONENTS, name.as_str()),
             _ => None,
         };
         let groups = ctx.groups().iter();
-        std::iter::once(own).chain(groups.map(move |group| asked(place, kinds.groups, group.as_str())))
+        std::iter::once(own).chain(groups.map(move |group| asked(place, GROUPS, group.as_str())))
     }
 }
 
@@ -314,16 +251,18 @@ impl AccessIndex {
     /// impersonates may do what both the actor and the principal may, if the actor may impersonate the principal and
     /// each of its groups.
     pub fn decide(&self, ctx: &TenantContext, request: &AccessRequest) -> Decision {
-        let may = self.policy.tree.place(ctx.tenant()).map_or(May::No, |place| self.at(place, ctx, request));
+        let own = self.policy.asker(ctx.principal(), ctx.groups());
+        let place = self.policy.tree.place(ctx.tenant());
+        let may = place.map_or(May::No, |place| self.at(place, own, ctx, request));
         Decision { allowed: may != May::No, emergency: may == May::InEmergency, revision: self.revision }
     }
 
-    fn at(&self, place: Place, ctx: &TenantContext, request: &AccessRequest) -> May {
+    fn at(&self, place: Place, own: Asker<'_>, ctx: &TenantContext, request: &AccessRequest) -> May {
         let policy = &*self.policy;
         let asked = policy.asked(place, request);
-        let own = policy.may(Asker { principal: ctx.principal(), groups: ctx.groups() }, &asked, ctx);
+        let own = policy.may(own, &asked, ctx);
         let (Some(actor), false) = (ctx.actor(), own == May::No) else { return own };
-        let asker = Asker { principal: &actor.principal, groups: &actor.groups };
+        let asker = policy.asker(&actor.principal, &actor.groups);
         let nothing = Labels::new();
         let mut may = own.and(policy.may(asker, &asked, ctx));
         for wanted in policy.impersonation(ctx, place, &nothing) {
