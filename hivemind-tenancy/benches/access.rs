@@ -22,10 +22,8 @@ use hivemind_core::{
     AccessRequest, Generation, ManualClock, MemoryStore, Principal, SeededIds, TenantContext, TenantRef,
     Verb, encode,
 };
-use hivemind_tenancy::{
-    AccessHandle, AccessIndex, Inherit, PolicyChange, Role, RoleBinding, Rule, Scope, Subject, Tenant,
-    TenantManager,
-};
+use hivemind_tenancy::rbac::{AccessHandle, AccessIndex, Inherit, PolicyChange, Rule, Scope, Subject};
+use hivemind_tenancy::{Role, RoleBinding, Tenant, TenantManager};
 
 const SIZES: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
 const ASKERS: usize = 65_536;

@@ -26,9 +26,8 @@ use hivemind_core::{
     Durability, Principal, RedbOptions, RedbStore, Result, StateStore, StateStoreExt, SystemClock, SystemIds,
     TenantContext, TenantRef, WatchStream, async_trait, block_on,
 };
-use hivemind_tenancy::{
-    GroupCommit, QuotaRequest, ResourceQuotas, Returned, TenantManager, TenantQuota, TenantSpec,
-};
+use hivemind_tenancy::quota::{GroupCommit, Returned};
+use hivemind_tenancy::{QuotaRequest, ResourceQuotas, TenantManager, TenantQuota, TenantSpec};
 
 const OTHERS: [&str; 3] = ["nvidia.com/gpu", "containers", "services"];
 

@@ -23,11 +23,12 @@ use criterion::{Criterion, Throughput};
 use hivemind_core::labels::Labels;
 use hivemind_core::resources::{ByteSize, MilliCpu, ResourceName, Resources};
 use hivemind_core::{Generation, TenantRef};
-use hivemind_tenancy::{
-    AffinityTerm, Ask, Charge, ClusterIndex, Node, NodeAffinity, NodeAllocations, Packing, PlacementRequest,
-    QuotaNode, QuotaRule, QuotaTree, Reach, Taint, TaintEffect, Tolerated, Toleration, Topology,
-    TopologySpread, WorkloadAffinity, WorkloadRequest, place,
+use hivemind_tenancy::placement::{
+    AffinityTerm, Ask, NodeAffinity, NodeAllocations, Packing, Reach, Taint, TaintEffect, Tolerated,
+    Toleration, Topology, TopologySpread, WorkloadAffinity, WorkloadRequest,
 };
+use hivemind_tenancy::quota::{Charge, QuotaNode, QuotaRule};
+use hivemind_tenancy::{ClusterIndex, Node, PlacementRequest, QuotaTree, place};
 
 const NODES: usize = 5_000;
 const RUNNING: usize = 50_000;

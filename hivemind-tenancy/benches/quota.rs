@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hivemind_core::TenantId;
 use hivemind_core::resources::{ByteSize, MilliCpu, ResourceName, Resources};
-use hivemind_tenancy::{Amounts, QuotaNode, QuotaRule, QuotaTree};
+use hivemind_tenancy::QuotaTree;
+use hivemind_tenancy::quota::{Amounts, QuotaNode, QuotaRule};
 
 /// A tree of four levels and six resources, with eight tenants at the bottom.
 fn tree() -> (QuotaTree, Vec<QuotaNode>, Amounts) {

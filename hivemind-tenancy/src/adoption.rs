@@ -102,7 +102,8 @@ pub struct AdoptionStatus {
 /// use hivemind_core::store::{Key, Prefix, Record, Txn};
 /// use hivemind_core::{block_on, MemoryStore, Principal, Result, StateStore, StateStoreExt};
 /// use hivemind_core::{SystemClock, SystemIds, TenantContext, TenantRef};
-/// use hivemind_tenancy::{Adoptable, AdoptableResource, AdoptedRecord, Adoption, AdoptionPhase, AdoptionRule};
+/// use hivemind_tenancy::Adoption;
+/// use hivemind_tenancy::adoption::{Adoptable, AdoptableResource, AdoptedRecord, AdoptionPhase, AdoptionRule};
 /// use hivemind_tenancy::{TenantManager, TenantSpec};
 ///
 /// /// Volumes at `volumes/<name>`, which hold whose they are, or nothing.

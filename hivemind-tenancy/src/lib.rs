@@ -33,68 +33,30 @@
 #[cfg(test)]
 extern crate self as hivemind_tenancy;
 
-mod adoption;
+pub mod adoption;
 #[cfg(feature = "hash-chain")]
-mod audit;
+pub mod audit;
 #[cfg(feature = "cedar")]
 pub mod cedar;
-mod claims;
-mod isolation;
+pub mod claims;
+pub mod isolation;
 mod living;
 mod manager;
 pub mod placement;
 pub mod quota;
-mod rbac;
-mod share;
+pub mod rbac;
+pub mod share;
 pub mod tenant;
 
-pub use adoption::{
-    Adoptable, AdoptableResource, AdoptedMove, AdoptedRecord, Adoption, AdoptionPhase, AdoptionPlan,
-    AdoptionProblem, AdoptionRule, AdoptionStatus, AdoptionStep, LeftBehind, PlannedMove, Unresolved,
-};
-#[cfg(feature = "hash-chain")]
-pub use audit::{BrokenChain, ChainHead, ChainedAudit, SealedEvent, verify_chain};
-pub use claims::{InvalidUniqueName, NameClaim, NameClaims, NameStanding, NameTaken, UniqueName};
-pub use isolation::{
-    BackupFacts, BackupIntent, ChangePlan, ClusterFacts, DEDICATED_KEY, Finding, Intents, IpFamily,
-    IsolationLevel, IsolationSettings, LevelSharing, Move, NetworkFacts, NetworkIntent, NodeFacts,
-    NodeIntent, NodeSharing, ObserveIntent, Obstacle, OwnPlace, StorageIntent, Unsatisfiable, Violation,
-    VolumeFacts, compile, plan_change, verify,
-};
+pub use adoption::Adoption;
+pub use claims::NameClaims;
+pub use isolation::{IsolationLevel, IsolationSettings};
 pub use manager::{DrainPlan, Eviction, StillExpired, TenantManager, TenantUpdate};
-pub use placement::{
-    Affinity, AffinityTerm, AntiAffinity, Ask, BlastRadius, Check, Cluster, ClusterIndex, DisruptionBudget,
-    Engine, Exclusion, Filter, Fit, Gang, GangState, Load, Node, NodeAffinity, NodeAllocations, NodeLabels,
-    NodePreference, NodeState, Packing, PlacedWorkload, Placement, PlacementPolicy, PlacementRecord,
-    PlacementRequest, Preemption, Radius, Rate, Reach, Ready, Rejection, Replicas, Score, Seat, Spread,
-    SpreadPreference, StaleNode, Taint, TaintEffect, TaintPreference, Taints, Tolerated, Toleration,
-    Topology, TopologySpread, Unplaceable, Unplaced, Weighted, WhenUnsatisfiable, WorkloadAffinity,
-    WorkloadPreference, WorkloadRequest, choose_victims, filters, place, repelled_by, scores,
-};
-pub use quota::{
-    Amounts, Borrower, Charge, Charged, Drift, Hold, MAX_RESOURCES, OverQuota, QuotaChange, QuotaNode,
-    QuotaRequest, QuotaRule, QuotaSpec, QuotaTree, Reclaim, Returned, RunningCharge, ScopedQuota, Shortage,
-    TenantQuota, TreeError, TreeUsage, Usage, WhenOver, reclaim,
-};
-pub use quota::{
-    Bounds, Budget, BudgetExceeded, BudgetState, Crossing, Demand, DominantShare, EmptyPriorityRange, Escrow,
-    EscrowError, FairQueue, GroupCommit, HighWater, InvalidLimitRange, InvalidPeriod, InvalidRate,
-    InvalidWindows, LimitRange, OutOfBounds, OverRate, PriorityRange, Problem, QueueFit, QueuePolicy,
-    QuotaScope, RangeViolation, RangeViolations, RateExceeded, RateLimit, RateState, RateStates,
-    RequestAttributes, Slice, SlowDown, SoftCrossing, SoftExceeded, SoftLimit, SoftState, TemporaryLimit,
-    TemporaryLimits, Trend, UsageEvent, WaitingRequest,
-};
-pub use rbac::{
-    AccessHandle, AccessIndex, Conditions, DecidingRule, Decision, Effect, Escalation, Explanation, Inherit,
-    Lint, LintKind, PolicyChange, Predicate, Role, RoleAuthorizer, RoleBinding, Rule, Scope, StalePolicy,
-    Stop, Subject, TimeWindow,
-};
-pub use share::{Share, ShareChange, ShareId, ShareOffer, ShareStanding, Shares};
-pub use tenant::{
-    Breach, Ceiling, Delegation, DeletionOutcome, DeletionProgress, Finalizer, FinalizerState, LabelPolicy,
-    LabelViolation, LabelViolations, Leftover, MAX_DEPTH, OverCeiling, ResourceQuotas, StateRow,
-    TENANT_LABEL, Tenant, TenantResolver, TenantSpec, TenantState, ValuePattern, VerbClass, check_labels,
-};
+pub use placement::{ClusterIndex, Node, PlacementRequest, place};
+pub use quota::{OverQuota, QuotaRequest, QuotaTree, TenantQuota};
+pub use rbac::{Role, RoleAuthorizer, RoleBinding};
+pub use share::Shares;
+pub use tenant::{ResourceQuotas, Tenant, TenantSpec, TenantState};
 
 use hivemind_core::store::Prefix;
 use hivemind_core::{Collection, Error, ErrorKind, Result, Stored};

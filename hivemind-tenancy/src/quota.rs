@@ -1,21 +1,11 @@
 //! Quotas: what is charged never exceeds the limit, and is given back exactly once.
 //!
-//! - `level`: the arithmetic of one level and one resource;
-//! - `spec`, `ledger`, `denial`: what is stored, and what is told;
-//! - `batch`: where a reservation is stored;
-//! - `books`: the ledgers of one decision, changed and checked together;
-//! - `gate`, `change`, `audit`: the decisions;
-//! - `ranges`: the bounds of a tenant and of those above it, applied to what one thing asks for;
-//! - `throttle`: the rates of a tenant and of those above it;
-//! - `crossings`: which soft limits a transaction crosses;
-//! - `group`: many callers' decisions in one commit;
-//! - `bounds`, `scope`, `soft`, `lease`, `rate`, `budget`: pure rules that a quota is made of;
-//! - `queue`, `slices`, `trend`: who is next, a limit shared by several stores, and what is to come;
-//! - `node_slices`: what nodes may charge while they are cut off;
-//! - `samples`: how usage goes, kept in the store;
-//! - `waiting`: requests that wait in the store, and get their turn;
-//! - `reclaim`: what to evict for a lender;
-//! - `tree`: the same arithmetic in memory, without a store.
+//! - In the store: [`TenantQuota`] decides and stages; [`GroupCommit`] commits many callers' decisions at once.
+//! - In memory, by the same arithmetic: [`QuotaTree`].
+//! - What a limit is: [`QuotaSpec`] of [`QuotaRule`]s; [`SoftLimit`], [`TemporaryLimit`], [`RateLimit`], [`Budget`],
+//!   [`QuotaScope`], [`LimitRange`] as pure rules of their own.
+//! - What is told: [`OverQuota`] and its [`Shortage`]s, [`Drift`], [`SoftCrossing`], [`Trend`].
+//! - Who is next, and what is taken back: [`FairQueue`], [`Escrow`], [`reclaim()`].
 
 mod audit;
 mod batch;

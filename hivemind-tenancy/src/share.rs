@@ -26,7 +26,8 @@ use crate::living::{lives, stage_lives, stage_takes_more, system_only};
 /// use hivemind_core::store::{Prefix, Txn};
 /// use hivemind_core::{block_on, AccessRequest, MemoryStore, Principal, StateStore, StateStoreExt};
 /// use hivemind_core::{SystemClock, SystemIds, TenantContext, TenantRef, Timestamp, Verb};
-/// use hivemind_tenancy::{ShareOffer, Shares, TenantManager, TenantSpec};
+/// use hivemind_tenancy::{Shares, TenantManager, TenantSpec};
+/// use hivemind_tenancy::share::ShareOffer;
 ///
 /// # block_on(async {
 /// let store = Arc::new(MemoryStore::new());

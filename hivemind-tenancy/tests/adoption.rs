@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 use common::{World, admin, ctx};
 use hivemind_core::store::{Key, Prefix, Txn};
 use hivemind_core::{ErrorKind, RequestId, StateStore, TenantContext, TenantRef, Timestamp, block_on};
-use hivemind_tenancy::{
-    Adoption, AdoptionPhase, AdoptionPlan, AdoptionProblem, AdoptionRule, AdoptionStatus, AdoptionStep,
-    TenantState, Unresolved,
+use hivemind_tenancy::adoption::{
+    AdoptionPhase, AdoptionPlan, AdoptionProblem, AdoptionRule, AdoptionStatus, AdoptionStep, Unresolved,
 };
+use hivemind_tenancy::{Adoption, TenantState};
 use tenure::{born, dies, gets_into};
 use things::{Things, all, free, of};
 

@@ -16,10 +16,8 @@ use hivemind_core::{
     Effect, ErrorKind, MemoryStore, RequestId, Result, SeededIds, StateStore, StateStoreExt, SystemClock,
     TenantRef, block_on,
 };
-use hivemind_tenancy::{
-    Adoption, AdoptionPhase, AdoptionPlan, AdoptionRule, AdoptionStatus, AdoptionStep, TenantManager,
-    TenantSpec,
-};
+use hivemind_tenancy::adoption::{AdoptionPhase, AdoptionPlan, AdoptionRule, AdoptionStatus, AdoptionStep};
+use hivemind_tenancy::{Adoption, TenantManager, TenantSpec};
 use things::{Things, all, free};
 
 type Bytes = BTreeMap<Key, Vec<u8>>;

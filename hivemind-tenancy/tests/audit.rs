@@ -12,7 +12,7 @@ use hivemind_core::{
     AccessRequest, AuditEvent, AuditOutcome, AuditSink, Collection, StateStore, TenantRef, Timestamp, Verb,
     block_on,
 };
-use hivemind_tenancy::{BrokenChain, ChainHead, ChainedAudit, SealedEvent, verify_chain};
+use hivemind_tenancy::audit::{BrokenChain, ChainHead, ChainedAudit, SealedEvent, verify_chain};
 use proptest::prelude::*;
 
 fn event(number: u64) -> AuditEvent {

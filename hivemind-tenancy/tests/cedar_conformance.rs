@@ -10,7 +10,8 @@ use hivemind_core::{
     AccessRequest, Authorizer, Generation, Principal, TenantContext, TenantRef, Verb, block_on,
 };
 use hivemind_tenancy::cedar::{CedarAuthorizer, PolicySet};
-use hivemind_tenancy::{Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject, TenantSpec};
+use hivemind_tenancy::rbac::{Rule, Scope, Subject};
+use hivemind_tenancy::{Role, RoleAuthorizer, RoleBinding, TenantSpec};
 
 struct Case {
     what: &'static str,

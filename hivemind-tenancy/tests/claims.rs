@@ -16,9 +16,8 @@ use hivemind_core::{
     Effect, ErrorKind, MemoryStore, Once, Result, StateStore, StateStoreExt, TenantRef, Timestamp, block_on,
     transact,
 };
-use hivemind_tenancy::{
-    NameClaim, NameClaims, NameStanding, NameTaken, TenantManager, TenantSpec, TenantState, UniqueName,
-};
+use hivemind_tenancy::claims::{NameClaim, NameStanding, NameTaken, UniqueName};
+use hivemind_tenancy::{NameClaims, TenantManager, TenantSpec, TenantState};
 use proptest::prelude::*;
 use tenure::{born, dies, gets_into};
 

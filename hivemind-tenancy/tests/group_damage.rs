@@ -13,10 +13,8 @@ use hivemind_core::{
     StateStoreExt, SystemClock, SystemIds, TenantContext, TenantRef, Timestamp, WatchStream, async_trait,
     block_on,
 };
-use hivemind_tenancy::{
-    GroupCommit, QuotaRequest, QuotaSpec, RequestAttributes, ResourceQuotas, Returned, StillExpired,
-    TenantManager, TenantQuota, TenantSpec, WhenOver,
-};
+use hivemind_tenancy::quota::{GroupCommit, QuotaSpec, RequestAttributes, Returned, WhenOver};
+use hivemind_tenancy::{QuotaRequest, ResourceQuotas, StillExpired, TenantManager, TenantQuota, TenantSpec};
 
 /// A store that takes no transaction of which `refuse` says why not.
 struct Picky<F> {

@@ -19,11 +19,11 @@ use hivemind_core::{
     Error, ErrorKind, MemoryStore, Principal, ReservationId, Result, StateStore, StateStoreExt,
     TenantContext, TenantRef, Timestamp, block_on,
 };
-use hivemind_tenancy::{
-    Budget, GroupCommit, OverQuota, PriorityRange, QuotaRequest, QuotaRule, QuotaScope, QuotaSpec, RateLimit,
-    RequestAttributes, ResourceQuotas, Returned, ScopedQuota, SoftLimit, TemporaryLimit, TemporaryLimits,
-    TenantManager, TenantQuota, TenantSpec, WhenOver,
+use hivemind_tenancy::quota::{
+    Budget, GroupCommit, PriorityRange, QuotaRule, QuotaScope, QuotaSpec, RateLimit, RequestAttributes,
+    Returned, ScopedQuota, SoftLimit, TemporaryLimit, TemporaryLimits, WhenOver,
 };
+use hivemind_tenancy::{OverQuota, QuotaRequest, ResourceQuotas, TenantManager, TenantQuota, TenantSpec};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

@@ -13,10 +13,11 @@ use hivemind_core::{
     Effect, ErrorKind, MemoryStore, Principal, QuotaGate, ReservationId, StateStore, StateStoreExt,
     TenantContext, TenantRef, Timestamp, transact,
 };
-use hivemind_tenancy::{
-    Budget, GroupCommit, OverQuota, PriorityRange, QuotaRequest, QuotaScope, QuotaSpec, RequestAttributes,
-    ResourceQuotas, Returned, ScopedQuota, SoftLimit, TenantManager, TenantQuota, TenantSpec, WhenOver,
+use hivemind_tenancy::quota::{
+    Budget, GroupCommit, PriorityRange, QuotaScope, QuotaSpec, RequestAttributes, Returned, ScopedQuota,
+    SoftLimit, WhenOver,
 };
+use hivemind_tenancy::{OverQuota, QuotaRequest, ResourceQuotas, TenantManager, TenantQuota, TenantSpec};
 
 /// What a caller heard last of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

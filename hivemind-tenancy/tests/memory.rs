@@ -13,10 +13,10 @@ use allocation_counter::measure;
 use hivemind_core::resources::{MilliCpu, ResourceName, Resources};
 use hivemind_core::store::Revision;
 use hivemind_core::{Generation, Principal, TenantRef, Verb};
-use hivemind_tenancy::{
-    AccessIndex, Ask, ClusterIndex, Node, Packing, QuotaNode, QuotaRule, QuotaTree, Role, RoleBinding, Rule,
-    Scope, Subject, WorkloadRequest,
-};
+use hivemind_tenancy::placement::{Ask, Packing, WorkloadRequest};
+use hivemind_tenancy::quota::{QuotaNode, QuotaRule};
+use hivemind_tenancy::rbac::{AccessIndex, Rule, Scope, Subject};
+use hivemind_tenancy::{ClusterIndex, Node, QuotaTree, Role, RoleBinding};
 
 fn tenant(number: usize) -> TenantRef {
     TenantRef::new(format!("tenant-{number}").parse().unwrap(), Generation::from_u64(1))

@@ -4,7 +4,8 @@
 use hivemind_core::labels::Labels;
 use hivemind_core::store::Revision;
 use hivemind_core::{AccessRequest, Generation, Principal, TenantContext, TenantRef, Timestamp, Verb};
-use hivemind_tenancy::{AccessIndex, Conditions, Inherit, Role, RoleBinding, Rule, Scope, Subject};
+use hivemind_tenancy::rbac::{AccessIndex, Conditions, Inherit, Rule, Scope, Subject};
+use hivemind_tenancy::{Role, RoleBinding};
 
 fn user(name: &str) -> Principal {
     Principal::User(name.parse().unwrap())

@@ -9,9 +9,8 @@ use common::{World, admin, ctx};
 use hivemind_core::labels::Labels;
 use hivemind_core::resources::{ByteSize, MilliCpu, Resources};
 use hivemind_core::{ErrorKind, NodeId, TenantContext, WorkloadId, block_on};
-use hivemind_tenancy::{
-    IsolationLevel, Node, NodeState, Rejection, TenantSpec, Unplaceable, WorkloadRequest,
-};
+use hivemind_tenancy::placement::{NodeState, Rejection, Unplaceable, WorkloadRequest};
+use hivemind_tenancy::{IsolationLevel, Node, TenantSpec};
 use proptest::prelude::*;
 
 fn size(cpu: u64, mib: u64) -> Resources {

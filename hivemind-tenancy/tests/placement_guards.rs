@@ -10,9 +10,10 @@ use hivemind_core::labels::Labels;
 use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::store::{Prefix, Txn};
 use hivemind_core::{ErrorKind, NodeId, Result, StateStore, TenantContext, Timestamp, block_on};
-use hivemind_tenancy::{
-    AffinityTerm, GangState, Node, TenantSpec, Topology, TopologySpread, WorkloadAffinity, WorkloadRequest,
+use hivemind_tenancy::placement::{
+    AffinityTerm, GangState, Topology, TopologySpread, WorkloadAffinity, WorkloadRequest,
 };
+use hivemind_tenancy::{Node, TenantSpec};
 
 fn cores(n: u64) -> Resources {
     Resources::new().with_cpu(MilliCpu::from_cores(n))

@@ -8,10 +8,11 @@ use hivemind_core::labels::Labels;
 use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::store::Txn;
 use hivemind_core::{ErrorKind, NodeId, Result, StateStore, TenantContext, block_on};
+use hivemind_tenancy::isolation::DEDICATED_KEY;
 use hivemind_tenancy::placement::{
     Ask, ClusterIndex, Node, NodeState, Packing, Rejection, StaleNode, Tolerated, Toleration, WorkloadRequest,
 };
-use hivemind_tenancy::{DEDICATED_KEY, IsolationLevel, Tenant, TenantSpec, TenantUpdate};
+use hivemind_tenancy::{IsolationLevel, Tenant, TenantSpec, TenantUpdate};
 
 fn cores(n: u64) -> Resources {
     Resources::new().with_cpu(MilliCpu::from_cores(n))

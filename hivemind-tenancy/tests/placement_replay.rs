@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use hivemind_core::labels::Labels;
 use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::{Generation, NodeId, TenantRef, WorkloadId};
-use hivemind_tenancy::{
-    AffinityTerm, Ask, ClusterIndex, Node, NodeAllocations, NodeState, Packing, Topology, WorkloadAffinity,
-    WorkloadRequest,
+use hivemind_tenancy::placement::{
+    AffinityTerm, Ask, NodeAllocations, NodeState, Packing, Topology, WorkloadAffinity, WorkloadRequest,
 };
+use hivemind_tenancy::{ClusterIndex, Node};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 

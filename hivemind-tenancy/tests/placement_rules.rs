@@ -7,12 +7,13 @@ use std::num::NonZeroU32;
 use hivemind_core::labels::{Labels, Selector};
 use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::{Generation, NodeId, TenantRef, WorkloadId};
-use hivemind_tenancy::placement::{NodeInclusion, NodeState};
-use hivemind_tenancy::{
-    AffinityTerm, Ask, BlastRadius, Cluster, Engine, Exclusion, Filter, Load, Node, NodeAffinity,
-    NodeAllocations, PlacedWorkload, PlacementPolicy, PlacementRequest, Rejection, Score, Seat, Taint,
-    TaintEffect, Tolerated, Toleration, Topology, TopologySpread, WorkloadAffinity, WorkloadRequest, place,
+use hivemind_tenancy::placement::{
+    AffinityTerm, Ask, BlastRadius, Cluster, Engine, Exclusion, Filter, Load, NodeAffinity, NodeAllocations,
+    PlacedWorkload, PlacementPolicy, Rejection, Score, Seat, Taint, TaintEffect, Tolerated, Toleration,
+    Topology, TopologySpread, WorkloadAffinity, WorkloadRequest,
 };
+use hivemind_tenancy::placement::{NodeInclusion, NodeState};
+use hivemind_tenancy::{Node, PlacementRequest, place};
 
 fn acme() -> TenantRef {
     TenantRef::new("acme".parse().unwrap(), Generation::from_u64(1))
@@ -212,7 +213,7 @@ fn another_tenants_workloads_are_neither_company_nor_in_the_way() {
 fn preferred_affinity_draws_and_repels() {
     let world = World::new(&ZONES).labelled("b1", "db", "app=db");
     let wish = |wanted: bool| {
-        let wish = vec![hivemind_tenancy::Weighted::new(50, term("app=db", zone()))];
+        let wish = vec![hivemind_tenancy::placement::Weighted::new(50, term("app=db", zone()))];
         let mut affinity = WorkloadAffinity::default();
         *(if wanted { &mut affinity.preferred } else { &mut affinity.anti_preferred }) = wish;
         world.place(&[workload("w").with_affinity(affinity)]).unwrap()
@@ -367,7 +368,7 @@ fn spread_counts_live_workloads_of_the_same_rollout_only() {
     assert_eq!(with(|placed| placed.generation = 1).possible(&asks()), ["a1", "a2", "b1"]);
     assert_eq!(with(|placed| placed.terminating = true).possible(&asks()), ["a1", "a2", "b1"]);
     let mut lost = with(|_| ());
-    lost.0[0].0.state = hivemind_tenancy::NodeState::Failed;
+    lost.0[0].0.state = hivemind_tenancy::placement::NodeState::Failed;
     assert_eq!(lost.possible(&asks()), ["a2", "b1"]);
 }
 
@@ -439,7 +440,7 @@ fn reasons_are_counted_with_the_first_node_of_each() {
 struct NotEndingIn(char);
 
 impl Filter for NotEndingIn {
-    fn prepare<'a>(&self, _: Ask<'a>, _: &Cluster<'_>) -> hivemind_tenancy::Check<'a> {
+    fn prepare<'a>(&self, _: Ask<'a>, _: &Cluster<'_>) -> hivemind_tenancy::placement::Check<'a> {
         let end = self.0;
         Box::new(move |seat: &Seat<'_>| seat.node.id.as_str().ends_with(end).then_some(Rejection::Custom))
     }
@@ -450,7 +451,7 @@ impl Filter for NotEndingIn {
 struct LaterNames;
 
 impl Score for LaterNames {
-    fn prepare<'a>(&self, _: Ask<'a>, cluster: &Cluster<'_>) -> hivemind_tenancy::Rate<'a> {
+    fn prepare<'a>(&self, _: Ask<'a>, cluster: &Cluster<'_>) -> hivemind_tenancy::placement::Rate<'a> {
         let all = cluster.seats().iter().map(|seat| seat.node.id.clone()).collect::<Vec<_>>();
         Box::new(move |seat| all.iter().filter(|id| **id > seat.node.id).count() as u64 * 1_000_000_000)
     }

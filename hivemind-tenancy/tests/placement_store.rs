@@ -11,10 +11,11 @@ use hivemind_core::store::{Prefix, Snapshot, Txn};
 use hivemind_core::{
     ErrorKind, NodeId, Result, Retry, StateStore, StateStoreExt, TenantContext, Timestamp, block_on,
 };
-use hivemind_tenancy::{
-    BlastRadius, GangState, IsolationLevel, Node, NodeState, Packing, Placement, PlacementPolicy, Rejection,
-    StaleNode, TenantSpec, Topology, WorkloadRequest,
+use hivemind_tenancy::placement::{
+    BlastRadius, GangState, NodeState, Packing, Placement, PlacementPolicy, Rejection, StaleNode, Topology,
+    WorkloadRequest,
 };
+use hivemind_tenancy::{IsolationLevel, Node, TenantSpec};
 use proptest::prelude::*;
 
 fn cores(n: u64) -> Resources {

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use hivemind_core::labels::Labels;
 use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::{ErrorKind, Generation, TenantRef, WorkloadId};
-use hivemind_tenancy::{
-    Ask, ClusterIndex, DisruptionBudget, Node, Packing, Preemption, Reach, Rejection, Unplaceable,
-    WorkloadRequest,
+use hivemind_tenancy::placement::{
+    Ask, DisruptionBudget, Packing, Preemption, Reach, Rejection, Unplaceable, WorkloadRequest,
 };
+use hivemind_tenancy::{ClusterIndex, Node};
 use proptest::prelude::*;
 
 fn tenant(name: &str) -> TenantRef {
@@ -116,8 +116,10 @@ fn whom_it_must_run_beside_stays() {
     let acme = tenant("acme");
     let mut index = index(&[2], &[(&acme, workload("db", 1, 0)), (&acme, workload("x", 1, 5))]);
     let mut ask = workload("w", 1, 9);
-    let beside =
-        hivemind_tenancy::AffinityTerm::new("app=db".parse().unwrap(), hivemind_tenancy::Topology::Node);
+    let beside = hivemind_tenancy::placement::AffinityTerm::new(
+        "app=db".parse().unwrap(),
+        hivemind_tenancy::placement::Topology::Node,
+    );
     ask.affinity.required.push(beside);
     let decided = index.preempt(Ask::new(&acme, &ask), Reach::OwnTenant, &[]).unwrap();
     assert_eq!(names(&decided), ["x"]);

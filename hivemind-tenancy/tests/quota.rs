@@ -10,7 +10,8 @@ use common::{World, admin, ctx};
 use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::store::Txn;
 use hivemind_core::{Clock, ErrorKind, Once, QuotaGate, ReservationId, StateStore, block_on, transact};
-use hivemind_tenancy::{OverQuota, RequestAttributes, ResourceQuotas, TenantQuota, TenantSpec, TenantUpdate};
+use hivemind_tenancy::quota::RequestAttributes;
+use hivemind_tenancy::{OverQuota, ResourceQuotas, TenantQuota, TenantSpec, TenantUpdate};
 use proptest::prelude::*;
 
 fn limits(cpu: u64, gpus: u64) -> ResourceQuotas {
@@ -270,7 +271,7 @@ fn quota_and_placement_refuse_a_suspended_tenant_alike() {
     block_on(world.tenants.suspend(&admin("s"), &acme.tenant.id, None)).unwrap();
     let ctx = ctx(&acme.tenant, "r");
     let charged = world.commit(|view, txn| TenantQuota.reserve(view, txn, &ctx, &id(0), &amount(1, 0)));
-    let work = hivemind_tenancy::WorkloadRequest::new("web".parse().unwrap(), amount(1, 0));
+    let work = hivemind_tenancy::placement::WorkloadRequest::new("web".parse().unwrap(), amount(1, 0));
     let work = [(work, "n1".parse().unwrap())];
     let placed = world.commit(|view, txn| world.tenants.stage_assign(view, txn, &ctx, &work).map(|_| ()));
     for refused in [charged, placed] {

@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hivemind_core::resources::{ByteSize, MilliCpu, ResourceName, Resources};
-use hivemind_tenancy::{Charge, QuotaNode, QuotaRule, QuotaTree, TreeError};
+use hivemind_tenancy::QuotaTree;
+use hivemind_tenancy::quota::{Charge, QuotaNode, QuotaRule, TreeError};
 
 const THREADS: usize = 16;
 /// Of the root; each attempt is for three.

@@ -14,7 +14,8 @@ use hivemind_core::{
     AccessRequest, Effect, ErrorKind, MemoryStore, Once, Result, StateStore, StateStoreExt, TenantContext,
     TenantRef, Timestamp, Verb, transact,
 };
-use hivemind_tenancy::{Share, ShareChange, ShareOffer, Shares, TenantManager, TenantSpec};
+use hivemind_tenancy::share::{Share, ShareChange, ShareOffer};
+use hivemind_tenancy::{Shares, TenantManager, TenantSpec};
 
 /// Even, so that the last offer is not taken back.
 const ROUNDS: u64 = 6;

@@ -14,7 +14,8 @@ use hivemind_core::{
     AccessRequest, AuditOutcome, Clock, ErrorKind, Principal, Result, StateStore, TenantContext, TenantRef,
     Timestamp, Verb, block_on,
 };
-use hivemind_tenancy::{Share, ShareChange, ShareId, ShareOffer, ShareStanding, Shares, TenantState};
+use hivemind_tenancy::share::{Share, ShareChange, ShareId, ShareOffer, ShareStanding};
+use hivemind_tenancy::{Shares, TenantState};
 use proptest::prelude::*;
 use tenure::{born, dies, gets_into};
 

@@ -18,7 +18,7 @@ use hivemind_core::resources::Resources;
 use hivemind_core::{Error, ErrorKind, IdSource, KeyId, KeyProvider, NodeId, Result, StateStore, TenantRef};
 use hivemind_net::RecordType;
 use hivemind_observe::Registry;
-use hivemind_tenancy::NodeState;
+use hivemind_tenancy::placement::NodeState;
 use serde::Serialize;
 
 pub use self::claim::{Run, claim, held};

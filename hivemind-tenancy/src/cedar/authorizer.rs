@@ -13,7 +13,7 @@ use hivemind_core::{
 use super::PolicySet;
 use super::entities::question;
 use super::policies::name;
-use crate::Decision as Access;
+use crate::rbac::Decision as Access;
 
 /// Decides by policies in the Cedar language. `forbid` wins; what nothing permits is denied.
 ///

@@ -14,7 +14,8 @@ use super::schema::entity_type;
 use super::syntax::{
     all, any, attribute, binary, entity, has, is, literal, not, set, starts_with, value, var,
 };
-use crate::{Effect, Inherit, Role, RoleBinding, Rule, Scope, Stop, Subject};
+use crate::rbac::{Effect, Inherit, Rule, Scope, Stop, Subject};
+use crate::{Role, RoleBinding};
 
 /// A binding says what Cedar's language cannot. Detail of an [`Unsupported`](ErrorKind::Unsupported) error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

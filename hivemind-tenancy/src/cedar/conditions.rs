@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::syntax::{all, any, attribute, binary, has, if_then_else, is_in_range, not, set, value, var};
-use crate::{Effect, RoleBinding, TimeWindow};
+use crate::RoleBinding;
+use crate::rbac::{Effect, TimeWindow};
 
 /// What must be so for what the binding says with `effect`.
 ///

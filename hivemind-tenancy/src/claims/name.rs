@@ -23,13 +23,13 @@ const MAX_TEXT: usize = 253;
 /// `ports:tcp-443`.
 ///
 /// ```
-/// use hivemind_tenancy::UniqueName;
+/// use hivemind_tenancy::claims::UniqueName;
 ///
 /// let host: UniqueName = "hosts:WWW.Example.org.".parse()?;
 /// assert_eq!(host.to_string(), "hosts:www.example.org");
 /// assert!("hosts:*.example.org".parse::<UniqueName>().is_err());
 /// assert!("ranges:10.1.2.3/16".parse::<UniqueName>().is_err());
-/// # Ok::<(), hivemind_tenancy::InvalidUniqueName>(())
+/// # Ok::<(), hivemind_tenancy::claims::InvalidUniqueName>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -13,7 +13,7 @@ use super::IpFamily;
 #[serde(default)]
 #[non_exhaustive]
 pub struct NodeFacts {
-    /// The value of its label [`DEDICATED_KEY`](crate::DEDICATED_KEY).
+    /// The value of its label [`DEDICATED_KEY`](crate::isolation::DEDICATED_KEY).
     pub label: Option<String>,
     /// The value of its taint of that key.
     pub taint: Option<String>,

@@ -172,7 +172,8 @@ impl Intents {
 ///
 /// ```
 /// use hivemind_core::{Generation, TenantRef};
-/// use hivemind_tenancy::{Intents, IsolationLevel, NodeIntent};
+/// use hivemind_tenancy::IsolationLevel;
+/// use hivemind_tenancy::isolation::{Intents, NodeIntent};
 ///
 /// let acme = TenantRef::new("acme".parse()?, Generation::from_u64(255));
 /// let intents = Intents::new(acme, IsolationLevel::Hard.settings());

@@ -10,8 +10,10 @@ use hivemind_core::{
 
 use super::TenantManager;
 use super::tenants::subtree;
+use crate::rbac::{AccessIndex, Inherit, Rule, Subject};
 use crate::rbac::{Change, Scope, bindings, bindings_of, index_around, index_for, role_key, roles};
-use crate::{AccessIndex, Inherit, Role, RoleBinding, Rule, Subject, Tenant, VerbClass};
+use crate::tenant::VerbClass;
+use crate::{Role, RoleBinding, Tenant};
 
 /// The role and the binding of the first administrator.
 const FIRST_ADMIN: &str = "cluster-admin";
@@ -41,7 +43,7 @@ impl TenantManager {
     /// wherever the role may be bound: in the whole cluster, or in the tenant whose own it is and all below.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`], with [`Escalation`](crate::Escalation) as detail if it would hand out more than the
+    /// [`ErrorKind::Denied`], with [`Escalation`](crate::rbac::Escalation) as detail if it would hand out more than the
     /// grantor holds; [`ErrorKind::Denied`] for a role of every tenant outside the system tenant's context;
     /// [`ErrorKind::NotFound`] for another tenant's own; [`ErrorKind::Conflict`] if the state of the tenant does not
     /// allow it; [`ErrorKind::Invalid`] if it has more than 256 rules, or
@@ -106,10 +108,10 @@ impl TenantManager {
     /// and under no more conditions; what an older one in its place denied, likewise.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`], with [`Escalation`](crate::Escalation) as detail if it would hand out more than the
+    /// [`ErrorKind::Denied`], with [`Escalation`](crate::rbac::Escalation) as detail if it would hand out more than the
     /// grantor holds; [`ErrorKind::NotFound`] if there is no such role or tenant, or it is not below the tenant of
     /// `ctx` to use: only the system tenant's context binds elsewhere than in its own tenant; [`ErrorKind::Conflict`] if
-    /// the state of the tenant does not allow it; [`ErrorKind::Invalid`] for [conditions](crate::Conditions::check) that
+    /// the state of the tenant does not allow it; [`ErrorKind::Invalid`] for [conditions](crate::rbac::Conditions::check) that
     /// never hold.
     pub fn stage_bind(
         &self,
@@ -404,6 +406,6 @@ fn release(
     let reach = RoleBinding::new(old.name.clone(), old.role.clone(), old.scope.clone(), []);
     let down = if old.inherit == Inherit::None { Inherit::None } else { Inherit::Down };
     let denied: Vec<Rule> =
-        role.rules.iter().filter(|rule| rule.effect == crate::Effect::Deny).cloned().collect();
+        role.rules.iter().filter(|rule| rule.effect == crate::rbac::Effect::Deny).cloned().collect();
     prove(index, view, txn, ctx, &Change { before: &denied, after: &[], reach: &reach.with_inherit(down) })
 }

@@ -13,8 +13,9 @@ use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, Te
 
 use self::isolation::Levels;
 use super::TenantManager;
+use crate::Node;
+use crate::placement::{NodeAllocations, NodeState, Taint, TaintEffect};
 use crate::placement::{allocations, nodes};
-use crate::{Node, NodeAllocations, NodeState, Taint, TaintEffect};
 
 pub(crate) use self::isolation::stage_isolation_changed;
 pub use self::remove::{NodeRemoval, Removal};

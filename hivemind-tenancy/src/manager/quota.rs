@@ -4,9 +4,10 @@ use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, ErrorKind, Result, Retry, StateStoreExt, TenantContext, TenantId, TenantRef};
 
 use super::TenantManager;
+use crate::TenantQuota;
+use crate::quota::{QuotaChange, QuotaSpec, WhenOver};
 use crate::quota::{Turns, WaitingRequest};
 use crate::tenant::{key, tenants};
-use crate::{QuotaChange, QuotaSpec, TenantQuota, WhenOver};
 
 /// How often in a row others may be faster before the host is asked to wait.
 const EXPIRE_ATTEMPTS: u32 = 32;

@@ -5,7 +5,7 @@ use hivemind_core::{
 };
 
 use super::TenantManager;
-use crate::{AccessIndex, Decision};
+use crate::rbac::{AccessIndex, Decision};
 
 impl TenantManager {
     /// Decides by `index`, as of now if `ctx` has no time. Whatever is asked in an emergency is put on record in

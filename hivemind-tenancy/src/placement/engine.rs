@@ -20,7 +20,8 @@ pub type Placement = BTreeMap<WorkloadId, NodeId>;
 /// ```
 /// use hivemind_core::{Generation, TenantRef};
 /// use hivemind_core::resources::{MilliCpu, Resources};
-/// use hivemind_tenancy::{Ask, Cluster, Exclusion, Filter, Node, NodeAllocations, WorkloadRequest};
+/// use hivemind_tenancy::Node;
+/// use hivemind_tenancy::placement::{Ask, Cluster, Exclusion, Filter, NodeAllocations, WorkloadRequest};
 ///
 /// let acme = TenantRef::new("acme".parse()?, Generation::from_u64(1));
 /// let (node, nothing) = (Node::new("n1".parse()?, Resources::new()), NodeAllocations::default());

@@ -62,7 +62,7 @@ impl Filter for Ready {
 
 /// Tenants that are kept apart share no node, and use none that is marked as another one's.
 ///
-/// The mark is the label [`DEDICATED_KEY`](crate::DEDICATED_KEY).
+/// The mark is the label [`DEDICATED_KEY`](crate::isolation::DEDICATED_KEY).
 #[derive(Debug, Clone, Copy)]
 pub struct Exclusion;
 

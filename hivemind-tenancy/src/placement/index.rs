@@ -48,7 +48,8 @@ const CLASSES: usize = 64;
 /// ```
 /// use hivemind_core::{Generation, TenantRef};
 /// use hivemind_core::resources::{MilliCpu, Resources};
-/// use hivemind_tenancy::{Ask, ClusterIndex, Node, Packing, WorkloadRequest};
+/// use hivemind_tenancy::{ClusterIndex, Node};
+/// use hivemind_tenancy::placement::{Ask, Packing, WorkloadRequest};
 ///
 /// let mut index = ClusterIndex::new(Packing::Spread, 7);
 /// let cores = |n| Resources::new().with_cpu(MilliCpu::from_cores(n));

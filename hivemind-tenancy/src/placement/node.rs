@@ -51,7 +51,7 @@ impl Node {
         Self { id, capacity, labels: Labels::new(), state: NodeState::Ready, taints: Vec::new() }
     }
 
-    /// Whose it is, by its label: what [`NodeIntent::Dedicated`](crate::NodeIntent::Dedicated) names.
+    /// Whose it is, by its label: what [`NodeIntent::Dedicated`](crate::isolation::NodeIntent::Dedicated) names.
     pub(crate) fn mark(&self) -> Option<&str> {
         self.labels.get(DEDICATED_KEY).map(|mark| mark.as_str())
     }

@@ -121,6 +121,7 @@ impl Level {
             spec: stored_spec.as_ref().map(|spec| (*spec.value).clone()).unwrap_or_default(),
             stored_spec,
             stored,
+            grants: usage.grants,
             settled: usage,
             before: now.clone(),
             now,
@@ -128,7 +129,6 @@ impl Level {
             scoped,
             as_new: false,
             touched: false,
-            grants: usage.grants,
         })
     }
 

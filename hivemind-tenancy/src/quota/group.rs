@@ -66,7 +66,8 @@ fn marks() -> Result<Collection<Mark>> {
 /// use std::sync::Arc;
 /// use hivemind_core::resources::{MilliCpu, Resources};
 /// use hivemind_core::{block_on, MemoryStore, Principal, SystemClock, SystemIds, TenantContext, TenantRef};
-/// use hivemind_tenancy::{GroupCommit, QuotaRequest, ResourceQuotas, TenantManager, TenantSpec};
+/// use hivemind_tenancy::{QuotaRequest, ResourceQuotas, TenantManager, TenantSpec};
+/// use hivemind_tenancy::quota::GroupCommit;
 ///
 /// # block_on(async {
 /// let store = Arc::new(MemoryStore::new());

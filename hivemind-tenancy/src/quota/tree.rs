@@ -55,7 +55,8 @@ pub struct Amounts {
 /// use std::collections::BTreeMap;
 ///
 /// use hivemind_core::resources::{MilliCpu, ResourceName, Resources};
-/// use hivemind_tenancy::{QuotaRule, QuotaTree, TreeError};
+/// use hivemind_tenancy::QuotaTree;
+/// use hivemind_tenancy::quota::{QuotaRule, TreeError};
 ///
 /// let cpu = |rule: QuotaRule| BTreeMap::from([(ResourceName::Cpu, rule)]);
 /// let eight = cpu(QuotaRule::default().with_max(8000));

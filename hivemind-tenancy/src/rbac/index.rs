@@ -34,7 +34,8 @@ use super::{Role, RoleBinding, Subject};
 /// ```
 /// use hivemind_core::store::Revision;
 /// use hivemind_core::{AccessRequest, Generation, Principal, TenantContext, TenantRef, Verb};
-/// use hivemind_tenancy::{AccessIndex, Role, RoleBinding, Rule, Scope, Subject};
+/// use hivemind_tenancy::{Role, RoleBinding};
+/// use hivemind_tenancy::rbac::{AccessIndex, Rule, Scope, Subject};
 ///
 /// let acme = TenantRef::new("acme".parse()?, Generation::from_u64(1));
 /// let ada = Principal::User("ada".parse()?);

@@ -7,7 +7,8 @@ use hivemind_core::{Namespace, Stored, TenantRef, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Delegation, Finalizer, LabelPolicy, ResourceQuotas, TenantSpec, TenantState};
-use crate::{IsolationLevel, Subject};
+use crate::IsolationLevel;
+use crate::rbac::Subject;
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use super::TENANT_LABEL;
 ///
 /// ```
 /// use hivemind_core::labels::Labels;
-/// use hivemind_tenancy::{TENANT_LABEL, TenantResolver};
+/// use hivemind_tenancy::tenant::{TENANT_LABEL, TenantResolver};
 ///
 /// let strict = TenantResolver::strict();
 /// assert!(strict.resolve(None, &Labels::new()).is_err());

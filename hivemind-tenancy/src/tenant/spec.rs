@@ -7,7 +7,8 @@ use hivemind_core::{Namespace, TenantId, TenantRef};
 use serde::{Deserialize, Serialize};
 
 use super::{Delegation, Finalizer, LabelPolicy, ResourceQuotas};
-use crate::{IsolationLevel, Subject};
+use crate::IsolationLevel;
+use crate::rbac::Subject;
 
 /// What to create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

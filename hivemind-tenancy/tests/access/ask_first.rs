@@ -1,7 +1,8 @@
 //! Who may not change roles and bindings is not told which there are.
 
 use hivemind_core::{ErrorKind, Result, RoleName, TenantContext, TenantRef, Verb, block_on};
-use hivemind_tenancy::{Inherit, Role, RoleBinding, Rule, Scope, Subject, TenantSpec};
+use hivemind_tenancy::rbac::{Inherit, Rule, Scope, Subject};
+use hivemind_tenancy::{Role, RoleBinding, TenantSpec};
 
 use crate::common::{World, admin};
 use crate::model::user;

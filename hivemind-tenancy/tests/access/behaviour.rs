@@ -5,7 +5,8 @@ use hivemind_core::store::Txn;
 use hivemind_core::{
     AccessRequest, Authorizer, ErrorKind, Principal, TenantContext, TenantRef, Verb, block_on,
 };
-use hivemind_tenancy::{AccessIndex, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject, TenantSpec};
+use hivemind_tenancy::rbac::{AccessIndex, Rule, Scope, Subject};
+use hivemind_tenancy::{Role, RoleAuthorizer, RoleBinding, TenantSpec};
 
 fn ask(verb: Verb, kind: &str) -> AccessRequest {
     AccessRequest::new(verb, kind.parse().unwrap())

@@ -5,10 +5,8 @@ use hivemind_core::{
     AccessRequest, AuditOutcome, Authorizer, ErrorKind, MemoryAudit, Principal, TenantContext, TenantRef,
     Verb, block_on,
 };
-use hivemind_tenancy::{
-    AccessHandle, AccessIndex, Inherit, LintKind, Role, RoleAuthorizer, RoleBinding, Rule, Scope, Subject,
-    TenantSpec,
-};
+use hivemind_tenancy::rbac::{AccessHandle, AccessIndex, Inherit, LintKind, Rule, Scope, Subject};
+use hivemind_tenancy::{Role, RoleAuthorizer, RoleBinding, TenantSpec};
 
 use crate::common::{World, admin};
 use crate::model::user;

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use hivemind_core::store::{Event, Prefix, Record, Revision, Snapshot, Txn, WatchBatch};
 use hivemind_core::{AccessRequest, TenantContext, TenantRef, Verb, block_on};
-use hivemind_tenancy::{
-    AccessHandle, AccessIndex, Inherit, PolicyChange, Role, RoleBinding, Rule, Scope, Subject, TenantSpec,
-};
+use hivemind_tenancy::rbac::{AccessHandle, AccessIndex, Inherit, PolicyChange, Rule, Scope, Subject};
+use hivemind_tenancy::{Role, RoleBinding, TenantSpec};
 use proptest::prelude::*;
 use proptest::sample::Index;
 

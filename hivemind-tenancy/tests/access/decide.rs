@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use hivemind_core::{Principal, TenantContext};
-use hivemind_tenancy::{AccessIndex, Subject};
+use hivemind_tenancy::rbac::{AccessIndex, Subject};
 use proptest::prelude::*;
 
 use crate::model::{State, any_tenant, context, request, state};

@@ -7,10 +7,10 @@ use hivemind_core::{
     AccessRequest, ErrorKind, Principal, Result, StateStore, StateStoreExt, TenantContext, TenantRef,
     Timestamp, Verb, block_on,
 };
-use hivemind_tenancy::{
-    AccessHandle, AccessIndex, Escalation, Inherit, Role, RoleBinding, Rule, Scope, StalePolicy, Subject,
-    TenantManager, TenantSpec,
+use hivemind_tenancy::rbac::{
+    AccessHandle, AccessIndex, Escalation, Inherit, Rule, Scope, StalePolicy, Subject,
 };
+use hivemind_tenancy::{Role, RoleBinding, TenantManager, TenantSpec};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestRunner};

@@ -4,10 +4,10 @@ use hivemind_core::store::{Prefix, Revision, Txn};
 use hivemind_core::{
     AccessRequest, ErrorKind, StateStore, StateStoreExt, TenantContext, TenantRef, Verb, block_on,
 };
-use hivemind_tenancy::{
-    AccessHandle, AccessIndex, Conditions, Inherit, Role, RoleBinding, Rule, Scope, Subject, TenantSpec,
-    TimeWindow,
+use hivemind_tenancy::rbac::{
+    AccessHandle, AccessIndex, Conditions, Inherit, Rule, Scope, Subject, TimeWindow,
 };
+use hivemind_tenancy::{Role, RoleBinding, TenantSpec};
 
 use crate::common::{World, admin};
 use crate::model::user;

@@ -7,9 +7,8 @@ use hivemind_core::store::Revision;
 use hivemind_core::{
     AccessRequest, Generation, GroupName, Principal, TenantContext, TenantRef, Timestamp, Verb,
 };
-use hivemind_tenancy::{
-    AccessIndex, Conditions, Inherit, Role, RoleBinding, Rule, Scope, Stop, Subject, TimeWindow,
-};
+use hivemind_tenancy::rbac::{AccessIndex, Conditions, Inherit, Rule, Scope, Stop, Subject, TimeWindow};
+use hivemind_tenancy::{Role, RoleBinding};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 

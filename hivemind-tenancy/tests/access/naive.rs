@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use hivemind_core::labels::Labels;
 use hivemind_core::{AccessRequest, GroupName, Principal, TenantContext, TenantRef, Timestamp, Verb};
-use hivemind_tenancy::{Effect, Inherit, RoleBinding, Rule, Scope, Stop, Subject, TimeWindow};
+use hivemind_tenancy::RoleBinding;
+use hivemind_tenancy::rbac::{Effect, Inherit, Rule, Scope, Stop, Subject, TimeWindow};
 
 use super::model::State;
 

@@ -6,7 +6,8 @@ use hivemind_core::store::{Prefix, Snapshot, Txn};
 use hivemind_core::{
     Collection, ManualClock, MemoryStore, SeededIds, StateStore, StateStoreExt, Stored, TenantRef, block_on,
 };
-use hivemind_tenancy::{Role, RoleBinding, Scope, Tenant, TenantManager};
+use hivemind_tenancy::rbac::Scope;
+use hivemind_tenancy::{Role, RoleBinding, Tenant, TenantManager};
 use serde_json::json;
 
 use crate::model::State;

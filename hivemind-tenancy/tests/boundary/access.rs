@@ -2,7 +2,8 @@
 
 use hivemind_core::store::Txn;
 use hivemind_core::{AccessRequest, Authorizer, MemoryAudit, Result, TenantContext, Verb, block_on};
-use hivemind_tenancy::{AccessIndex, RoleAuthorizer, Scope};
+use hivemind_tenancy::RoleAuthorizer;
+use hivemind_tenancy::rbac::{AccessIndex, Scope};
 
 use crate::scene::{Case, Own, Scene, binding, role};
 

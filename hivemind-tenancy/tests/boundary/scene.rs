@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::{Generation, ReservationId, Result, TenantContext, TenantRef, Timestamp, Verb, block_on};
-use hivemind_tenancy::{
-    Inherit, NameClaims, Node, QuotaRequest, QuotaRule, QuotaSpec, Role, RoleBinding, Rule, Scope,
-    ShareOffer, Shares, Subject, TenantQuota, TenantSpec, WhenOver, WorkloadRequest,
-};
+use hivemind_tenancy::placement::WorkloadRequest;
+use hivemind_tenancy::quota::{QuotaRule, QuotaSpec, WhenOver};
+use hivemind_tenancy::rbac::{Inherit, Rule, Scope, Subject};
+use hivemind_tenancy::share::ShareOffer;
+use hivemind_tenancy::{NameClaims, Node, QuotaRequest, Role, RoleBinding, Shares, TenantQuota, TenantSpec};
 
 use crate::common::{World, admin, user};
 
@@ -135,7 +136,7 @@ impl Scene {
         Self::new(|acme, _, team| (team.clone(), acme.clone(), "web"))
     }
 
-    pub fn claim(&self) -> hivemind_tenancy::UniqueName {
+    pub fn claim(&self) -> hivemind_tenancy::claims::UniqueName {
         format!("hosts:{}.{}.org", self.name, self.itself.id).parse().unwrap()
     }
 

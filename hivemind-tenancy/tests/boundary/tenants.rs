@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use hivemind_core::store::Txn;
 use hivemind_core::{AccessRequest, MemoryAudit, Timestamp, Verb, block_on};
-use hivemind_tenancy::{
-    Adoption, AdoptionRule, Finalizer, NameClaims, NameStanding, QuotaSpec, Share, ShareId, ShareOffer,
-    Shares, TenantSpec, TenantUpdate, WhenOver,
-};
+use hivemind_tenancy::adoption::AdoptionRule;
+use hivemind_tenancy::claims::NameStanding;
+use hivemind_tenancy::quota::{QuotaSpec, WhenOver};
+use hivemind_tenancy::share::{Share, ShareId, ShareOffer};
+use hivemind_tenancy::tenant::Finalizer;
+use hivemind_tenancy::{Adoption, NameClaims, Shares, TenantSpec, TenantUpdate};
 
 use crate::common::admin;
 use crate::scene::{Case, Own, Scene, told};
@@ -114,7 +116,7 @@ pub const CASES: &[Case] = &[
     works("offered shares", |s| {
         let all = Shares.offered(&s.world.view(), &Txn::new(), &s.ctx);
         // Whom they were offered to, the owner has said itself.
-        let own = |share: &hivemind_tenancy::Share| {
+        let own = |share: &hivemind_tenancy::share::Share| {
             (share.id.owner.clone(), share.id.name.clone(), share.id.recipient == s.hooli)
         };
         told(all.map(|all| all.iter().map(own).collect::<Vec<_>>()))

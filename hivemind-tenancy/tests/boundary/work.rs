@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use hivemind_core::store::Txn;
 use hivemind_core::{QuotaGate, ReservationId, Timestamp, block_on};
+use hivemind_tenancy::placement::{NodeState, PlacementPolicy, WorkloadRequest};
 use hivemind_tenancy::quota::{Demand, FairQueue, OverQuota, QueuePolicy, Turns};
-use hivemind_tenancy::{
-    Node, NodeState, PlacementPolicy, QuotaRequest, QuotaRule, QuotaSpec, RequestAttributes, TenantQuota,
-    TenantSpec, WhenOver, WorkloadRequest,
-};
+use hivemind_tenancy::quota::{QuotaRule, QuotaSpec, RequestAttributes, WhenOver};
+use hivemind_tenancy::{Node, QuotaRequest, TenantQuota, TenantSpec};
 
 use crate::common::{World, admin};
 use crate::scene::{Case, Own, Scene, cores, told, waiting};

@@ -12,9 +12,8 @@ use common::{World, ctx, user};
 use hivemind_core::store::Revision;
 use hivemind_core::{AccessRequest, Authorizer, ErrorKind, TenantRef, Verb};
 use hivemind_tenancy::cedar::{CedarAuthorizer, NotExpressible, PolicySet, compile, schema};
-use hivemind_tenancy::{
-    AccessIndex, Conditions, Effect, Inherit, Role, RoleBinding, Rule, Scope, Stop, Subject, TenantSpec,
-};
+use hivemind_tenancy::rbac::{AccessIndex, Conditions, Effect, Inherit, Rule, Scope, Stop, Subject};
+use hivemind_tenancy::{Role, RoleBinding, TenantSpec};
 use model::{BindingDraft, Question, RoleDraft};
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -6,7 +6,8 @@ use hivemind_core::labels::{Labels, Selector};
 use hivemind_core::{
     AccessRequest, Generation, GroupName, Principal, TenantContext, TenantRef, Timestamp, Verb,
 };
-use hivemind_tenancy::{Conditions, Inherit, Role, RoleBinding, Rule, Scope, Stop, Subject, TimeWindow};
+use hivemind_tenancy::rbac::{Conditions, Inherit, Rule, Scope, Stop, Subject, TimeWindow};
+use hivemind_tenancy::{Role, RoleBinding};
 use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};

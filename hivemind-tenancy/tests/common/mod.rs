@@ -13,7 +13,8 @@ use hivemind_core::{
     ManualClock, MemoryStore, Principal, Result, SeededIds, StateStore, StateStoreExt, TenantContext,
     TenantRef, block_on,
 };
-use hivemind_tenancy::{Subject, Tenant, TenantManager, TenantSpec};
+use hivemind_tenancy::rbac::Subject;
+use hivemind_tenancy::{Tenant, TenantManager, TenantSpec};
 
 pub struct World {
     pub store: MemoryStore,

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use hivemind_core::labels::Labels;
 use hivemind_core::store::{Key, Prefix, Record, Snapshot};
 use hivemind_core::{Error, Result, TenantRef};
-use hivemind_tenancy::{Adoptable, AdoptableResource, AdoptedRecord};
+use hivemind_tenancy::adoption::{Adoptable, AdoptableResource, AdoptedRecord};
 
 /// Things of three kinds: `moving` ones go to a key with the tenant in it, `staying` ones only get another value, and
 /// `shrinking` ones lose the last letter of their name, so that two may want the same place.

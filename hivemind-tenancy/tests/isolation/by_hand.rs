@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::{Generation, NodeId, TenantRef};
-use hivemind_tenancy::{
-    BackupFacts, ClusterFacts, Finding, Intents, IpFamily, IsolationLevel, IsolationSettings, LevelSharing,
-    Move, NetworkFacts, NetworkIntent, NodeFacts, NodeIntent, StorageIntent, TenantSpec, VolumeFacts,
-    compile, plan_change, verify,
+use hivemind_tenancy::isolation::{
+    BackupFacts, ClusterFacts, Finding, Intents, IpFamily, LevelSharing, Move, NetworkFacts, NetworkIntent,
+    NodeFacts, NodeIntent, StorageIntent, VolumeFacts, compile, plan_change, verify,
 };
+use hivemind_tenancy::{IsolationLevel, IsolationSettings, TenantSpec};
 
 use crate::common::World;
 

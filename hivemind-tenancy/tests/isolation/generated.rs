@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::{NodeId, TenantRef, WorkloadId};
-use hivemind_tenancy::{
-    BackupFacts, ClusterFacts, Intents, IpFamily, IsolationSettings, LevelSharing, NetworkFacts, NodeFacts,
-    Violation, VolumeFacts, plan_change, verify,
+use hivemind_tenancy::IsolationSettings;
+use hivemind_tenancy::isolation::{
+    BackupFacts, ClusterFacts, Intents, IpFamily, LevelSharing, NetworkFacts, NodeFacts, Violation,
+    VolumeFacts, plan_change, verify,
 };
 use proptest::prelude::*;
 

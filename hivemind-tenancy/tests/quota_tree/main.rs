@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hivemind_core::TenantId;
 use hivemind_core::resources::{ByteSize, MilliCpu, ResourceName, Resources};
-use hivemind_tenancy::{Amounts, QuotaNode, QuotaRule, QuotaTree, TreeError};
+use hivemind_tenancy::QuotaTree;
+use hivemind_tenancy::quota::{Amounts, QuotaNode, QuotaRule, TreeError};
 
 const WIDTH: usize = 2;
 

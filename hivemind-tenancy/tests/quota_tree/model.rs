@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use hivemind_core::Timestamp;
-use hivemind_tenancy::{Charge, Hold, QuotaNode, QuotaRule, QuotaTree, TreeError};
+use hivemind_tenancy::QuotaTree;
+use hivemind_tenancy::quota::{Charge, Hold, QuotaNode, QuotaRule, TreeError};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

@@ -8,7 +8,8 @@ use hivemind_core::testkit::{FaultPlan, FaultyStore, Sim, SimRng, until_crash};
 use hivemind_core::{
     Clock, Effect, ErrorKind, IdSource, MemoryStore, Result, Retry, StateStoreExt, TenantId, TenantRef,
 };
-use hivemind_tenancy::{DeletionOutcome, Tenant, TenantManager, TenantSpec};
+use hivemind_tenancy::tenant::DeletionOutcome;
+use hivemind_tenancy::{Tenant, TenantManager, TenantSpec};
 
 use crate::common::{admin, ctx};
 

@@ -10,7 +10,8 @@ use hivemind_core::{
     AuditOutcome, ManualClock, MemoryAudit, MemoryStore, QuotaGate, SeededIds, StateStore, StateStoreExt,
     TenantRef, Timestamp, block_on,
 };
-use hivemind_tenancy::{DeletionOutcome, Finalizer, Tenant, TenantManager, TenantQuota, TenantSpec};
+use hivemind_tenancy::tenant::{DeletionOutcome, Finalizer};
+use hivemind_tenancy::{Tenant, TenantManager, TenantQuota, TenantSpec};
 use proptest::prelude::*;
 
 use crate::common::{World, admin, ctx};
@@ -119,7 +120,8 @@ proptest! {
 
 #[test]
 fn pitfall_10_what_is_left_when_finalizers_are_done_is_stuck_with_its_reason() {
-    use hivemind_tenancy::{Node, WorkloadRequest};
+    use hivemind_tenancy::Node;
+    use hivemind_tenancy::placement::WorkloadRequest;
     let world = World::new();
     let cores = |n| Resources::new().with_cpu(MilliCpu::from_cores(n));
     let one = world.tenant(spec("a"));

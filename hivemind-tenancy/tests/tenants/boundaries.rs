@@ -4,10 +4,11 @@ use hivemind_core::store::{Key, Txn};
 use hivemind_core::{
     ErrorKind, Generation, Principal, StateStore, TenantContext, TenantRef, Timestamp, Verb, block_on,
 };
-use hivemind_tenancy::{
-    DeletionOutcome, Escalation, Inherit, NameClaims, QuotaRule, QuotaSpec, Role, RoleBinding, Rule, Scope,
-    ShareOffer, Shares, Subject, TenantSpec, WhenOver,
-};
+use hivemind_tenancy::quota::{QuotaRule, QuotaSpec, WhenOver};
+use hivemind_tenancy::rbac::{Escalation, Inherit, Rule, Scope, Subject};
+use hivemind_tenancy::share::ShareOffer;
+use hivemind_tenancy::tenant::DeletionOutcome;
+use hivemind_tenancy::{NameClaims, Role, RoleBinding, Shares, TenantSpec};
 
 use crate::common::{World, admin, ctx, user};
 

@@ -3,10 +3,11 @@
 use hivemind_core::labels::Labels;
 use hivemind_core::resources::MilliCpu;
 use hivemind_core::{Error, ErrorKind, Principal, TenantContext, TenantRef, block_on};
-use hivemind_tenancy::{
-    Breach, Delegation, IsolationLevel, IsolationSettings, LabelPolicy, LabelViolations, OverCeiling,
-    ResourceQuotas, Subject, Tenant, TenantSpec, TenantUpdate, ValuePattern, check_labels,
+use hivemind_tenancy::rbac::Subject;
+use hivemind_tenancy::tenant::{
+    Breach, Delegation, LabelPolicy, LabelViolations, OverCeiling, ValuePattern, check_labels,
 };
+use hivemind_tenancy::{IsolationLevel, IsolationSettings, ResourceQuotas, Tenant, TenantSpec, TenantUpdate};
 
 use crate::common::{World, admin, ctx, user};
 

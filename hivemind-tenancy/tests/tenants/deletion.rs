@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::{ErrorKind, MemoryAudit, QuotaGate, Timestamp, block_on};
-use hivemind_tenancy::{
-    DeletionOutcome, DeletionProgress, Finalizer, Node, Tenant, TenantQuota, TenantSpec, TenantUpdate,
-    WorkloadRequest,
-};
+use hivemind_tenancy::placement::WorkloadRequest;
+use hivemind_tenancy::tenant::{DeletionOutcome, DeletionProgress, Finalizer};
+use hivemind_tenancy::{Node, Tenant, TenantQuota, TenantSpec, TenantUpdate};
 
 use crate::common::{World, admin, ctx};
 
@@ -195,7 +194,8 @@ fn a_tenant_of_the_same_name_is_another_one() {
 
 #[test]
 fn many_bindings_go_in_bounded_transactions() {
-    use hivemind_tenancy::{Role, RoleBinding, Scope, Subject};
+    use hivemind_tenancy::rbac::{Scope, Subject};
+    use hivemind_tenancy::{Role, RoleBinding};
     let world = World::new();
     let a = world.tenant(spec("a"));
     let role = Role::new("role".parse().unwrap(), []);

@@ -3,7 +3,9 @@
 use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::store::Txn;
 use hivemind_core::{ErrorKind, Retry, Timestamp, block_on};
-use hivemind_tenancy::{Node, Tenant, TenantSpec, TenantState, VerbClass, WorkloadRequest};
+use hivemind_tenancy::placement::WorkloadRequest;
+use hivemind_tenancy::tenant::VerbClass;
+use hivemind_tenancy::{Node, Tenant, TenantSpec, TenantState};
 
 use crate::common::{World, admin, ctx};
 

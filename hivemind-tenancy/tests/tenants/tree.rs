@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use hivemind_core::store::Txn;
 use hivemind_core::testkit::context;
 use hivemind_core::{ErrorKind, StateStore, TenantRef, block_on};
-use hivemind_tenancy::{MAX_DEPTH, Tenant, TenantSpec, TenantUpdate};
+use hivemind_tenancy::tenant::MAX_DEPTH;
+use hivemind_tenancy::{Tenant, TenantSpec, TenantUpdate};
 use proptest::prelude::*;
 
 use crate::common::{World, admin, ctx};

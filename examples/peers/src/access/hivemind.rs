@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use hivemind_core::store::Revision;
 use hivemind_core::{AccessRequest, Generation, Principal, TenantContext, TenantRef, Verb};
-use hivemind_tenancy::{AccessIndex, Role, RoleBinding, Rule, Scope, Subject};
+use hivemind_tenancy::{Role, RoleBinding};
+use hivemind_tenancy::rbac::{AccessIndex, Rule, Scope, Subject};
 
 use super::{Question, USERS, tenant_name, user_name};
 

@@ -5,10 +5,8 @@ use std::error::Error;
 use hivemind_core::labels::Labels;
 use hivemind_core::resources::{ByteSize, MilliCpu, Resources};
 use hivemind_core::{Generation, TenantRef};
-use hivemind_tenancy::{
-    Ask, ClusterIndex, Node, NodeAffinity, Packing, Taint, TaintEffect, Tolerated, Toleration,
-    WorkloadRequest,
-};
+use hivemind_tenancy::{ClusterIndex, Node};
+use hivemind_tenancy::placement::{Ask, NodeAffinity, Packing, Taint, TaintEffect, Tolerated, Toleration, WorkloadRequest};
 
 use super::{NODE_CPU, NODE_MEMORY, asks};
 

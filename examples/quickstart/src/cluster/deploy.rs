@@ -11,7 +11,8 @@ use hivemind_core::{
 };
 use hivemind_net::{Lease, Service as NamedService, ServiceEndpoint};
 use hivemind_storage::{AccessMode, ClaimSpec, VolumeOptions};
-use hivemind_tenancy::{RoleAuthorizer, Tenant, TenantQuota, WorkloadRequest};
+use hivemind_tenancy::placement::WorkloadRequest;
+use hivemind_tenancy::{RoleAuthorizer, Tenant, TenantQuota};
 use serde::{Deserialize, Serialize};
 
 use super::app::{apps, key};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use hivemind_core::store::Txn;
 use hivemind_core::{Error, Result, TenantRef};
-use hivemind_tenancy::{
-    ClusterFacts, Intents, LevelSharing, NodeFacts, NodeIntent, Tenant, Violation, VolumeFacts, compile,
-    verify,
+use hivemind_tenancy::Tenant;
+use hivemind_tenancy::isolation::{
+    ClusterFacts, Intents, LevelSharing, NodeFacts, NodeIntent, Violation, VolumeFacts, compile, verify,
 };
 
 use super::Cluster;

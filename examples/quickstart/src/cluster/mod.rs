@@ -19,7 +19,8 @@ use hivemind_core::{
 use hivemind_net::{IpamManager, ServiceRegistry};
 use hivemind_observe::{AlertEngine, AlertManager, AlertRule, Comparison, Registry};
 use hivemind_storage::{ProviderRegistry, StorageManager, StorageProvider, VolumeController};
-use hivemind_tenancy::{NodeState, TenantManager, TenantQuota};
+use hivemind_tenancy::placement::NodeState;
+use hivemind_tenancy::{TenantManager, TenantQuota};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -7,7 +7,8 @@ use hivemind_core::{
     AppId, Error, ErrorKind, NodeId, Once, Result, TenantContext, TenantRef, Timestamp, WorkloadId,
 };
 use hivemind_storage::Fenced;
-use hivemind_tenancy::{NodeState, Tenant, WorkloadRequest};
+use hivemind_tenancy::Tenant;
+use hivemind_tenancy::placement::{NodeState, WorkloadRequest};
 
 use super::app::{apps, key, of_tenant};
 use super::{App, Cluster, deploy};

@@ -7,9 +7,9 @@ use hivemind_core::{
     Error, ErrorKind, IdSourceExt, NodeId, Principal, Result, TenantContext, TenantId, TenantRef, Verb,
 };
 use hivemind_net::NetworkConfig;
-use hivemind_tenancy::{
-    IsolationLevel, Node, NodeState, ResourceQuotas, Role, RoleBinding, Rule, Scope, Subject, TenantSpec,
-};
+use hivemind_tenancy::placement::NodeState;
+use hivemind_tenancy::rbac::{Rule, Scope, Subject};
+use hivemind_tenancy::{IsolationLevel, Node, ResourceQuotas, Role, RoleBinding, TenantSpec};
 
 use super::{Cluster, deploy};
 

@@ -1,7 +1,7 @@
 //! What tenants were promised, and what the cluster keeps of it.
 
 use hivemind_core::Result;
-use hivemind_tenancy::Violation;
+use hivemind_tenancy::isolation::Violation;
 
 use super::{Teller, expect};
 

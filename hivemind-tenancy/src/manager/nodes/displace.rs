@@ -10,7 +10,7 @@ use crate::placement::{
     Displaced, DisplacedBy, TenantBudgets, allocations, broken_budget, budgets, budgets_key, displaced,
     displaced_key, displaced_of, placement_key, placements,
 };
-use crate::{DisruptionBudget, NodeAllocations};
+use crate::placement::{DisruptionBudget, NodeAllocations};
 
 /// The most workloads that one transaction displaces: each has three records, and the transaction has others.
 pub(super) const VICTIMS: usize = 32;

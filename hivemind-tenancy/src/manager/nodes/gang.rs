@@ -6,8 +6,8 @@ use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, ReservationId, Result, Stamped, TenantContext, Timestamp};
 
 use super::super::TenantManager;
+use crate::placement::{Gang, GangState, Placement, PlacementPolicy, Unplaceable, WorkloadRequest};
 use crate::placement::{gang_key, gangs, joined, placement_key, placements};
-use crate::{Gang, GangState, Placement, PlacementPolicy, Unplaceable, WorkloadRequest};
 
 /// The most workloads of a gang: with a node of its own for each, that and all tenants above fit into one transaction.
 const MEMBERS: usize = 32;

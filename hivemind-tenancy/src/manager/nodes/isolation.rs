@@ -8,7 +8,7 @@ use hivemind_core::{Collection, ErrorKind, Result, Stamped, Stored, TenantRef};
 use serde::{Deserialize, Serialize};
 
 use super::place::is_isolated;
-use crate::NodeAllocations;
+use crate::placement::NodeAllocations;
 use crate::tenant::chain_of;
 
 /// Written by whatever changes which tenants have nodes to themselves, and expected by whatever places workloads: a

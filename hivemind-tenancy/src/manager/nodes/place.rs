@@ -11,12 +11,14 @@ use super::super::TenantManager;
 use super::displace::stage_disruption;
 use super::isolation::{Levels, expect_isolation};
 use crate::placement::{
+    Ask, Cluster, Exclusion, Filter, Fit, NodeAllocations, NodeLabels, Placement, PlacementPolicy, Ready,
+    StaleNode, Taints, Unplaceable, WorkloadRequest,
+};
+use crate::placement::{
     PlacementFence, PlacementRecord, allocations, fence_key, fences, nodes, placement_key, placements,
 };
-use crate::{
-    Ask, Cluster, Exclusion, Filter, Fit, Node, NodeAllocations, NodeLabels, Placement, PlacementPolicy,
-    PlacementRequest, Ready, StaleNode, Taints, Tenant, Unplaceable, VerbClass, WorkloadRequest, place,
-};
+use crate::tenant::VerbClass;
+use crate::{Node, PlacementRequest, Tenant, place};
 
 /// What is read of a node.
 type Seen = (Stamped<Node>, Stamped<NodeAllocations>);
@@ -151,13 +153,13 @@ pub(super) fn refusal_by(
     filters: &[&dyn Filter],
     ask: Ask<'_>,
     cluster: &Cluster<'_>,
-) -> Option<crate::Rejection> {
+) -> Option<crate::placement::Rejection> {
     let seat = cluster.seats().first()?;
     filters.iter().find_map(|filter| filter.prepare(ask, cluster)(seat))
 }
 
 /// The same, by all that is on the node itself.
-fn refusal(ask: Ask<'_>, cluster: &Cluster<'_>) -> Option<crate::Rejection> {
+fn refusal(ask: Ask<'_>, cluster: &Cluster<'_>) -> Option<crate::placement::Rejection> {
     refusal_by(&[&Ready, &Exclusion, &NodeLabels, &Taints, &Fit], ask, cluster)
 }
 

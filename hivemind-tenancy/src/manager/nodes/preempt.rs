@@ -9,10 +9,11 @@ use super::super::TenantManager;
 use super::displace::{VICTIMS, all_budgets};
 use super::isolation::Levels;
 use super::place::{admitting, all_new, is_isolated, refusal_by, wide_radius};
+use crate::ClusterIndex;
 use crate::placement::DisplacedBy;
-use crate::{
-    Ask, Cluster, ClusterIndex, Exclusion, NodeAllocations, NodeLabels, PlacementPolicy, Preemption, Reach,
-    Ready, StaleNode, Taints, WorkloadRequest,
+use crate::placement::{
+    Ask, Cluster, Exclusion, NodeAllocations, NodeLabels, PlacementPolicy, Preemption, Reach, Ready,
+    StaleNode, Taints, WorkloadRequest,
 };
 
 /// Fails unless each of the victims may be put out by `workload`, and is named once.
@@ -54,7 +55,7 @@ impl TenantManager {
     /// is on record ([`displaced`](Self::displaced)) with why; its charge is the host's to give back, by its handle.
     ///
     /// # Errors
-    /// [`ErrorKind::Exhausted`] with [`Unplaceable`](crate::Unplaceable) as detail if no node can be made to have room.
+    /// [`ErrorKind::Exhausted`] with [`Unplaceable`](crate::placement::Unplaceable) as detail if no node can be made to have room.
     /// Otherwise as [`stage_put_out`](Self::stage_put_out). Nothing is staged then.
     pub fn stage_preempt(
         &self,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::TenantManager;
 use super::administered;
 use super::displace::{VICTIMS, all_budgets};
-use crate::NodeState;
+use crate::placement::NodeState;
 use crate::placement::{DisplacedBy, allocations, evictions, nodes, within_budgets};
 
 /// What becomes of what runs on a node that is to go.

@@ -10,8 +10,9 @@ use hivemind_core::{
 use super::authority::{Authority, authority, is_system, parents};
 use super::{add_child, moment};
 use crate::manager::TenantManager;
+use crate::tenant::{Ceiling, Finalizer, FinalizerState, MAX_DEPTH, VerbClass, check_labels};
 use crate::tenant::{TenantChildren, check_sizes, children, children_key, key, tenants};
-use crate::{Ceiling, Finalizer, FinalizerState, MAX_DEPTH, Tenant, TenantSpec, VerbClass, check_labels};
+use crate::{Tenant, TenantSpec};
 
 /// The most finalizers of one tenant.
 const MAX_FINALIZERS: usize = 64;
@@ -83,7 +84,7 @@ impl TenantManager {
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if the id is taken; [`ErrorKind::Invalid`] if it is the system tenant's, or with
-    /// [`OverCeiling`](crate::OverCeiling) or [`LabelViolations`](crate::LabelViolations) as detail;
+    /// [`OverCeiling`](crate::tenant::OverCeiling) or [`LabelViolations`](crate::tenant::LabelViolations) as detail;
     /// [`ErrorKind::NotFound`] if there is no such parent; [`ErrorKind::Conflict`] if the parent's state takes none;
     /// [`ErrorKind::QuotaExceeded`] if the parent has as many as it may; [`ErrorKind::Denied`] if `ctx` owns no tenant
     /// above.

@@ -11,8 +11,9 @@ use super::{blocked, count_below, expect_children, moment, remove_child};
 use crate::manager::TenantManager;
 use crate::placement::{budgets, budgets_key, displaced, displaced_of, fence_key, fences, gangs, gangs_of};
 use crate::rbac::{Scope, bindings, bindings_of, roles, roles_of};
+use crate::tenant::{DeletionProgress, Leftover};
 use crate::tenant::{children, finalizers_advance, tenants};
-use crate::{DeletionProgress, Leftover, NameClaims, Shares, Tenant, TenantQuota, TenantState};
+use crate::{NameClaims, Shares, Tenant, TenantQuota, TenantState};
 
 /// How many records of a tenant one transaction removes; with the rest of it, it stays far below what a store takes.
 const AT_ONCE: usize = 64;

@@ -9,9 +9,10 @@ use hivemind_core::{
 use super::authority::{parents, system_only};
 use super::create::in_turn;
 use super::{blocked, moment};
+use crate::Tenant;
 use crate::manager::TenantManager;
+use crate::tenant::{Finalizer, FinalizerState};
 use crate::tenant::{finalizers_advance, finalizers_due, tenants};
-use crate::{Finalizer, FinalizerState, Tenant};
 
 /// What is said of a finalizer.
 enum Word<'a> {

@@ -6,9 +6,10 @@ use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Result, Stamped, StateStoreExt, TenantContext, TenantId, TenantRef};
 
 use super::authority::{find, is_system};
+use crate::Tenant;
 use crate::manager::TenantManager;
+use crate::tenant::Ceiling;
 use crate::tenant::tenants;
-use crate::{Ceiling, Tenant};
 
 /// `root` and every tenant below it: each after its parent, those of one level in the order of ids. The second of a
 /// pair is its level, 0 for `root`.

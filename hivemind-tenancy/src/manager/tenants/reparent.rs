@@ -7,11 +7,12 @@ use super::authority::{Authority, administered, parents, system_only};
 use super::create::{creator, room_below};
 use super::list::subtree;
 use super::{add_child, blocked, moment, remove_child};
+use crate::Tenant;
 use crate::manager::TenantManager;
 use crate::manager::access::stage_inherit;
 use crate::manager::nodes::stage_isolation_changed;
 use crate::tenant::tenants;
-use crate::{Ceiling, Tenant, check_labels};
+use crate::tenant::{Ceiling, check_labels};
 
 impl TenantManager {
     /// Stages that tenant `id`, with everything below it, is part of `new_parent`, or a root. What it uses counts
@@ -24,7 +25,7 @@ impl TenantManager {
     /// [`ErrorKind::NotFound`] if either is unknown, or `ctx` may not know of it; [`ErrorKind::Invalid`] if it would
     /// be below itself, too deep, or as for [`stage_create`](Self::stage_create); [`ErrorKind::Conflict`] if one of
     /// them is in a state that does not allow it; [`ErrorKind::QuotaExceeded`] if it does not fit below the new
-    /// parent; [`ErrorKind::Denied`] if `ctx` owns no tenant above both or, with [`Escalation`](crate::Escalation) as
+    /// parent; [`ErrorKind::Denied`] if `ctx` owns no tenant above both or, with [`Escalation`](crate::rbac::Escalation) as
     /// detail, if bindings of the new parents would reach it that hand out more than `ctx` holds in it, or bindings of
     /// the old ones no longer deny what `ctx` is denied.
     pub fn stage_reparent(

@@ -10,10 +10,10 @@ use super::authority::{Authority, Found, authority, find};
 use super::{blocked, moment};
 use crate::manager::TenantManager;
 use crate::manager::nodes::stage_isolation_changed;
+use crate::rbac::Subject;
+use crate::tenant::{Ceiling, Delegation, LabelPolicy, check_labels};
 use crate::tenant::{check_sizes, tenants};
-use crate::{
-    Ceiling, Delegation, IsolationLevel, LabelPolicy, ResourceQuotas, Subject, Tenant, check_labels,
-};
+use crate::{IsolationLevel, ResourceQuotas, Tenant};
 
 /// What to change of a tenant; `None` leaves it as it is.
 ///

@@ -86,7 +86,7 @@ impl ClusterIndex {
     /// affinity and spread, is not changed by putting out others.
     ///
     /// # Errors
-    /// [`ErrorKind::Exhausted`] with [`Unplaceable`](crate::Unplaceable) as
+    /// [`ErrorKind::Exhausted`] with [`Unplaceable`](crate::placement::Unplaceable) as
     /// detail if there is no such node.
     pub fn preempt(
         &mut self,

@@ -42,7 +42,7 @@ fn node() -> impl Strategy<Value = Node> {
                 labels = labels.with("zone", &format!("z{zone}")).unwrap();
             }
             if owner < 3 {
-                labels = labels.with(crate::DEDICATED_KEY, &mark(&tenant(owner))).unwrap();
+                labels = labels.with(crate::isolation::DEDICATED_KEY, &mark(&tenant(owner))).unwrap();
             }
             let mut node = Node::new(format!("n{id}").parse().unwrap(), capacity).with_labels(labels);
             let effects = [TaintEffect::NoSchedule, TaintEffect::PreferNoSchedule, TaintEffect::NoExecute];
@@ -62,7 +62,7 @@ fn node() -> impl Strategy<Value = Node> {
 fn affinity(kind: u8, app: u8, node: bool) -> WorkloadAffinity {
     let topology = if node { Topology::Node } else { zone() };
     let term = || AffinityTerm::new(format!("app=a{}", app % 3).parse().unwrap(), topology.clone());
-    let wish = || vec![crate::Weighted::new(30, term())];
+    let wish = || vec![crate::placement::Weighted::new(30, term())];
     let mut affinity = WorkloadAffinity::default();
     match kind {
         0 => affinity.required.push(term()),

@@ -1,12 +1,13 @@
 //! A batch as it is stored: what its reservations have in common is said once. No I/O, no clock, no async.
 //!
 //! One row for each reservation: its id; an amount of each of `resources`, in base units; by number who asked (0 is
-//! nobody, 1 the first of `owners`) and with which attributes; and the deadline in nanoseconds while it is only held.
+//! nobody, 1 the first of `owners`) and with which attributes, bounded by demands or not; and the deadline in nanoseconds while it is only held.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use hivemind_core::resources::{ResourceName, Resources};
 use hivemind_core::{Principal, ReservationId, Timestamp};
+use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::Batch;
@@ -17,7 +18,7 @@ use crate::quota::ledger::{Reservation, ReservationState};
 struct Written<'a> {
     resources: &'a [ResourceName],
     owners: Vec<&'a Principal>,
-    attributes: Vec<&'a RequestAttributes>,
+    attributes: Vec<(&'a RequestAttributes, bool)>,
     rows: Vec<WrittenRow<'a>>,
 }
 
@@ -36,7 +37,7 @@ impl Serialize for Amounts<'_> {
 }
 
 /// The place of `one` in `all`, where it is put if it is not there. Neighbours are mostly alike.
-fn place<'a, T: PartialEq>(all: &mut Vec<&'a T>, one: &'a T) -> usize {
+fn place<T: PartialEq>(all: &mut Vec<T>, one: T) -> usize {
     let known = all.iter().rposition(|known| *known == one);
     known.unwrap_or_else(|| {
         all.push(one);
@@ -57,13 +58,17 @@ impl Serialize for Batch {
         let (mut owners, mut attributes) = (Vec::new(), Vec::new());
         let mut rows = Vec::with_capacity(self.reservations.len());
         for (id, one) in &self.reservations {
+            if one.slice.is_some() {
+                return Err(S::Error::custom("a slice of a node has a record of its own"));
+            }
             let owner = one.owner.as_ref().map_or(0, |owner| 1 + place(&mut owners, owner));
             let deadline = match one.state {
                 ReservationState::Reserved { deadline } => Some(deadline.as_nanos()),
                 ReservationState::Committed => None,
             };
             let amounts = Amounts { names: &names, of: &one.amount };
-            rows.push(WrittenRow(id, amounts, owner, place(&mut attributes, &one.attributes), deadline));
+            let with = place(&mut attributes, (&one.attributes, one.bounded));
+            rows.push(WrittenRow(id, amounts, owner, with, deadline));
         }
         Written { resources: &names, owners, attributes, rows }.serialize(out)
     }
@@ -74,7 +79,7 @@ impl Serialize for Batch {
 pub(super) struct Wire {
     resources: Vec<ResourceName>,
     owners: Vec<Principal>,
-    attributes: Vec<RequestAttributes>,
+    attributes: Vec<(RequestAttributes, bool)>,
     rows: Vec<Row>,
 }
 
@@ -105,7 +110,7 @@ impl TryFrom<Wire> for Batch {
                     Some(owners.get(known).ok_or_else(|| broken("is of an owner who is not listed"))?)
                 }
             };
-            let attributes =
+            let (attributes, bounded) =
                 attributes.get(with).ok_or_else(|| broken("has attributes that are not listed"))?;
             let amount = resources.iter().zip(amounts);
             let one = Reservation {
@@ -115,6 +120,8 @@ impl TryFrom<Wire> for Batch {
                 }),
                 owner: owner.cloned(),
                 attributes: attributes.clone(),
+                bounded: *bounded,
+                slice: None,
             };
             let twice = broken("is there twice");
             if reservations.insert(id, one).is_some() {
@@ -135,8 +142,8 @@ mod tests {
     fn reservation() -> impl Strategy<Value = Reservation> {
         let amounts = (0..4u64, 0..4u64, 0..3u64, any::<u64>());
         let owner = proptest::option::of(0..3);
-        (amounts, owner, -1..2i32, proptest::option::of(any::<u64>())).prop_map(
-            |((cpu, memory, gpu, seats), owner, priority, deadline)| Reservation {
+        (amounts, owner, -1..2i32, proptest::option::of(any::<u64>()), any::<bool>()).prop_map(
+            |((cpu, memory, gpu, seats), owner, priority, deadline, bounded)| Reservation {
                 amount: Resources::new()
                     .with(ResourceName::Cpu, cpu)
                     .with(ResourceName::Memory, memory)
@@ -147,6 +154,8 @@ mod tests {
                 }),
                 owner: owner.map(|n| Principal::User(format!("user-{n}").parse().unwrap())),
                 attributes: RequestAttributes::new("pod").with_priority(priority),
+                bounded,
+                slice: None,
             },
         )
     }
@@ -166,7 +175,7 @@ mod tests {
     fn what_contradicts_itself_is_refused() {
         let read = |rows: &str| {
             let json = format!(
-                r#"{{"resources":["cpu"],"owners":[{{"user":"ada"}}],"attributes":[{{}}],"rows":[{rows}]}}"#
+                r#"{{"resources":["cpu"],"owners":[{{"user":"ada"}}],"attributes":[[{{}},false]],"rows":[{rows}]}}"#
             );
             serde_json::from_str::<Batch>(&json).map_err(|e| e.to_string())
         };

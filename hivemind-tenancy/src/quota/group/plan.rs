@@ -272,7 +272,7 @@ impl Plan {
                 (_, Err(e)) => Some(Err(e)),
                 (Ok(_), Ok(Some(existing))) => {
                     Some(still(&existing, request, ask.ctx.at()).map(|()| Returned::Already))
-                },
+                }
                 (Ok(levels), Ok(None)) => {
                     first.insert((tenant, &request.id), number);
                     match admissible(&books, levels, &ask.ctx, request) {

@@ -177,7 +177,7 @@ fn what_is_spent_of_a_budget_is_not_drained_and_does_not_hold_a_move_up() {
 
 #[test]
 fn a_ledger_stored_before_there_were_budgets_has_spent_nothing() {
-    let old: crate::Usage = serde_json::from_str(r#"{"used":{},"reserved":{}}"#).unwrap();
+    let old: crate::quota::Usage = serde_json::from_str(r#"{"used":{},"reserved":{}}"#).unwrap();
     assert!(old.budgets.is_empty() && !serde_json::to_string(&old).unwrap().contains("budgets"));
 }
 

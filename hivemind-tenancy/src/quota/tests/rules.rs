@@ -10,7 +10,12 @@ use crate::quota::{
     TemporaryLimits, TenantQuota, WhenOver,
 };
 
-fn set(world: &World, tenant: &TenantRef, spec: QuotaSpec, when: WhenOver) -> Result<crate::QuotaChange> {
+fn set(
+    world: &World,
+    tenant: &TenantRef,
+    spec: QuotaSpec,
+    when: WhenOver,
+) -> Result<crate::quota::QuotaChange> {
     let ctx = world.ctx(tenant);
     world.commit(|view, txn| TenantQuota.stage_set_quota(view, txn, &ctx, &spec, when))
 }

@@ -164,8 +164,8 @@ fn a_move_is_decided_at_its_time() {
 
 #[test]
 fn a_ledger_stored_before_there_were_soft_limits_is_within_them() {
-    let old: crate::Usage = serde_json::from_str(r#"{"used":{},"reserved":{}}"#).unwrap();
-    assert_eq!(old, crate::Usage::default());
+    let old: crate::quota::Usage = serde_json::from_str(r#"{"used":{},"reserved":{}}"#).unwrap();
+    assert_eq!(old, crate::quota::Usage::default());
     assert!(!serde_json::to_string(&old).unwrap().contains("soft"));
 }
 
