@@ -163,7 +163,13 @@ fn judge(
     who: (&Principal, &BTreeSet<GroupName>),
     request: &AccessRequest,
 ) -> Result<AccessDecision> {
-    let (question, entities) = question(view, ctx, who, request)?;
+    let (question, entities) = match question(view, ctx, who, request) {
+        // Whether there is such a tenant is not told to everybody who asks.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok(AccessDecision::deny([format!("no policy permits {} to {request}", who.0)]));
+        }
+        found => found?,
+    };
     let response = Engine::new().is_authorized(&question, policies.as_cedar(), &entities);
     let (forbids, mut broken) = failures(policies, response.diagnostics());
     if !forbids.is_empty() {
