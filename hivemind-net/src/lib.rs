@@ -31,7 +31,7 @@
 
 pub mod addr;
 mod config;
-mod ipam;
+pub mod ipam;
 mod manager;
 mod service;
 
