@@ -2,13 +2,17 @@
 //!
 //! [`FreeRanges`] finds a free address, [`FreePrefixes`] a free network; more is built on both.
 
+mod allocator;
 mod block;
+mod cooling;
 mod free;
-#[allow(dead_code, reason = "the engine that uses it follows")]
+mod layout;
 mod mix;
 mod pool;
 mod prefixes;
-#[allow(dead_code, reason = "the engine that uses it follows")]
+mod profile;
+mod refusal;
+mod space;
 mod strategy;
 mod subnet;
 
@@ -17,6 +21,11 @@ pub use self::block::{BlockRef, Lease};
 pub(crate) use self::pool::{Pool, pools};
 pub use self::pool::{PoolExhausted, PoolUsage};
 
+pub use self::allocator::{Allocator, AllocatorState, Ask, Pair};
 pub use self::free::FreeRanges;
+pub use self::layout::Layout;
 pub use self::prefixes::FreePrefixes;
+pub use self::profile::Profile;
+pub use self::refusal::Refusal;
+pub use self::space::{Fill, Space, Wish};
 pub use self::strategy::Strategy;

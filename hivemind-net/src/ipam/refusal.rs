@@ -92,7 +92,7 @@ impl Refusal {
             Self::Outside { .. } | Self::Excluded { .. } => ErrorKind::Invalid,
             Self::OnlyCooling { .. } | Self::Exhausted { .. } => ErrorKind::Exhausted,
         };
-        let retry = self.retry_after().map_or(Retry::AfterChange, Retry::After);
+        let retry = if self.retry_after().is_some() { Retry::Later } else { Retry::AfterChange };
         Error::of(kind, operation, self).with_retry(retry)
     }
 }
