@@ -186,8 +186,12 @@ impl Allocator {
         if let Some(held) = self.held.get(&ask.owner) {
             return same_as_asked(ask, held.pair);
         }
-        let wish =
-            |family| Wish { address: ask.address(family), strategy: self.strategy, emergency: ask.emergency };
+        let wish = |family| Wish {
+            address: ask.address(family),
+            strategy: self.strategy,
+            emergency: ask.emergency,
+            open_only: false,
+        };
         let (first, second) = (wish(IpFamily::V4), wish(IpFamily::V6));
         for (space, wish) in [(&self.v4, first), (&self.v6, second)] {
             if let (None, Some(address)) = (space, wish.address) {

@@ -43,6 +43,8 @@ pub struct Wish {
     pub strategy: Strategy,
     /// Whether, when nothing else is left, the address that has cooled longest may be used again too early.
     pub emergency: bool,
+    /// Whether what is given out last stays out of use.
+    pub open_only: bool,
 }
 
 /// What was taken, with what is needed to undo it.
@@ -155,7 +157,7 @@ impl Space {
         let before = (self.last, self.turn);
         let start = wish.strategy.start(owner.as_str(), self.turn, self.last);
         let found = search(&mut self.open, &self.layout.open, start)
-            .or_else(|| search(&mut self.band, &self.layout.band, start));
+            .or_else(|| if wish.open_only { None } else { search(&mut self.band, &self.layout.band, start) });
         let (number, early) = match found {
             Some(number) => (number, None),
             None => self.take_cooling(wish.emergency, now)?,
