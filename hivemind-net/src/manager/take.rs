@@ -178,18 +178,17 @@ impl Session<'_> {
         }
         let known = self.blocks_of(subnet)?;
         let layout = config.layout(subnet);
-        let mut unused = FreeRanges::new();
-        layout
-            .open()
-            .ranges()
-            .chain(layout.band().ranges())
-            .for_each(|(first, last)| unused.insert(first, last));
-        for block in &known {
-            unused.remove(block.first(), block.last());
-        }
+        let unused = |set: &FreeRanges| {
+            let mut unused = set.clone();
+            known.iter().for_each(|block| drop(unused.remove(block.first(), block.last())));
+            unused
+        };
+        let (open, band) = (unused(layout.open()), unused(layout.band()));
+        // One of what is given out first, and one of what is given out last.
         let from = |number: u128| {
-            let number = unused.at_or_after(number).or_else(|| unused.at_or_after(0))?;
-            Block::around(subnet, number)
+            let of = |set: &FreeRanges| set.at_or_after(number).or_else(|| set.at_or_after(0));
+            let found = [of(&open), of(&band)].into_iter().flatten();
+            found.filter_map(|number| Block::around(subnet, number)).collect::<Vec<_>>()
         };
         let turn = u64::try_from(known.len()).unwrap_or(u64::MAX);
         let mut order = Vec::new();
@@ -208,7 +207,8 @@ impl Session<'_> {
             }
             _ => {
                 let lowest = from(0);
-                order.extend(known.iter().filter(|block| lowest.is_none_or(|lowest| **block < lowest)));
+                order
+                    .extend(known.iter().filter(|block| lowest.first().is_none_or(|lowest| *block < lowest)));
                 order.extend(lowest);
             }
         }
