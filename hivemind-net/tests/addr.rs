@@ -26,7 +26,7 @@ proptest! {
         let family = cidr.family();
         let host = cidr.last() ^ cidr.first();
         let number = if near { cidr.first() | (number & host) } else { number & family.max() };
-        let same = bits(family, number)[..cidr.len().into()] == bits(family, cidr.first())[..cidr.len().into()];
+        let same = bits(family, number)[..cidr.prefix_len().into()] == bits(family, cidr.first())[..cidr.prefix_len().into()];
         prop_assert_eq!(cidr.contains(number), same);
         prop_assert!(!near || same);
         prop_assert_eq!(cidr.to_string().parse::<Cidr>().unwrap(), cidr);
@@ -37,7 +37,7 @@ proptest! {
 
     #[test]
     fn subnets_tile_their_network(cidr in cidr(), more in 0u8..=128, number in any::<u128>()) {
-        let len = cidr.len().saturating_add(more);
+        let len = cidr.prefix_len().saturating_add(more);
         let count = cidr.subnets(len);
         if len > cidr.family().bits() {
             prop_assert_eq!((count, cidr.subnet(0, len)), (0, None));
@@ -45,8 +45,8 @@ proptest! {
         }
         let number = number % count;
         let subnet = cidr.subnet(number, len).unwrap();
-        prop_assert!(cidr.covers(subnet) && subnet.len() == len && subnet.overlaps(cidr));
-        prop_assert_eq!(subnet.supernet(cidr.len()), Some(cidr));
+        prop_assert!(cidr.covers(subnet) && subnet.prefix_len() == len && subnet.overlaps(cidr));
+        prop_assert_eq!(subnet.supernet(cidr.prefix_len()), Some(cidr));
         // The one before ends where this one begins.
         match number.checked_sub(1) {
             Some(before) => prop_assert_eq!(cidr.subnet(before, len).unwrap().last() + 1, subnet.first()),
@@ -69,7 +69,7 @@ proptest! {
         for pair in cover.windows(2) {
             prop_assert_eq!(pair[0].last() + 1, pair[1].first());
             // Two that could be one would not be the fewest.
-            prop_assert!(pair[0].len() != pair[1].len() || pair[0].supernet(pair[0].len() - 1).unwrap().contains(pair[1].first()) == false);
+            prop_assert!(pair[0].prefix_len() != pair[1].prefix_len() || pair[0].supernet(pair[0].prefix_len() - 1).unwrap().contains(pair[1].first()) == false);
         }
         prop_assert!(cover.len() <= 2 * usize::from(family.bits()));
         let json = serde_json::to_string(&range).unwrap();

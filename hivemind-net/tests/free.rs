@@ -104,13 +104,13 @@ proptest! {
                 let taken = free.take(len);
                 prop_assert_eq!(taken.is_some(), any, "/{}", len);
                 if let Some(taken) = taken {
-                    prop_assert!(taken.len() == len && addresses(taken).all(|n| model.remove(&n)));
+                    prop_assert!(taken.prefix_len() == len && addresses(taken).all(|n| model.remove(&n)));
                 }
             }
             let kept: BTreeSet<_> = free.prefixes().flat_map(addresses).collect();
             prop_assert_eq!(&kept, &model);
             // Halves of one network are one network.
-            let all: BTreeSet<_> = free.prefixes().map(|c| (c.len(), c.first())).collect();
+            let all: BTreeSet<_> = free.prefixes().map(|c| (c.prefix_len(), c.first())).collect();
             prop_assert!(all.iter().all(|(len, first)| !all.contains(&(*len, first ^ (1 << (128 - len))))));
         }
     }
@@ -157,7 +157,7 @@ fn pitfall_08_any_size_and_difference() {
             let mut free = FreePrefixes::new(IpFamily::V6);
             assert!(free.put(pool));
             let first = free.take(sub).unwrap();
-            assert_eq!((first.first(), first.len()), (pool.first(), sub));
+            assert_eq!((first.first(), first.prefix_len()), (pool.first(), sub));
             assert_eq!(free.fragments(), usize::from(sub - len));
             assert!(free.put(first) && free.fragments() == 1, "/{len} in /{sub}");
             assert!(free.take_exactly(Cidr::containing(IpFamily::V6, u128::MAX, sub).unwrap()));

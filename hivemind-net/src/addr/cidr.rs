@@ -65,7 +65,7 @@ impl Cidr {
     }
 
     /// Its prefix length.
-    pub const fn len(self) -> u8 {
+    pub const fn prefix_len(self) -> u8 {
         self.len
     }
 

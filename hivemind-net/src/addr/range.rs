@@ -92,7 +92,7 @@ impl AddressRange {
                 if wider.first() != first || wider.last() > self.last {
                     break;
                 }
-                len = wider.len();
+                len = wider.prefix_len();
             }
             let cidr = Cidr::containing(self.family, first, len)?;
             next = cidr.last().checked_add(1).filter(|next| *next <= self.last);

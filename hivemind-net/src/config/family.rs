@@ -22,10 +22,10 @@ pub struct FamilyConfig {
 fn usual_node_prefix(pool: Cidr) -> u8 {
     let usual = match pool.family() {
         IpFamily::V4 => 26,
-        IpFamily::V6 if pool.len() <= 56 => 64,
+        IpFamily::V6 if pool.prefix_len() <= 56 => 64,
         IpFamily::V6 => 112,
     };
-    usual.max(pool.len())
+    usual.max(pool.prefix_len())
 }
 
 impl FamilyConfig {
@@ -42,7 +42,8 @@ impl FamilyConfig {
         if cidrs.len() > MOST {
             return Err(InvalidConfig::TooMany { what: "networks", found: cidrs.len(), most: MOST });
         }
-        let longest = cidrs.keys().max_by_key(|cidr| cidr.len()).copied().ok_or(InvalidConfig::NoPool)?;
+        let longest =
+            cidrs.keys().max_by_key(|cidr| cidr.prefix_len()).copied().ok_or(InvalidConfig::NoPool)?;
         let node_prefix = node_prefix.unwrap_or_else(|| usual_node_prefix(longest));
         let mut before: Option<Cidr> = None;
         for pool in cidrs.keys().copied() {
@@ -56,7 +57,7 @@ impl FamilyConfig {
             if let Some(one) = before.filter(|one| one.overlaps(pool)) {
                 return Err(InvalidConfig::Overlap { one, other: pool });
             }
-            let (shortest, longest) = (pool.len(), family.bits());
+            let (shortest, longest) = (pool.prefix_len(), family.bits());
             if !(shortest..=longest).contains(&node_prefix) {
                 return Err(InvalidConfig::NodePrefix { pool, node: node_prefix, shortest, longest });
             }

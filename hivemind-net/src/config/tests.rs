@@ -79,7 +79,7 @@ fn what_is_read_is_checked() {
 fn both_families_are_the_default_and_the_prefix_has_the_form_of_rfc_4193() {
     let config = NetworkConfig::with_unique_local("10.0.0.0/16".parse().unwrap(), 1).unwrap();
     let pool = config.family(IpFamily::V6).unwrap().cidrs().next().unwrap();
-    assert_eq!((pool.len(), pool.first() >> 120), (48, 0xfd));
+    assert_eq!((pool.prefix_len(), pool.first() >> 120), (48, 0xfd));
     assert_eq!(config.families().count(), 2);
     let prefixes: std::collections::BTreeSet<_> = (0..10_000).map(unique_local).collect();
     assert_eq!(prefixes.len(), 10_000, "seeds that follow each other differ");

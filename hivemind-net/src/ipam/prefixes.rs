@@ -73,8 +73,8 @@ impl FreePrefixes {
     /// Takes this network; `false` if it is not wholly free.
     pub fn take_exactly(&mut self, cidr: Cidr) -> bool {
         let Some(around) = self.around(cidr) else { return false };
-        self.drop_free(around.len(), around.first());
-        self.keep_rest(around.len(), cidr.first(), cidr.len());
+        self.drop_free(around.prefix_len(), around.first());
+        self.keep_rest(around.prefix_len(), cidr.first(), cidr.prefix_len());
         true
     }
 
@@ -83,7 +83,7 @@ impl FreePrefixes {
         if cidr.family() != self.family || self.around(cidr).is_some() || self.within(cidr) {
             return false;
         }
-        let (mut first, mut len) = (cidr.first(), cidr.len());
+        let (mut first, mut len) = (cidr.first(), cidr.prefix_len());
         while let Some(wider) = len.checked_sub(1) {
             let buddy = first ^ self.bit(len);
             if !self.drop_free(len, buddy) {
@@ -111,7 +111,7 @@ impl FreePrefixes {
         if cidr.family() != self.family {
             return None;
         }
-        let mut wider = self.by_len.range(..=cidr.len()).filter_map(|(len, firsts)| {
+        let mut wider = self.by_len.range(..=cidr.prefix_len()).filter_map(|(len, firsts)| {
             let around = cidr.supernet(*len)?;
             firsts.contains(&around.first()).then_some(around)
         });
@@ -123,7 +123,7 @@ impl FreePrefixes {
     fn within(&mut self, cidr: Cidr) -> bool {
         self.probes += 1;
         self.by_len
-            .range(cidr.len()..)
+            .range(cidr.prefix_len()..)
             .any(|(_, firsts)| firsts.range(cidr.first()..=cidr.last()).next().is_some())
     }
 

@@ -59,7 +59,7 @@ impl Profile {
 /// The reserved anycast addresses of an IPv6 subnet (RFC 2526, section 2): all ones but for the last 7 bits; in a /64,
 /// whose interface identifiers are EUI-64, with the universal bit cleared.
 fn reserved_anycast(subnet: Cidr) -> (u128, u128) {
-    let last = if subnet.len() == 64 { subnet.last() ^ (1 << 57) } else { subnet.last() };
+    let last = if subnet.prefix_len() == 64 { subnet.last() ^ (1 << 57) } else { subnet.last() };
     (last & !0x7f, last)
 }
 

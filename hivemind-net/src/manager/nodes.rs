@@ -162,7 +162,7 @@ impl IpamManager {
             let pools = session.pools_of(ctx)?;
             let state = session.node(node)?;
             let lost = state.as_ref().and_then(|node| node.lost);
-            if !lost.is_some_and(|since| session.now.since(since) >= grace) {
+            if lost.is_none_or(|since| session.now.since(since) < grace) {
                 let message = match lost {
                     Some(since) => format!("node {node} is lost since {since}, not for {grace:?} yet: wait"),
                     None => format!("node {node} is not lost: declare it lost first"),

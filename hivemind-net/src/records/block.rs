@@ -33,7 +33,7 @@ impl Block {
 
     /// The block of a subnet that has an address.
     pub(crate) fn around(subnet: Cidr, number: u128) -> Option<Cidr> {
-        let len = subnet.family().bits().saturating_sub(Self::BITS).max(subnet.len());
+        let len = subnet.family().bits().saturating_sub(Self::BITS).max(subnet.prefix_len());
         Cidr::containing(subnet.family(), number, len).filter(|block| subnet.covers(*block))
     }
 

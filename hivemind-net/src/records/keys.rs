@@ -39,7 +39,7 @@ pub(crate) struct Keys {
 
 /// A network as a part of a key.
 fn segment(cidr: Cidr) -> String {
-    format!("{:032x}-{:03}", cidr.first(), cidr.len())
+    format!("{:032x}-{:03}", cidr.first(), cidr.prefix_len())
 }
 
 impl Keys {
