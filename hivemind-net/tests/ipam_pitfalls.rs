@@ -88,8 +88,9 @@ impl World {
 
     fn ask_as(&self, name: &str, request: impl Into<AddressRequest>) -> Result<Lease> {
         let request = request.into();
-        let leases =
-            self.commit(|view, txn| self.ipam.stage_assign(view, txn, &self.ctx(name), &[request.clone()]))?;
+        let leases = self.commit(|view, txn| {
+            self.ipam.stage_assign(view, txn, &self.ctx(name), std::slice::from_ref(&request))
+        })?;
         Ok(leases[&request.workload].clone())
     }
 

@@ -6,6 +6,9 @@ use crate::addr::{Cidr, HostBits, IpFamily};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidConfig {
+    /// The pool's name is none.
+    #[error(transparent)]
+    Name(#[from] hivemind_core::InvalidName),
     /// There is no pool at all.
     #[error("a network needs an IPv4 pool, an IPv6 pool, or both")]
     NoPool,

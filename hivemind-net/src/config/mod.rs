@@ -129,7 +129,7 @@ impl NetworkConfig {
             net.map(|net| FamilyConfig::new(family, Cidr::try_from(net)?)).transpose()
         };
         let (v4, v6) = (family(IpFamily::V4, v4)?, family(IpFamily::V6, v6)?);
-        let name = default_name();
+        let name = default_name()?;
         Self { name, v4, v6, excluded: Vec::new(), reserved: Vec::new(), options: PoolOptions::default() }
             .checked()
     }
@@ -344,12 +344,7 @@ impl NetworkConfig {
     }
 }
 
-fn default_name() -> PoolName {
-    DEFAULT.clone()
-}
-
 /// The name of a pool that was given none.
-static DEFAULT: std::sync::LazyLock<PoolName> = std::sync::LazyLock::new(|| {
-    #[allow(clippy::expect_used, reason = "a constant that is a name")]
-    "default".parse().expect("a name")
-});
+fn default_name() -> Result<PoolName, InvalidConfig> {
+    Ok("default".parse()?)
+}

@@ -12,8 +12,8 @@ use crate::addr::{AddressRange, Cidr, IpFamily};
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
-    #[serde(default = "default_name")]
-    name: PoolName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<PoolName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     v4: Option<RawFamily>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,7 +54,8 @@ impl TryFrom<Raw> for NetworkConfig {
         let v4 = raw.v4.map(|v4| family(IpFamily::V4, v4)).transpose()?;
         let v6 = raw.v6.map(|v6| family(IpFamily::V6, v6)).transpose()?;
         let (excluded, reserved) = (raw.excluded, raw.reserved);
-        Self { name: raw.name, v4, v6, excluded, reserved, options: raw.options }.checked()
+        let name = raw.name.map_or_else(default_name, Ok)?;
+        Self { name, v4, v6, excluded, reserved, options: raw.options }.checked()
     }
 }
 
@@ -71,7 +72,7 @@ impl From<FamilyConfig> for RawFamily {
 impl From<NetworkConfig> for Raw {
     fn from(config: NetworkConfig) -> Self {
         Self {
-            name: config.name,
+            name: Some(config.name),
             v4: config.v4.map(RawFamily::from),
             v6: config.v6.map(RawFamily::from),
             excluded: config.excluded,

@@ -1,6 +1,8 @@
 //! Who has which address: the pure engine. No I/O, no clock, no async.
 //!
-//! [`FreeRanges`] finds a free address, [`FreePrefixes`] a free network; more is built on both.
+//! [`FreeRanges`] finds a free address, [`FreePrefixes`] a free network; a [`Space`] adds owners and a quarantine, an
+//! [`Allocator`] both families, together or not at all. All are values that a caller keeps where it likes: the
+//! [`IpamManager`](crate::IpamManager) keeps each block of 256 addresses in the store, and decides with a [`Space`].
 
 mod allocator;
 mod cooling;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hivemind_core::{Error, ErrorKind, Result, Stamped, TenantContext, WorkloadId};
+use hivemind_core::store::{Guard, Key, Staged};
+use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, WorkloadId};
 
 use super::request::{AddressRequest, Fenced, NoAddress, NodeLost, NotFrom};
 use super::session::Session;
@@ -23,11 +24,19 @@ pub(super) fn assign(
     let mut asked = BTreeSet::new();
     requests.retain(|request| asked.insert(request.workload.clone()));
     requests.sort_by(|a, b| (&a.node, &a.workload).cmp(&(&b.node, &b.workload)));
+    // In order of nodes, the same node is looked at once.
+    let mut at: Option<(&NodeId, Option<u64>)> = None;
     for request in &requests {
-        let found = holders()?.get(session.view, &session.txn, &session.keys.holder(&request.workload)?)?;
-        let lease = match found {
+        let key = session.keys.holder(&request.workload)?;
+        let lease = match holders()?.get(session.view, &session.txn, &key)? {
             Some(holder) => again(session, ctx, request, &holder)?,
-            None => fresh(session, ctx, &pools, request)?,
+            None => {
+                if at != Some((&request.node, request.epoch)) {
+                    admitted(session, request)?;
+                    at = Some((&request.node, request.epoch));
+                }
+                fresh(session, ctx, &pools, request, key)?
+            }
         };
         leases.insert(request.workload.clone(), lease);
     }
@@ -66,8 +75,8 @@ fn fresh(
     ctx: &TenantContext,
     pools: &Pools,
     request: &AddressRequest,
+    key: Key,
 ) -> Result<Lease> {
-    admitted(session, request)?;
     let mut order: Vec<_> = pools.pools.values().collect();
     order.sort_by_key(|config| (config.options().order, config.name()));
     let mut refused = Vec::new();
@@ -84,7 +93,7 @@ fn fresh(
                 if let Some(trial) = trial {
                     *session = trial;
                 }
-                return hold(session, ctx, config, request, pair);
+                return hold(session, ctx, config, request, (key, pair));
             }
             Err(refusal) => refused.push((config.name().clone(), NotFrom::Refused(refusal))),
         }
@@ -127,18 +136,23 @@ fn pair(
 /// The node may be given addresses, and will still be so when the transaction commits.
 fn admitted(session: &mut Session<'_>, request: &AddressRequest) -> Result<()> {
     let found = session.node(&request.node)?;
-    let node = found.as_ref().map(|found| (*found.value).clone()).unwrap_or_default();
-    if let Some(given) = request.epoch.filter(|given| *given != node.epoch) {
-        let detail = Fenced { node: request.node.clone(), given, epoch: node.epoch };
+    let (epoch, lost) = found.as_ref().map_or((0, None), |node| (node.epoch, node.lost));
+    if let Some(given) = request.epoch.filter(|given| *given != epoch) {
+        let detail = Fenced { node: request.node.clone(), given, epoch };
         return Err(Error::of(ErrorKind::Denied, "assign", detail));
     }
-    if let Some(since) = node.lost {
-        let detail = NodeLost { node: request.node.clone(), since, epoch: node.epoch };
+    if let Some(since) = lost {
+        let detail = NodeLost { node: request.node.clone(), since, epoch };
         return Err(Error::of(ErrorKind::Denied, "assign", detail));
     }
-    match found {
-        Some(found) => nodes()?.expect(&mut session.txn, &found),
-        None => Ok(()),
+    if let Some(found) = found {
+        return nodes()?.expect(&mut session.txn, &found);
+    }
+    // A node that is declared lost gets a record.
+    let key = session.keys.node(&request.node)?;
+    match session.txn.staged(&key) {
+        Staged::Untouched => session.txn.guard(&key, Guard::Absent),
+        _ => Ok(()),
     }
 }
 
@@ -147,13 +161,8 @@ fn hold(
     ctx: &TenantContext,
     config: &NetworkConfig,
     request: &AddressRequest,
-    pair: Pair,
+    (key, pair): (Key, Pair),
 ) -> Result<Lease> {
-    // A node without a record borrows only: it must not be declared lost meanwhile, which would give it one.
-    if session.node(&request.node)?.is_none() {
-        let key = session.keys.node(&request.node)?;
-        session.txn.guard(&key, hivemind_core::store::Guard::Absent)?;
-    }
     let lease = Lease {
         v4: pair.v4,
         v6: pair.v6,
@@ -170,7 +179,6 @@ fn hold(
         kept_until: None,
         missed: None,
     };
-    let key = session.keys.holder(&request.workload)?;
     holders()?.create(session.view, &mut session.txn, key, &holder)?;
     Ok(lease)
 }

@@ -10,7 +10,7 @@ use crate::addr::{Cidr, IpFamily};
 use crate::records::{Index, Keys, Pools, blocks, indexes, nodes, pools, regions};
 
 /// The most records a deletion changes: more than a transaction should hold.
-const MOST: usize = 100;
+const MOST: usize = 24;
 
 impl IpamManager {
     /// Stages a pool. The same configuration again is a no-op.

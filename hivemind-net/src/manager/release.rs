@@ -65,7 +65,7 @@ pub(super) fn drop_lease(session: &mut Session<'_>, pools: &Pools, holder: &Stam
         if !session.block(config, subnet, block)?.give_back(host.first(), &holder.workload, until) {
             return Err(lost());
         }
-        session.changed(subnet, block)?;
+        session.changed(subnet, block);
     }
     holders()?.delete(&mut session.txn, holder)
 }

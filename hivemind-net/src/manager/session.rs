@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hivemind_core::store::{Key, Snapshot, Txn};
+use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{Error, NodeId, Result, Stamped, TenantContext, Timestamp};
 
 use crate::NetworkConfig;
@@ -17,14 +17,13 @@ pub(super) struct Session<'a> {
     pub(super) txn: Txn,
     pub(super) keys: Keys,
     pub(super) now: Timestamp,
-    open: BTreeMap<Key, OpenBlock>,
+    /// By subnet and block.
+    open: BTreeMap<(Cidr, Cidr), OpenBlock>,
 }
 
 #[derive(Clone)]
 struct OpenBlock {
     found: Option<Stamped<Block>>,
-    cidr: Cidr,
-    subnet: Cidr,
     space: Space,
     changed: bool,
 }
@@ -66,38 +65,38 @@ impl<'a> Session<'a> {
 
     /// The addresses of a block, to decide on.
     pub(super) fn block(&mut self, config: &NetworkConfig, subnet: Cidr, cidr: Cidr) -> Result<&mut Space> {
-        let key = self.keys.block(subnet, cidr)?;
-        if !self.open.contains_key(&key) {
-            let found = blocks()?.get(self.view, &self.txn, &key)?;
+        let at = (subnet, cidr);
+        if !self.open.contains_key(&at) {
+            let found = blocks()?.get(self.view, &self.txn, &self.keys.block(subnet, cidr)?)?;
             let space = Block::space(cidr, config.layout(subnet), found.as_deref());
-            self.open.insert(key.clone(), OpenBlock { found, cidr, subnet, space, changed: false });
+            self.open.insert(at, OpenBlock { found, space, changed: false });
         }
-        match self.open.get_mut(&key) {
+        match self.open.get_mut(&at) {
             Some(block) => Ok(&mut block.space),
             None => Err(Error::internal("block", "a block that was just read is missing")),
         }
     }
 
     /// Notes that a block is to be staged.
-    pub(super) fn changed(&mut self, subnet: Cidr, cidr: Cidr) -> Result<()> {
-        if let Some(block) = self.open.get_mut(&self.keys.block(subnet, cidr)?) {
+    pub(super) fn changed(&mut self, subnet: Cidr, cidr: Cidr) {
+        if let Some(block) = self.open.get_mut(&(subnet, cidr)) {
             block.changed = true;
         }
-        Ok(())
     }
 
     /// Whether this request has changed a block of the subnet.
     pub(super) fn touched(&self, subnet: Cidr) -> bool {
-        self.open.values().any(|open| open.subnet == subnet && open.changed)
+        self.open.iter().any(|((of, _), open)| *of == subnet && open.changed)
     }
 
     /// The blocks of a subnet that have a record, in order, with those only this request knows.
     pub(super) fn blocks_of(&self, subnet: Cidr) -> Result<Vec<Cidr>> {
         let stored = blocks()?.list(self.view, &self.txn, &self.keys.blocks_of(subnet)?)?;
         let mut all: Vec<_> = stored.iter().map(|block| block.cidr).collect();
-        let new =
-            self.open.values().filter(|open| open.subnet == subnet && open.found.is_none() && open.changed);
-        all.extend(new.map(|open| open.cidr));
+        let new = |((of, _), open): &(&(Cidr, Cidr), &OpenBlock)| {
+            *of == subnet && open.found.is_none() && open.changed
+        };
+        all.extend(self.open.iter().filter(new).map(|((_, cidr), _)| *cidr));
         all.sort_unstable();
         Ok(all)
     }
@@ -105,16 +104,16 @@ impl<'a> Session<'a> {
     /// Stages every changed block, and gives the transaction.
     pub(super) fn close(mut self) -> Result<Txn> {
         let blocks = blocks()?;
-        for (key, open) in std::mem::take(&mut self.open) {
+        for ((subnet, cidr), open) in std::mem::take(&mut self.open) {
             if !open.changed {
                 continue;
             }
-            let block = Block::of(open.cidr, open.subnet, &open.space);
+            let block = Block::of(cidr, subnet, &open.space);
             match open.found {
                 Some(found) if block.is_empty() => blocks.delete(&mut self.txn, &found)?,
                 Some(found) => blocks.update(&mut self.txn, &found, &block)?,
                 None if block.is_empty() => {}
-                None => blocks.create(self.view, &mut self.txn, key, &block)?,
+                None => blocks.create(self.view, &mut self.txn, self.keys.block(subnet, cidr)?, &block)?,
             }
         }
         Ok(self.txn)

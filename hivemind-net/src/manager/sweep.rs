@@ -57,7 +57,7 @@ impl IpamManager {
                 }
                 budget -= 1;
                 let thawed = session.block(config, block.subnet, block.cidr)?.thaw(now);
-                session.changed(block.subnet, block.cidr)?;
+                session.changed(block.subnet, block.cidr);
                 swept.rested = swept.rested.saturating_add(u64::try_from(thawed).unwrap_or(u64::MAX));
             }
             // A subnet whose blocks change in this request is looked at in the next.

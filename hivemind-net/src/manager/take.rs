@@ -153,7 +153,7 @@ impl Session<'_> {
                 let now = self.now;
                 match self.block(config, subnet, *cidr)?.take(&ask.workload, wish, now) {
                     Ok(taken) => {
-                        self.changed(subnet, *cidr)?;
+                        self.changed(subnet, *cidr);
                         return Ok(Some((taken.number, taken.early.is_some())));
                     }
                     Err(refusal) if !open_only => full.add(&refusal),
@@ -257,7 +257,7 @@ impl Session<'_> {
         let now = self.now;
         match self.block(config, subnet, block)?.take(&ask.workload, wish, now) {
             Ok(taken) => {
-                self.changed(subnet, block)?;
+                self.changed(subnet, block);
                 Ok(Ok((taken.number, taken.early.is_some())))
             }
             Err(refusal) => Ok(Err(refusal)),
