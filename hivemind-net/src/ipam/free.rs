@@ -92,12 +92,8 @@ impl FreeRanges {
         let found = self.by_last.range_mut(number..).next();
         let Some((last, first)) = found else { return if number == 0 { None } else { self.take_from(0) } };
         let (last, from) = (*last, number.max(*first));
-        if from == *first && from < last {
-            *first = from + 1;
-            return Some(from);
-        }
-        let first = *first;
-        self.cut(first, last, from, from);
+        let before = std::mem::replace(first, from.saturating_add(1));
+        self.split(before, from, last);
         Some(from)
     }
 
@@ -108,9 +104,22 @@ impl FreeRanges {
         if *first > number {
             return false;
         }
-        let (first, last) = (*first, *last);
-        self.cut(first, last, number, number);
+        let last = *last;
+        let before = std::mem::replace(first, number.saturating_add(1));
+        self.split(before, number, last);
         true
+    }
+
+    /// Keeps what is before a number just taken from the range `first` to `last`, of which the rest begins after it.
+    fn split(&mut self, first: u128, taken: u128, last: u128) {
+        if taken == last {
+            self.probes += 1;
+            self.by_last.remove(&last);
+        }
+        if first < taken {
+            self.probes += 1;
+            self.by_last.insert(taken - 1, first);
+        }
     }
 
     /// Adds one number; `false` if it is in the set already.
