@@ -101,6 +101,10 @@ text_type! {
     ///
     /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
     ProviderName, InvalidName, check;
+    /// Names a pool of addresses of a tenant.
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    PoolName, InvalidName, check;
     /// Names a service that others find by name.
     ///
     /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).

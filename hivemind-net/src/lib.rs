@@ -29,17 +29,19 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
-mod config;
-mod ipam;
-mod manager;
+pub mod addr;
+pub mod config;
+pub mod ipam;
+pub mod manager;
+mod records;
 mod service;
 
 use hivemind_core::store::Prefix;
 use hivemind_core::{Collection, Error, ErrorKind, Result, Stored};
 
-pub use config::{InvalidConfig, NetworkConfig};
-pub use ipam::{BlockRef, Lease, PoolExhausted, PoolUsage};
-pub use manager::{IpamManager, LeakReport};
+pub use config::NetworkConfig;
+pub use manager::{AddressRequest, IpamManager};
+pub use records::Lease;
 pub use service::{Answer, RecordType, Service, ServiceEndpoint, ServiceRegistry};
 
 /// The collection of `T` at `net/<name>`.

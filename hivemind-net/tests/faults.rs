@@ -50,7 +50,7 @@ async fn write(ipam: &IpamManager, writer: usize) {
 }
 
 #[test]
-fn each_request_happens_once_and_no_address_leaks() {
+fn pitfall_01_each_request_happens_once_and_no_address_leaks() {
     let mut faults = 0;
     for seed in 0..300 {
         let sim = Sim::new(seed);

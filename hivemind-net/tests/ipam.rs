@@ -4,14 +4,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hivemind_core::store::{Prefix, Snapshot, Txn};
 use hivemind_core::{
-    Error, ErrorKind, Generation, ManualClock, MemoryStore, NodeId, Principal, Result, StateStore,
+    Error, ErrorKind, Generation, ManualClock, MemoryStore, NodeId, PoolName, Principal, Result, StateStore,
     StateStoreExt, TenantContext, TenantRef, WorkloadId, block_on,
 };
-use hivemind_net::{IpamManager, Lease, NetworkConfig, PoolExhausted};
+use hivemind_net::addr::{IpFamily, address_number};
+use hivemind_net::ipam::Refusal;
+use hivemind_net::manager::{NoAddress, NotFrom};
+use hivemind_net::{IpamManager, Lease, NetworkConfig};
 use proptest::prelude::*;
+
+fn default() -> PoolName {
+    "default".parse().unwrap()
+}
 
 struct World {
     store: MemoryStore,
@@ -55,6 +63,10 @@ impl World {
         Ok(decided)
     }
 
+    fn sweep(&self, ctx: &TenantContext) {
+        while self.commit(|view, txn| self.ipam.stage_sweep(view, txn, ctx)).unwrap().more {}
+    }
+
     fn assign(
         &self,
         ctx: &TenantContext,
@@ -66,7 +78,21 @@ impl World {
 }
 
 fn dual(v4: &str, v6: &str) -> NetworkConfig {
-    NetworkConfig::dual_stack(v4.parse().unwrap(), v6.parse().unwrap()).unwrap()
+    NetworkConfig::dual_stack(v4.parse().unwrap(), v6.parse().unwrap()).unwrap().with_cooldown(Duration::ZERO)
+}
+
+fn v4(pool: &str, node: u8) -> NetworkConfig {
+    let config = NetworkConfig::v4_only(pool.parse().unwrap()).unwrap().with_cooldown(Duration::ZERO);
+    config.node_prefix(IpFamily::V4, node).unwrap()
+}
+
+fn v6(pool: &str, node: u8) -> NetworkConfig {
+    let config = NetworkConfig::v6_only(pool.parse().unwrap()).unwrap().with_cooldown(Duration::ZERO);
+    config.node_prefix(IpFamily::V6, node).unwrap()
+}
+
+fn nodes_of(config: NetworkConfig, v4: u8) -> NetworkConfig {
+    config.node_prefix(IpFamily::V4, v4).unwrap()
 }
 
 #[test]
@@ -87,32 +113,39 @@ fn tenants_may_have_the_same_addresses() {
 fn a_workload_keeps_its_addresses_wherever_it_goes() {
     let world = World::with_pool("a", dual("10.0.0.0/24", "fd00::/64"));
     let first = world.assign(&ctx("a", "r"), &[(1, 1)]).unwrap();
-    assert_eq!(world.assign(&ctx("a", "r"), &[(1, 1)]).unwrap(), first);
+    assert_eq!(world.assign(&ctx("a", "other"), &[(1, 1)]).unwrap(), first);
     assert_eq!(world.assign(&ctx("a", "r"), &[(1, 2)]).unwrap(), first);
-    assert!(world.ipam.node_subnets(&world.view(), &ctx("a", "r"), &node(2)).unwrap().is_empty());
+    let state = world.ipam.node_state(&world.view(), &ctx("a", "r"), &node(2)).unwrap();
+    assert!(state.v4.is_empty() && state.v6.is_empty());
+    let routes = world.ipam.routes(&world.view(), &ctx("a", "r")).unwrap();
+    let there: Vec<_> = routes.iter().filter(|route| route.node == node(2)).collect();
+    assert!(there.len() == 2 && there.iter().all(|route| route.elsewhere));
 }
 
 #[test]
-fn a_full_block_is_followed_by_another_and_the_pool_ends_with_reasons() {
-    let config = dual("10.0.0.0/28", "fd00::/64").node_prefix_v4(29).unwrap();
+fn a_full_subnet_is_followed_by_another_and_the_pool_ends_with_reasons() {
+    let config = nodes_of(dual("10.0.0.0/28", "fd00::/64"), 29);
     let world = World::with_pool("a", config);
     let many: Vec<_> = (0..10).map(|w| (w, 1)).collect();
     let leases = world.assign(&ctx("a", "r"), &many).unwrap();
-    assert_eq!(
-        leases.values().map(|lease| lease.block.index).collect::<BTreeSet<_>>(),
-        BTreeSet::from([0, 1])
-    );
+    let state = world.ipam.node_state(&world.view(), &ctx("a", "r"), &node(1)).unwrap();
+    assert_eq!((state.v4.len(), state.v6.len()), (2, 1));
     let before = world.view().revision();
     let error = world.assign(&ctx("a", "r"), &[(10, 1)]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exhausted);
-    let detail = error.detail::<PoolExhausted>().unwrap();
-    assert_eq!((detail.pool.as_str(), detail.subnets, detail.node_prefix), ("10.0.0.0/28", 2, 29));
+    let detail = error.detail::<NoAddress>().unwrap();
+    let refused = NotFrom::Refused(Refusal::Exhausted { family: IpFamily::V4, held: 10 });
+    assert_eq!(detail.pools, [("default".parse().unwrap(), refused)]);
+    assert!(error.to_string().contains("no IPv4 address is left, 10 are taken"), "{error}");
     assert_eq!(world.view().revision(), before);
     let usage = world.ipam.usage(&world.view(), &ctx("a", "r")).unwrap();
-    assert_eq!((usage.v4_addresses, usage.v6_addresses, usage.v4_subnets, usage.v6_subnets), (10, 10, 2, 2));
+    assert_eq!((usage.v4.addresses, usage.v6.addresses, usage.v4.subnets, usage.v6.subnets), (10, 10, 2, 1));
     world.commit(|view, txn| world.ipam.stage_release(view, txn, &ctx("a", "r"), &leases)).unwrap();
     let usage = world.ipam.usage(&world.view(), &ctx("a", "r")).unwrap();
-    assert_eq!((usage.v4_addresses, usage.v4_subnets, usage.v6_subnets), (0, 0, 0));
+    assert_eq!((usage.v4.addresses, usage.v4.subnets, usage.v6.subnets), (0, 2, 1));
+    world.sweep(&ctx("a", "r"));
+    let usage = world.ipam.usage(&world.view(), &ctx("a", "r")).unwrap();
+    assert_eq!((usage.v4.subnets, usage.v6.subnets), (0, 0));
 }
 
 #[test]
@@ -134,13 +167,14 @@ fn a_pool_with_leases_stays() {
     let world = World::with_pool("a", dual("10.0.0.0/24", "fd00::/64"));
     let own = ctx("a", "r");
     let leases = world.assign(&own, &[(1, 1)]).unwrap();
-    let busy = world.commit(|view, txn| world.ipam.stage_delete_pool(view, txn, &own)).unwrap_err();
+    let busy =
+        world.commit(|view, txn| world.ipam.stage_delete_pool(view, txn, &own, &default())).unwrap_err();
     assert_eq!(busy.kind(), ErrorKind::Conflict);
     let other = world
         .commit(|view, txn| world.ipam.stage_create_pool(view, txn, &own, &dual("10.1.0.0/24", "fd00::/64")));
     assert_eq!(other.unwrap_err().kind(), ErrorKind::AlreadyExists);
     world.commit(|view, txn| world.ipam.stage_release(view, txn, &own, &leases)).unwrap();
-    world.commit(|view, txn| world.ipam.stage_delete_pool(view, txn, &own)).unwrap();
+    world.commit(|view, txn| world.ipam.stage_delete_pool(view, txn, &own, &default())).unwrap();
     assert_eq!(world.assign(&own, &[(1, 1)]).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
@@ -197,16 +231,28 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// How many addresses of each family a pool can give to workloads, if all of its subnets go to one node.
 fn configs() -> impl Strategy<Value = NetworkConfig> {
+    let strict = |config: NetworkConfig| {
+        let mut options = config.options().clone();
+        options.strict_affinity = true;
+        config.with_options(options).unwrap()
+    };
     prop::sample::select(vec![
         dual("10.0.0.0/24", "fd00::/64"),
-        dual("10.0.0.0/28", "fd00::/64").node_prefix_v4(30).unwrap(),
-        dual("10.0.0.0/29", "fd00::/120").node_prefix_v4(31).unwrap().node_prefix_v6(127).unwrap(),
-        dual("10.0.0.0/24", "fd00::/124").node_prefix_v6(126).unwrap(),
+        nodes_of(dual("10.0.0.0/28", "fd00::/64"), 30),
+        strict(nodes_of(dual("10.0.0.0/28", "fd00::/64"), 30)),
+        nodes_of(dual("10.0.0.0/29", "fd00::/120"), 31).node_prefix(IpFamily::V6, 127).unwrap(),
+        dual("10.0.0.0/24", "fd00::/124").node_prefix(IpFamily::V6, 126).unwrap(),
         dual("10.0.0.0/30", "fd00::/127"),
-        NetworkConfig::v6_only("fd00::/125".parse().unwrap()).unwrap().node_prefix_v6(126).unwrap(),
+        v6("fd00::/125", 126),
+        dual("10.0.0.0/8", "fd00::/48").node_prefix(IpFamily::V4, 8).unwrap(),
     ])
+}
+
+/// Where the longest prefix says that an address is.
+fn routed(routes: &[hivemind_net::manager::AddressRoute], address: IpAddr) -> Option<NodeId> {
+    let fits = routes.iter().filter(|route| route.destination.contains(&address));
+    fits.max_by_key(|route| route.destination.prefix_len()).map(|route| route.node.clone())
 }
 
 proptest! {
@@ -221,6 +267,7 @@ proptest! {
             block_on(world.ipam.create_pool(tenant, config.clone())).unwrap();
         }
         let mut model: [BTreeMap<WorkloadId, Lease>; 2] = Default::default();
+        let mut places: BTreeMap<String, BTreeMap<WorkloadId, NodeId>> = BTreeMap::new();
         for step in steps {
             match step {
                 Step::Assign { tenant, workloads, together, commit } => {
@@ -234,6 +281,13 @@ proptest! {
                         if commit { Ok(got) } else { Err(Error::invalid("test", "dropped")) }
                     });
                     if let Ok(got) = outcome {
+                        let mut first = BTreeSet::new();
+                        for (workload, node) in asked {
+                            // The last part that names it, and within a part the first mention, says where it is.
+                            if !together || first.insert(workload.clone()) {
+                                places.entry(own.tenant().to_string()).or_default().insert(workload, node);
+                            }
+                        }
                         for (workload, lease) in got {
                             let old = model[tenant].insert(workload.clone(), lease.clone());
                             prop_assert!(old.is_none_or(|old| old == lease), "{} has another address", workload);
@@ -258,52 +312,64 @@ proptest! {
                         let staged = world.ipam.stage_assign(&view, &mut txn, own, &[(workload(w), node(n))]);
                         if let Ok(leases) = staged && block_on(world.store.commit(&txn)).is_ok() {
                             model[tenant].extend(leases);
+                            places.entry(own.tenant().to_string()).or_default().insert(workload(w), node(n));
                         }
                     }
                 }
             }
             let view = world.view();
             for (own, model) in tenants.iter().zip(&model) {
+                places.entry(own.tenant().to_string()).or_default();
                 let kept: BTreeMap<_, _> = world.ipam.all_leases(&view, own).unwrap().into_iter().collect();
                 prop_assert_eq!(&kept, model);
                 let addresses: Vec<IpAddr> = kept.values().flat_map(Lease::addresses).collect();
                 prop_assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), addresses.len(), "two owners");
                 for lease in kept.values() {
-                    prop_assert_eq!(lease.v4.is_some(), config.v4().is_some());
-                    prop_assert_eq!(lease.v6.is_some(), config.v6().is_some());
-                    prop_assert!(lease.v4.is_none_or(|a| config.v4().unwrap().0.contains(&a)));
-                    prop_assert!(lease.v6.is_none_or(|a| config.v6().unwrap().0.contains(&a)));
+                    prop_assert_eq!(lease.v4.is_some(), config.family(IpFamily::V4).is_some());
+                    prop_assert_eq!(lease.v6.is_some(), config.family(IpFamily::V6).is_some());
+                    for address in lease.addresses() {
+                        let family = config.family(IpFamily::of(address)).unwrap();
+                        prop_assert!(family.cidr_of(address_number(address)).is_some());
+                    }
                 }
-                // Pool = free + taken: what blocks hold is what the pool says is taken.
                 let usage = world.ipam.usage(&view, own).unwrap();
-                let blocks: BTreeSet<_> = kept.values().map(|lease| lease.block.clone()).collect();
-                let (v4, v6) = (config.v4().is_some(), config.v6().is_some());
-                prop_assert_eq!(usage.v4_subnets, if v4 { blocks.len() as u64 } else { 0 });
-                prop_assert_eq!(usage.v6_subnets, if v6 { blocks.len() as u64 } else { 0 });
-                prop_assert_eq!(usage.v4_addresses, if v4 { kept.len() as u64 } else { 0 });
+                prop_assert_eq!(usage.v4.addresses, if config.family(IpFamily::V4).is_some() { kept.len() as u64 } else { 0 });
+                prop_assert!(usage.v4.subnets <= usage.v4.subnets_total && usage.v6.subnets <= usage.v6.subnets_total);
+                let running = kept.keys().cloned().collect();
+                prop_assert!(world.ipam.audit(&view, own, &running).unwrap().is_clean());
+                // Every address is routed to where its workload is (pitfall 9).
+                let routes = world.ipam.routes(&view, own).unwrap();
+                for (workload, lease) in &kept {
+                    for address in lease.addresses() {
+                        let at = routed(&routes, address);
+                        prop_assert!(at.is_some() && at.as_ref() == places[&own.tenant().to_string()].get(workload), "{} at {:?}", workload, at);
+                    }
+                }
             }
         }
         // When everything is given back, the pools are as new and can be deleted.
         for (own, model) in tenants.iter().zip(&model) {
             world.commit(|view, txn| world.ipam.stage_release(view, txn, own, model)).unwrap();
-            world.commit(|view, txn| world.ipam.stage_delete_pool(view, txn, own)).unwrap();
+            world.sweep(own);
+            prop_assert_eq!(world.ipam.usage(&world.view(), own).unwrap().v4.subnets, 0);
+            world.commit(|view, txn| world.ipam.stage_delete_pool(view, txn, own, &default())).unwrap();
         }
     }
 
-    /// Every usable address of a small pool is given out before it is exhausted.
+    /// Every usable address of a small pool is given out before it is exhausted, by however many nodes.
     #[test]
-    fn a_pool_gives_out_all_it_has(prefix in 24u8..=32, node_prefix in 24u8..=32) {
+    fn a_pool_gives_out_all_it_has(prefix in 22u8..=32, node_prefix in 22u8..=32, nodes in 1usize..4) {
         prop_assume!(node_prefix >= prefix);
-        let pool = format!("10.0.0.0/{prefix}").parse().unwrap();
-        let config = NetworkConfig::v4_only(pool).unwrap().node_prefix_v4(node_prefix).unwrap();
-        let world = World::with_pool("a", config);
+        let world = World::with_pool("a", v4(&format!("10.0.0.0/{prefix}"), node_prefix));
         let per_subnet = match 32 - node_prefix { 0 => 1, 1 => 2, bits => (1usize << bits) - 3 };
         let total = per_subnet << (node_prefix - prefix);
         let mut given = 0;
-        while world.assign(&ctx("a", "r"), &[(given, 0)]).is_ok() {
-            given += 1;
-            prop_assert!(given <= total);
+        while given < total {
+            let batch: Vec<_> = (given..total.min(given + 50)).map(|w| (w, w % nodes)).collect();
+            given += world.assign(&ctx("a", "r"), &batch).unwrap().len();
         }
         prop_assert_eq!(given, total);
+        let error = world.assign(&ctx("a", "r"), &[(given, 0)]).unwrap_err();
+        prop_assert_eq!(error.kind(), ErrorKind::Exhausted);
     }
 }

@@ -138,8 +138,8 @@ impl Cluster {
         Ok(Totals {
             apps: count(apps.len()),
             workloads: count(running.len()),
-            addresses_v4: usage.v4_addresses,
-            addresses_v6: usage.v6_addresses,
+            addresses_v4: usage.v4.addresses,
+            addresses_v6: usage.v6.addresses,
             volumes: count(claims.len()),
         })
     }

@@ -1,0 +1,28 @@
+//! Who has which address: the pure engine. No I/O, no clock, no async.
+//!
+//! [`FreeRanges`] finds a free address, [`FreePrefixes`] a free network; a [`Space`] adds owners and a quarantine, an
+//! [`Allocator`] both families, together or not at all. All are values that a caller keeps where it likes: the
+//! [`IpamManager`](crate::IpamManager) keeps each block of 256 addresses in the store, and decides with a [`Space`].
+
+mod allocator;
+mod cooling;
+mod free;
+mod layout;
+mod mix;
+mod prefixes;
+mod profile;
+mod refusal;
+mod space;
+mod strategy;
+
+pub(crate) use self::allocator::same_as_asked;
+pub use self::allocator::{Allocator, AllocatorState, Ask, Pair};
+pub use self::free::FreeRanges;
+pub use self::layout::Layout;
+pub(crate) use self::mix::{hash, mix};
+pub use self::prefixes::FreePrefixes;
+pub use self::profile::Profile;
+pub use self::refusal::Refusal;
+pub use self::space::{Fill, Space, Wish};
+pub(crate) use self::strategy::Start;
+pub use self::strategy::Strategy;

@@ -1,0 +1,184 @@
+//! Addresses for workloads, all or none. No I/O, no clock, no async.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hivemind_core::store::{Guard, Key, Staged};
+use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, WorkloadId};
+
+use super::request::{AddressRequest, Fenced, NoAddress, NodeLost, NotFrom};
+use super::session::Session;
+use crate::NetworkConfig;
+use crate::addr::IpFamily;
+use crate::ipam::{Pair, Refusal, same_as_asked};
+use crate::records::{Holder, Lease, Pools, holders, nodes};
+
+/// Gives every workload of `requests` its lease.
+pub(super) fn assign(
+    session: &mut Session<'_>,
+    ctx: &TenantContext,
+    mut requests: Vec<AddressRequest>,
+) -> Result<BTreeMap<WorkloadId, Lease>> {
+    let pools = session.pools(ctx)?;
+    let mut leases = BTreeMap::new();
+    // A workload named twice is on the node named first; the order of the others makes no difference.
+    let mut asked = BTreeSet::new();
+    requests.retain(|request| asked.insert(request.workload.clone()));
+    requests.sort_by(|a, b| (&a.node, &a.workload).cmp(&(&b.node, &b.workload)));
+    // In order of nodes, the same node is looked at once.
+    let mut at: Option<(&NodeId, Option<u64>)> = None;
+    for request in &requests {
+        let key = session.keys.holder(&request.workload)?;
+        let lease = match holders()?.get(session.view, &session.txn, &key)? {
+            Some(holder) => again(session, ctx, request, &holder)?,
+            None => {
+                if at != Some((&request.node, request.epoch)) {
+                    admitted(session, request)?;
+                    at = Some((&request.node, request.epoch));
+                }
+                fresh(session, ctx, &pools, request, key)?
+            }
+        };
+        leases.insert(request.workload.clone(), lease);
+    }
+    Ok(leases)
+}
+
+/// The lease that a workload has: where it is may have changed, or it comes back to addresses that were kept for it.
+fn again(
+    session: &mut Session<'_>,
+    ctx: &TenantContext,
+    request: &AddressRequest,
+    found: &Stamped<Holder>,
+) -> Result<Lease> {
+    same_as_asked(&request.ask(ctx.request().clone()), found.lease.pair())
+        .map_err(|e| e.into_error("assign"))?;
+    let mut holder = (*found.value).clone();
+    if holder.kept_until.take().is_some() {
+        holder.lease.request = ctx.request().clone();
+        holder.at = session.now;
+    }
+    if holder.moving.is_none() {
+        holder.node = request.node.clone();
+    }
+    if holder == *found.value {
+        holders()?.expect(&mut session.txn, found)?;
+    } else {
+        admitted(session, request)?;
+        holder.missed = None;
+        holders()?.update(&mut session.txn, found, &holder)?;
+    }
+    Ok(holder.lease)
+}
+
+fn fresh(
+    session: &mut Session<'_>,
+    ctx: &TenantContext,
+    pools: &Pools,
+    request: &AddressRequest,
+    key: Key,
+) -> Result<Lease> {
+    let mut order: Vec<_> = pools.pools.values().collect();
+    order.sort_by_key(|config| (config.options().order, config.name()));
+    let mut refused = Vec::new();
+    let (eligible, others): (Vec<_>, Vec<_>) = order
+        .into_iter()
+        .map(|config| (config, not_eligible(config, request)))
+        .partition(|(_, why)| why.is_none());
+    for (config, _) in &eligible {
+        // What a pool that gives one family only has staged is dropped, if there is another pool to ask.
+        let mut trial = (eligible.len() > 1).then(|| session.clone());
+        let outcome = pair(trial.as_mut().unwrap_or(session), config, request)?;
+        match outcome {
+            Ok(pair) => {
+                if let Some(trial) = trial {
+                    *session = trial;
+                }
+                return hold(session, ctx, config, request, (key, pair));
+            }
+            Err(refusal) => refused.push((config.name().clone(), NotFrom::Refused(refusal))),
+        }
+    }
+    refused.extend(others.into_iter().filter_map(|(config, why)| Some((config.name().clone(), why?))));
+    Err(NoAddress::new(request, refused).into_error())
+}
+
+fn not_eligible(config: &NetworkConfig, request: &AddressRequest) -> Option<NotFrom> {
+    if request.pool.as_ref().is_some_and(|pool| pool != config.name()) {
+        return Some(NotFrom::NotNamed);
+    }
+    let nodes = &config.options().nodes;
+    (!nodes.matches(&request.labels)).then(|| NotFrom::OtherNodes(nodes.to_string()))
+}
+
+/// Both addresses of a pool, or why not.
+fn pair(
+    session: &mut Session<'_>,
+    config: &NetworkConfig,
+    request: &AddressRequest,
+) -> Result<std::result::Result<Pair, Refusal>> {
+    let mut pair = Pair::default();
+    for family in IpFamily::BOTH {
+        match (config.family(family), request.address(family)) {
+            (None, Some(address)) => return Ok(Err(Refusal::Outside { address })),
+            (None, None) => {}
+            (Some(networks), _) => match session.take(config, networks, request)? {
+                Ok((number, early)) => {
+                    family.address(number).into_iter().for_each(|address| pair.set(address));
+                    pair.early |= early;
+                }
+                Err(refusal) => return Ok(Err(refusal)),
+            },
+        }
+    }
+    Ok(Ok(pair))
+}
+
+/// The node may be given addresses, and will still be so when the transaction commits.
+fn admitted(session: &mut Session<'_>, request: &AddressRequest) -> Result<()> {
+    let found = session.node(&request.node)?;
+    let (epoch, lost) = found.as_ref().map_or((0, None), |node| (node.epoch, node.lost));
+    if let Some(given) = request.epoch.filter(|given| *given != epoch) {
+        let detail = Fenced { node: request.node.clone(), given, epoch };
+        return Err(Error::of(ErrorKind::Denied, "assign", detail));
+    }
+    if let Some(since) = lost {
+        let detail = NodeLost { node: request.node.clone(), since, epoch };
+        return Err(Error::of(ErrorKind::Denied, "assign", detail));
+    }
+    if let Some(found) = found {
+        return nodes()?.expect(&mut session.txn, &found);
+    }
+    // A node that is declared lost gets a record.
+    let key = session.keys.node(&request.node)?;
+    match session.txn.staged(&key) {
+        Staged::Untouched => session.txn.guard(&key, Guard::Absent),
+        _ => Ok(()),
+    }
+}
+
+fn hold(
+    session: &mut Session<'_>,
+    ctx: &TenantContext,
+    config: &NetworkConfig,
+    request: &AddressRequest,
+    (key, pair): (Key, Pair),
+) -> Result<Lease> {
+    let lease = Lease {
+        v4: pair.v4,
+        v6: pair.v6,
+        pool: config.name().clone(),
+        request: ctx.request().clone(),
+        early: pair.early,
+    };
+    let holder = Holder {
+        workload: request.workload.clone(),
+        lease: lease.clone(),
+        node: request.node.clone(),
+        at: session.now,
+        moving: None,
+        kept_until: None,
+        missed: None,
+    };
+    holders()?.create(session.view, &mut session.txn, key, &holder)?;
+    Ok(lease)
+}

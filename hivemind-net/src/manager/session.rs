@@ -1,0 +1,121 @@
+//! One request's work on blocks: each is read once, changed in memory, and staged at the end. No I/O, no clock, no async.
+
+use std::collections::BTreeMap;
+
+use hivemind_core::store::{Snapshot, Txn};
+use hivemind_core::{Error, NodeId, Result, Stamped, TenantContext, Timestamp};
+
+use crate::NetworkConfig;
+use crate::addr::Cidr;
+use crate::ipam::Space;
+use crate::records::{Block, Keys, Node, Pools, blocks, nodes, pools};
+
+/// What a request reads and changes. Dropped, it leaves nothing; only [`close`](Self::close) stages.
+#[derive(Clone)]
+pub(super) struct Session<'a> {
+    pub(super) view: &'a Snapshot,
+    pub(super) txn: Txn,
+    pub(super) keys: Keys,
+    pub(super) now: Timestamp,
+    /// By subnet and block.
+    open: BTreeMap<(Cidr, Cidr), OpenBlock>,
+}
+
+#[derive(Clone)]
+struct OpenBlock {
+    found: Option<Stamped<Block>>,
+    space: Space,
+    changed: bool,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(view: &'a Snapshot, txn: &Txn, ctx: &TenantContext, now: Timestamp) -> Self {
+        Self { view, txn: txn.clone(), keys: Keys::of(ctx), now, open: BTreeMap::new() }
+    }
+
+    /// The tenant's pools; guarded, so that they are still so when the transaction commits.
+    pub(super) fn pools(&mut self, ctx: &TenantContext) -> Result<Stamped<Pools>> {
+        let found = self.pools_of(ctx)?;
+        pools()?.expect(&mut self.txn, &found)?;
+        Ok(found)
+    }
+
+    /// The tenant's pools.
+    pub(super) fn pools_of(&self, ctx: &TenantContext) -> Result<Stamped<Pools>> {
+        let missing = || {
+            let message = format!("tenant {} has no address pool: create one first", ctx.tenant().id);
+            Error::not_found("address pool", message)
+        };
+        pools()?.get(self.view, &self.txn, &self.keys.pools()?)?.ok_or_else(missing)
+    }
+
+    pub(super) fn node(&self, node: &NodeId) -> Result<Option<Stamped<Node>>> {
+        nodes()?.get(self.view, &self.txn, &self.keys.node(node)?)
+    }
+
+    /// Stages what a node has; a node that has nothing and was never lost needs no record.
+    pub(super) fn put_node(&mut self, id: &NodeId, old: Option<&Stamped<Node>>, new: &Node) -> Result<()> {
+        let nodes = nodes()?;
+        match old {
+            Some(old) if *new == Node::default() => nodes.delete(&mut self.txn, old),
+            Some(old) => nodes.update(&mut self.txn, old, new),
+            None => nodes.create(self.view, &mut self.txn, self.keys.node(id)?, new),
+        }
+    }
+
+    /// The addresses of a block, to decide on.
+    pub(super) fn block(&mut self, config: &NetworkConfig, subnet: Cidr, cidr: Cidr) -> Result<&mut Space> {
+        let at = (subnet, cidr);
+        if !self.open.contains_key(&at) {
+            let found = blocks()?.get(self.view, &self.txn, &self.keys.block(subnet, cidr)?)?;
+            let space = Block::space(cidr, config.layout(subnet), found.as_deref());
+            self.open.insert(at, OpenBlock { found, space, changed: false });
+        }
+        match self.open.get_mut(&at) {
+            Some(block) => Ok(&mut block.space),
+            None => Err(Error::internal("block", "a block that was just read is missing")),
+        }
+    }
+
+    /// Notes that a block is to be staged.
+    pub(super) fn changed(&mut self, subnet: Cidr, cidr: Cidr) {
+        if let Some(block) = self.open.get_mut(&(subnet, cidr)) {
+            block.changed = true;
+        }
+    }
+
+    /// Whether this request has changed a block of the subnet.
+    pub(super) fn touched(&self, subnet: Cidr) -> bool {
+        self.open.iter().any(|((of, _), open)| *of == subnet && open.changed)
+    }
+
+    /// The blocks of a subnet that have a record, in order, with those only this request knows.
+    pub(super) fn blocks_of(&self, subnet: Cidr) -> Result<Vec<Cidr>> {
+        let stored = blocks()?.list(self.view, &self.txn, &self.keys.blocks_of(subnet)?)?;
+        let mut all: Vec<_> = stored.iter().map(|block| block.cidr).collect();
+        let new = |((of, _), open): &(&(Cidr, Cidr), &OpenBlock)| {
+            *of == subnet && open.found.is_none() && open.changed
+        };
+        all.extend(self.open.iter().filter(new).map(|((_, cidr), _)| *cidr));
+        all.sort_unstable();
+        Ok(all)
+    }
+
+    /// Stages every changed block, and gives the transaction.
+    pub(super) fn close(mut self) -> Result<Txn> {
+        let blocks = blocks()?;
+        for ((subnet, cidr), open) in std::mem::take(&mut self.open) {
+            if !open.changed {
+                continue;
+            }
+            let block = Block::of(cidr, subnet, &open.space);
+            match open.found {
+                Some(found) if block.is_empty() => blocks.delete(&mut self.txn, &found)?,
+                Some(found) => blocks.update(&mut self.txn, &found, &block)?,
+                None if block.is_empty() => {}
+                None => blocks.create(self.view, &mut self.txn, self.keys.block(subnet, cidr)?, &block)?,
+            }
+        }
+        Ok(self.txn)
+    }
+}

@@ -1,0 +1,116 @@
+//! Which node has which subnet: 256 subnets a record, and where there is room. No I/O, no clock, no async.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hivemind_core::{NodeId, Stored};
+use serde::{Deserialize, Serialize};
+
+use crate::addr::Cidr;
+use crate::config::FamilyConfig;
+use crate::ipam::FreeRanges;
+
+/// How many subnets a region has.
+const REGION: u128 = 256;
+
+/// The number of a subnet among all of its length, whatever network of the pool it is in: so a pool grows without any
+/// number changing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SubnetNumber {
+    pub(crate) region: u128,
+    pub(crate) slot: u8,
+}
+
+impl SubnetNumber {
+    pub(crate) fn of(subnet: Cidr) -> Self {
+        // A shift by 128 is that of the only subnet there is.
+        let number = subnet.first().checked_shr(u32::from(subnet.host_bits())).unwrap_or_default();
+        let [slot, ..] = number.to_le_bytes();
+        Self { region: number / REGION, slot }
+    }
+
+    pub(crate) fn subnet(self, config: &FamilyConfig) -> Option<Cidr> {
+        let number = self.region.checked_mul(REGION)?.checked_add(u128::from(self.slot))?;
+        let host_bits = config.family().bits().saturating_sub(config.node_prefix());
+        let first = match number {
+            0 => 0,
+            _ => number.checked_shl(u32::from(host_bits))?,
+        };
+        Cidr::containing(config.family(), first, config.node_prefix())
+    }
+}
+
+/// The subnets of a region that are taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Region {
+    pub(crate) number: u128,
+    /// By which node; `None` if the node is gone and somebody still has an address there.
+    pub(crate) taken: BTreeMap<u8, Option<NodeId>>,
+    /// Where the search goes on, so that a subnet that was given back is taken late.
+    pub(crate) next: u8,
+}
+
+impl Stored for Region {
+    const KIND: &'static str = "region of subnets";
+}
+
+impl Region {
+    pub(crate) fn new(number: u128) -> Self {
+        Self { number, taken: BTreeMap::new(), next: 0 }
+    }
+
+    /// A free subnet in a network that is not being drained.
+    pub(crate) fn free(&self, config: &FamilyConfig) -> Option<(u8, Cidr)> {
+        (0..=u8::MAX).map(|offset| self.next.wrapping_add(offset)).find_map(|slot| {
+            if self.taken.contains_key(&slot) {
+                return None;
+            }
+            let subnet = SubnetNumber { region: self.number, slot }.subnet(config)?;
+            config.active().any(|cidr| cidr.covers(subnet)).then_some((slot, subnet))
+        })
+    }
+
+    /// Every subnet taken, and by whom.
+    pub(crate) fn subnets<'a>(
+        &'a self,
+        config: &'a FamilyConfig,
+    ) -> impl Iterator<Item = (Cidr, Option<&'a NodeId>)> {
+        self.taken.iter().filter_map(|(slot, node)| {
+            let subnet = SubnetNumber { region: self.number, slot: *slot }.subnet(config)?;
+            Some((subnet, node.as_ref()))
+        })
+    }
+}
+
+/// Where there is room for subnets, in one family of a pool.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Index {
+    /// Regions of which nothing is taken: they have no record.
+    pub(crate) fresh: FreeRanges,
+    /// Regions that have a record and room.
+    pub(crate) open: BTreeSet<u128>,
+}
+
+impl Stored for Index {
+    const KIND: &'static str = "index of subnets";
+}
+
+impl Index {
+    /// The index of a pool of which these regions have a record.
+    pub(crate) fn of<'a>(config: &FamilyConfig, regions: impl IntoIterator<Item = &'a Region>) -> Self {
+        let mut index = Self::default();
+        for cidr in config.active() {
+            let first = Cidr::containing(cidr.family(), cidr.first(), config.node_prefix());
+            let last = Cidr::containing(cidr.family(), cidr.last(), config.node_prefix());
+            if let (Some(first), Some(last)) = (first, last) {
+                index.fresh.insert(SubnetNumber::of(first).region, SubnetNumber::of(last).region);
+            }
+        }
+        for region in regions {
+            index.fresh.take(region.number);
+            if region.free(config).is_some() {
+                index.open.insert(region.number);
+            }
+        }
+        index
+    }
+}
