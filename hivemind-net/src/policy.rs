@@ -16,6 +16,11 @@
 //!
 //! The rules speak of the first packet of a connection. Replies pass with it, and so do the ICMP errors about it.
 
+mod eval;
+mod flow;
 mod model;
+mod world;
 
+pub use flow::{Asked, Because, Decision, Flow, InvalidFlow, Outcome, Party, Side, Verdict};
 pub use model::*;
+pub use world::{AnyPolicy, Change, Endpoint, EndpointKey, PolicyRef, World};

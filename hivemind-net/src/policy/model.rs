@@ -18,6 +18,7 @@ pub use dns::{DnsName, InvalidDnsName, NamePattern};
 pub use grant::{Grant, GrantTo};
 pub use name::{InvalidPolicyName, PolicyName, PortName};
 pub use network::{Direction, InvalidPolicy, NetworkPolicy, PolicyProblem, PolicyRule, PolicySpec};
+pub(super) use peer::Other;
 pub use peer::{Home, Peer, WorkloadPeer};
 pub use port::{InvalidPort, NamedPort, PortMatch};
 pub use profile::{NAMESPACE_LABEL, NamedPorts, Profile, TENANT_LABEL};

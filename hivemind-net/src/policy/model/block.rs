@@ -61,8 +61,14 @@ fn checked(net: IpNet) -> Result<IpNet, InvalidBlock> {
 
 /// Reads a CIDR strictly.
 pub(super) fn parse_cidr(text: &str) -> Result<IpNet, InvalidBlock> {
-    let net = text.parse().map_err(|_| InvalidBlock::NotCidr(text.chars().take(64).collect()))?;
-    checked(net)
+    // Not `IpNet`'s own parser, which takes 010.0.0.0 for 10.0.0.0: others take it for 8.0.0.0.
+    let read = || {
+        let (address, length) = text.split_once('/')?;
+        let plain =
+            length.bytes().all(|byte| byte.is_ascii_digit()) && (length == "0" || !length.starts_with('0'));
+        IpNet::new(address.parse().ok()?, length.parse().ok().filter(|_| plain)?).ok()
+    };
+    checked(read().ok_or_else(|| InvalidBlock::NotCidr(text.chars().take(64).collect()))?)
 }
 
 impl IpBlock {

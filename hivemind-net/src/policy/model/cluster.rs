@@ -6,10 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::forms::ClusterForm;
 use super::network::check_names;
-use super::peer::{Home, Other};
-use super::profile::NamedPorts;
 use super::{
-    Direction, InvalidPolicy, Peer, PolicyName, PolicyProblem, PolicyRule, PortMatch, Profile, Traffic, WorkloadPeer,
+    Direction, InvalidPolicy, Peer, PolicyName, PolicyProblem, PolicyRule, PortMatch, Profile, WorkloadPeer,
 };
 
 /// Before or after the policies of tenants, as in Kubernetes' `ClusterNetworkPolicy`.
@@ -49,7 +47,11 @@ impl ClusterRule {
     /// [`PolicyProblem::NoPeers`].
     pub fn new(action: Action, peers: impl IntoIterator<Item = Peer>) -> Result<Self, PolicyProblem> {
         let rule = PolicyRule { peers: peers.into_iter().collect(), ports: Vec::new() };
-        if rule.peers.is_empty() { Err(PolicyProblem::NoPeers) } else { Ok(Self { name: None, action, rule }) }
+        if rule.peers.is_empty() {
+            Err(PolicyProblem::NoPeers)
+        } else {
+            Ok(Self { name: None, action, rule })
+        }
     }
 
     /// With a name for explanations.
@@ -105,7 +107,12 @@ impl ClusterPolicy {
     ///
     /// # Errors
     /// [`PolicyProblem::Priority`]: more than 1000.
-    pub fn new(name: PolicyName, tier: Tier, priority: u16, subject: WorkloadPeer) -> Result<Self, InvalidPolicy> {
+    pub fn new(
+        name: PolicyName,
+        tier: Tier,
+        priority: u16,
+        subject: WorkloadPeer,
+    ) -> Result<Self, InvalidPolicy> {
         if priority > LAST_PRIORITY {
             return Err(PolicyProblem::Priority(priority).at("priority"));
         }
@@ -154,19 +161,6 @@ impl ClusterPolicy {
     /// Whether it is about a workload of `profile`.
     pub fn selects(&self, profile: &Profile) -> bool {
         self.subject.selects(profile)
-    }
-
-    /// Its first rule about the traffic, by index.
-    pub(crate) fn decide(
-        &self,
-        direction: Direction,
-        home: Home<'_>,
-        other: Other<'_>,
-        (traffic, receiver): (Traffic, &NamedPorts),
-    ) -> Option<(usize, Action)> {
-        let mut rules = self.rules(direction).iter().enumerate();
-        let found = rules.find(|(_, one)| one.rule.has_port(traffic, receiver) && one.rule.has_peer(home, other));
-        found.map(|(index, one)| (index, one.action))
     }
 }
 

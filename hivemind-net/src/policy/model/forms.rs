@@ -11,8 +11,9 @@ use super::block::parse_cidr;
 use super::network::check_names;
 use super::port::Kind;
 use super::{
-    Action, ClusterPolicy, ClusterRule, Direction, InvalidBlock, InvalidPolicy, InvalidPort, IpBlock, NamedPort, Peer,
-    PolicyName, PolicyProblem, PolicyRule, PolicySpec, PortMatch, Protocol, Tier, WorkloadPeer,
+    Action, ClusterPolicy, ClusterRule, Direction, InvalidBlock, InvalidPolicy, InvalidPort, IpBlock,
+    NamedPort, Peer, PolicyName, PolicyProblem, PolicyRule, PolicySpec, PortMatch, Protocol, Tier,
+    WorkloadPeer,
 };
 
 /// A selector as text, or in Kubernetes' structured form.
@@ -164,7 +165,8 @@ impl TryFrom<PeerForm> for Peer {
             namespaces: inner(namespace_selector),
             workloads: inner(workload_selector),
         };
-        let selects = [&workloads.tenants, &workloads.namespaces, &workloads.workloads].iter().any(|s| s.is_some());
+        let selects =
+            [&workloads.tenants, &workloads.namespaces, &workloads.workloads].iter().any(|s| s.is_some());
         match (selects, ip_block, dns_name) {
             (true, None, None) => Ok(Self::Workloads(workloads)),
             (false, Some(block), None) => Ok(Self::Block(block.try_into()?)),
@@ -237,7 +239,8 @@ fn rule(direction: Direction, index: usize, (peers, ports): Lists) -> Result<Pol
     let peers = peers.map(|(item, form)| Peer::try_from(form).map_err(|e| e.at(at(list, item))));
     let ports = ports.unwrap_or_default().into_iter().enumerate();
     let ports = ports.map(|(item, form)| PortMatch::try_from(form).map_err(|e| e.at(at("ports", item))));
-    let rule = PolicyRule { peers: peers.collect::<Result<_, _>>()?, ports: ports.collect::<Result<_, _>>()? };
+    let rule =
+        PolicyRule { peers: peers.collect::<Result<_, _>>()?, ports: ports.collect::<Result<_, _>>()? };
     check_names(direction, index, &rule.peers)?;
     Ok(rule)
 }
@@ -271,7 +274,8 @@ impl TryFrom<SpecForm> for PolicySpec {
 
 impl From<PolicySpec> for SpecForm {
     fn from(spec: PolicySpec) -> Self {
-        let isolated = Direction::ALL.into_iter().filter(|direction| spec.rules(*direction).is_some()).collect();
+        let isolated =
+            Direction::ALL.into_iter().filter(|direction| spec.rules(*direction).is_some()).collect();
         let ingress = |rule: PolicyRule| IngressForm { from: forms(rule.peers), ports: forms(rule.ports) };
         let egress = |rule: PolicyRule| EgressForm { to: forms(rule.peers), ports: forms(rule.ports) };
         Self {
@@ -325,7 +329,8 @@ impl TryFrom<ClusterForm> for ClusterPolicy {
                     return Err(PolicyProblem::NoPeers.at(format!("{direction}[{index}]")));
                 }
                 let rule = rule(direction, index, (peers, one.ports))?;
-                policy = policy.with_rule(direction, ClusterRule { name: one.name, action: one.action, rule })?;
+                policy =
+                    policy.with_rule(direction, ClusterRule { name: one.name, action: one.action, rule })?;
             }
         }
         Ok(policy)

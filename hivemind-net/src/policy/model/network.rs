@@ -7,9 +7,11 @@ use hivemind_core::{Namespace, TenantRef};
 use serde::{Deserialize, Serialize};
 
 use super::forms::SpecForm;
-use super::profile::NamedPorts;
 use super::peer::{Home, Other};
-use super::{InvalidBlock, InvalidDnsName, InvalidPort, InvalidProtocol, Peer, PolicyName, PortMatch, Profile, Traffic};
+use super::profile::NamedPorts;
+use super::{
+    InvalidBlock, InvalidDnsName, InvalidPort, InvalidProtocol, Peer, PolicyName, PortMatch, Profile, Traffic,
+};
 
 /// Which way a flow goes, as its subject sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,7 +67,9 @@ pub enum PolicyProblem {
     #[error("a dnsName says where traffic goes: give it in egress rules only")]
     NamesInIngress,
     /// A rule of a cluster policy without peers.
-    #[error("a rule of a cluster policy names its peers: all workloads are tenantSelector {{}}, all addresses 0.0.0.0/0 and ::/0")]
+    #[error(
+        "a rule of a cluster policy names its peers: all workloads are tenantSelector {{}}, all addresses 0.0.0.0/0 and ::/0"
+    )]
     NoPeers,
     /// A priority out of range.
     #[error("priority {0}: give 0 (first) to 1000 (last)")]

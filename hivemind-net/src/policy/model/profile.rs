@@ -19,6 +19,9 @@ pub const TENANT_LABEL: &str = "hivemind.dev/tenant";
 pub struct NamedPorts(BTreeMap<PortName, (Protocol, u16)>);
 
 impl NamedPorts {
+    /// None.
+    pub const NONE: Self = Self(BTreeMap::new());
+
     /// And `name`, in place of one of that name.
     #[must_use]
     pub fn with(mut self, name: PortName, protocol: Protocol, port: u16) -> Self {
@@ -44,14 +47,13 @@ impl NamedPorts {
 
 /// All that policies can tell of a workload, apart from its address: whose it is, its labels and those around it, and
 /// its named ports. Workloads with equal profiles are treated alike.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Profile {
     tenant: TenantRef,
     tenant_labels: Labels,
     namespace: Namespace,
     namespace_labels: Labels,
     labels: Labels,
-    #[serde(default, skip_serializing_if = "NamedPorts::is_empty")]
     ports: NamedPorts,
 }
 

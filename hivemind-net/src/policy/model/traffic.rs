@@ -92,7 +92,8 @@ impl FromStr for Protocol {
     fn from_str(text: &str) -> Result<Self, InvalidProtocol> {
         let named = NAMED.iter().find(|(_, name)| *name == text).map(|(protocol, _)| *protocol);
         let number = || {
-            let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+            let digits =
+                text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
             text.parse().ok().filter(|_| digits).map(Self)
         };
         named.or_else(number).ok_or_else(|| InvalidProtocol(text.chars().take(32).collect()))
