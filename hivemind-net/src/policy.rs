@@ -16,11 +16,15 @@
 //!
 //! The rules speak of the first packet of a connection. Replies pass with it, and so do the ICMP errors about it.
 
+mod compile;
 mod eval;
+mod explain;
 mod flow;
 mod model;
 mod world;
 
+pub use compile::{Engine, PeerId, SubjectId};
+pub use explain::{Explanation, SideExplanation};
 pub use flow::{Asked, Because, Decision, Flow, InvalidFlow, Outcome, Party, Side, Verdict};
 pub use model::*;
 pub use world::{AnyPolicy, Change, Endpoint, EndpointKey, PolicyRef, World};

@@ -40,6 +40,8 @@ impl<'a> Applicable<'a> {
             }
         }
         all.cluster.sort_unstable();
+        all.network.sort_unstable();
+        all.grants.sort_unstable();
         all
     }
 }

@@ -7,7 +7,9 @@
     reason = "a test may panic"
 )]
 
+mod compiled;
 mod kubernetes;
 mod model;
+mod random;
 mod support;
 mod tenants;

@@ -1,0 +1,565 @@
+//! One tenant's network: its workloads, the policies about them, and the tables of both. No I/O, no clock, no async.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hivemind_core::{TenantRef, WorkloadId};
+use ipnet::IpNet;
+
+use super::super::Action;
+use super::super::model::PolicyRule;
+use super::super::{AnyPolicy, Direction, DnsName, Endpoint, NamedPorts, Peer, PolicyRef, Profile, Traffic};
+use super::bits::Peers;
+use super::peers::{PeerKey, PeerTable, PeerView};
+use super::policies::{Policies, Policy, Rule};
+use super::prefixes::Prefixes;
+use super::selectors::{Anchor, Axis, Matcher, Selectors, label_of};
+use super::sets::{SetKey, Sets};
+use super::table::Sources;
+
+/// A workload, by numbers.
+#[derive(Debug, Clone)]
+pub(in crate::policy) struct Placed {
+    pub(in crate::policy) endpoint: Endpoint,
+    profile: u32,
+}
+
+#[derive(Debug, Clone)]
+pub(in crate::policy) struct Domain {
+    pub(in crate::policy) tenant: TenantRef,
+    pub(in crate::policy) endpoints: BTreeMap<WorkloadId, Placed>,
+    addresses: BTreeMap<IpAddr, BTreeMap<WorkloadId, u32>>,
+    /// How many addresses have domain names.
+    named: usize,
+    pub(super) prefixes: Prefixes,
+    pub(super) peers: PeerTable,
+    pub(super) selectors: Selectors,
+    pub(super) policies: Policies,
+    pub(super) sets: Sets,
+    /// While everything is loaded, no set is made.
+    loading: bool,
+}
+
+/// The peer that has no profile, and whose address is in no prefix.
+const NOBODY: PeerKey = PeerKey { profile: None, prefix: None };
+
+impl Domain {
+    pub(in crate::policy) fn new(tenant: TenantRef) -> Self {
+        let mut domain = Self {
+            tenant,
+            endpoints: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            named: 0,
+            prefixes: Prefixes::default(),
+            peers: PeerTable::default(),
+            selectors: Selectors::default(),
+            policies: Policies::default(),
+            sets: Sets::default(),
+            loading: true,
+        };
+        domain.peers.acquire(NOBODY);
+        domain
+    }
+
+    /// Everything is there: makes the tables, and keeps them from now on.
+    pub(in crate::policy) fn loaded(&mut self) {
+        self.loading = false;
+        let own: Vec<_> = self.peers.profiles().filter(|(_, entry)| !entry.foreign).map(|(n, _)| n).collect();
+        own.into_iter().for_each(|profile| self.assign(profile));
+    }
+
+    // ---- workloads
+
+    pub(in crate::policy) fn put_endpoint(&mut self, endpoint: &Endpoint) {
+        let id = endpoint.key().id;
+        // The new one first: what both have is then not made twice.
+        let before = self.endpoints.remove(&id);
+        let profile = self.acquire_profile(endpoint.profile(), false);
+        let old: Vec<_> = before.iter().flat_map(|placed| placed.endpoint.addresses()).collect();
+        let old: Vec<_> = old.into_iter().filter_map(|address| self.take_address(address, &id)).collect();
+        for address in endpoint.addresses() {
+            let key = PeerKey { profile: Some(profile), prefix: self.prefixes.longest(address) };
+            let peer = self.acquire_peer(key);
+            self.addresses.entry(address).or_default().insert(id.clone(), peer);
+        }
+        self.endpoints.insert(id, Placed { endpoint: endpoint.clone(), profile });
+        old.into_iter().for_each(|peer| self.release_peer(peer));
+        if let Some(before) = before {
+            self.release_profile(before.profile);
+        }
+    }
+
+    pub(in crate::policy) fn remove_endpoint(&mut self, id: &WorkloadId) {
+        let Some(gone) = self.endpoints.remove(id) else { return };
+        for address in gone.endpoint.addresses() {
+            if let Some(peer) = self.take_address(address, id) {
+                self.release_peer(peer);
+            }
+        }
+        self.release_profile(gone.profile);
+    }
+
+    fn take_address(&mut self, address: IpAddr, id: &WorkloadId) -> Option<u32> {
+        let owners = self.addresses.get_mut(&address)?;
+        let peer = owners.remove(id);
+        if owners.is_empty() {
+            self.addresses.remove(&address);
+        }
+        peer
+    }
+
+    /// Whether nothing of the tenant is left.
+    pub(in crate::policy) fn is_idle(&self) -> bool {
+        self.endpoints.is_empty() && self.named == 0 && !self.policies.any_own()
+    }
+
+    /// A profile of another tenant, which a grant reaches.
+    pub(in crate::policy) fn put_foreign(&mut self, profile: &Arc<Profile>) {
+        if self.peers.profile_number(profile).is_none() {
+            let number = self.acquire_profile(profile, true);
+            self.acquire_peer(PeerKey { profile: Some(number), prefix: None });
+        }
+    }
+
+    pub(in crate::policy) fn remove_foreign(&mut self, profile: &Arc<Profile>) {
+        let Some(number) = self.peers.profile_number(profile) else { return };
+        if let Some(peer) = self.peers.number(PeerKey { profile: Some(number), prefix: None }) {
+            self.release_peer(peer);
+        }
+        self.release_profile(number);
+    }
+
+    /// Whether a grant of this tenant reaches `profile`.
+    pub(in crate::policy) fn grants(&self, profile: &Profile) -> bool {
+        self.policies
+            .grants()
+            .any(|policy| matches!(&*policy.source, AnyPolicy::Grant(grant) if grant.reaches(profile)))
+    }
+
+    pub(in crate::policy) fn has_grants(&self) -> bool {
+        self.policies.grants().next().is_some()
+    }
+
+    pub(in crate::policy) fn has_profile(&self, profile: &Arc<Profile>) -> bool {
+        self.peers.profile_number(profile).is_some()
+    }
+
+    /// The profiles of other tenants that are known here.
+    pub(in crate::policy) fn foreign(&self) -> Vec<Arc<Profile>> {
+        self.peers
+            .profiles()
+            .filter(|(_, entry)| entry.foreign)
+            .map(|(_, entry)| entry.profile.clone())
+            .collect()
+    }
+
+    /// The profiles of this tenant's workloads.
+    pub(in crate::policy) fn own(&self) -> Vec<Arc<Profile>> {
+        self.peers
+            .profiles()
+            .filter(|(_, entry)| !entry.foreign)
+            .map(|(_, entry)| entry.profile.clone())
+            .collect()
+    }
+
+    fn acquire_profile(&mut self, profile: &Arc<Profile>, foreign: bool) -> u32 {
+        let (number, new) = self.peers.acquire_profile(profile, foreign);
+        if new && !foreign {
+            self.assign(number);
+        }
+        number
+    }
+
+    fn release_profile(&mut self, number: u32) {
+        if let Some(gone) = self.peers.release_profile(number)
+            && let Some(set) = gone.set
+        {
+            self.release_set(set);
+        }
+    }
+
+    // ---- sets
+
+    /// Gives a profile the set of the policies that select it at present.
+    fn assign(&mut self, number: u32) {
+        if self.loading {
+            return;
+        }
+        let Some(entry) = self.peers.profile(number) else { return };
+        let policies = self.policies.selecting(&entry.profile);
+        let names_ingress = policies
+            .iter()
+            .filter_map(|policy| self.policies.get(*policy))
+            .any(|policy| policy.names(Direction::Ingress).next().is_some());
+        let ports = if names_ingress { entry.profile.ports().clone() } else { NamedPorts::NONE };
+        let before = entry.set;
+        let sources = Sources { selectors: &self.selectors, policies: &self.policies, peers: &self.peers };
+        let (set, new) = self.sets.acquire(sources, SetKey { policies, ports });
+        if new && let Some(made) = self.sets.get(set) {
+            for policy in &made.key.policies {
+                if let Some(policy) = self.policies.get_mut(*policy) {
+                    policy.sets.insert(set);
+                }
+            }
+        }
+        if let Some(entry) = self.peers.profile_mut(number) {
+            entry.set = Some(set);
+        }
+        if let Some(before) = before {
+            self.release_set(before);
+        }
+    }
+
+    fn release_set(&mut self, set: u32) {
+        let Some(gone) = self.sets.release(set) else { return };
+        for policy in gone.key.policies {
+            if let Some(policy) = self.policies.get_mut(policy) {
+                policy.sets.remove(&set);
+            }
+        }
+    }
+
+    // ---- peers
+
+    fn view(&self, key: PeerKey) -> PeerView<'_> {
+        PeerView {
+            profile: key.profile.and_then(|number| self.peers.profile(number)).map(|entry| &*entry.profile),
+            prefix: key.prefix.and_then(|number| self.prefixes.get(number)),
+        }
+    }
+
+    fn acquire_peer(&mut self, key: PeerKey) -> u32 {
+        let (number, new) = self.peers.acquire(key);
+        if new {
+            if let Some(prefix) = key.prefix.and_then(|prefix| self.prefixes.get_mut(prefix)) {
+                prefix.peers.insert(number);
+            }
+            self.match_peer(number, key, true);
+        }
+        number
+    }
+
+    fn release_peer(&mut self, number: u32) {
+        if !self.peers.release(number) {
+            return;
+        }
+        let Some(key) = self.peers.peer(number).map(|entry| entry.key) else { return };
+        let touched = self.mark(number, key, false);
+        let naming = self.naming(key);
+        let foreign = self.peers.peer(number).is_some_and(|entry| entry.foreign);
+        self.peers.drop(number);
+        if let Some(prefix) = key.prefix.and_then(|prefix| self.prefixes.get_mut(prefix)) {
+            prefix.peers.remove(&number);
+        }
+        self.refresh(number, foreign, &touched, naming);
+    }
+
+    /// Puts the peer into all selectors that mean it, or takes it out, and brings the tables in line.
+    fn match_peer(&mut self, number: u32, key: PeerKey, inside: bool) {
+        let touched = self.mark(number, key, inside);
+        let naming = self.naming(key);
+        let foreign = self.peers.peer(number).is_some_and(|entry| entry.foreign);
+        self.refresh(number, foreign, &touched, naming);
+    }
+
+    fn mark(&mut self, number: u32, key: PeerKey, inside: bool) -> Vec<u32> {
+        let touched = self.selectors.meaning(&self.tenant, self.view(key));
+        for selector in &touched {
+            if let Some(entry) = self.selectors.get_mut(*selector) {
+                entry.peers.put(number, inside);
+            }
+        }
+        touched
+    }
+
+    /// The sets with a named port that the peer has: its coming and going may change their ranges.
+    fn naming(&self, key: PeerKey) -> BTreeSet<u32> {
+        let Some(profile) = self.view(key).profile.filter(|profile| !profile.ports().is_empty()) else {
+            return BTreeSet::new();
+        };
+        self.policies.naming(profile).flat_map(|policy| policy.sets.iter().copied()).collect()
+    }
+
+    /// Brings the tables in line with a peer that `selectors` mean anew, or no longer.
+    fn refresh(&mut self, peer: u32, foreign: bool, selectors: &[u32], naming: BTreeSet<u32>) {
+        if self.loading {
+            return;
+        }
+        let policies =
+            selectors.iter().filter_map(|one| self.selectors.get(*one)).flat_map(|one| &one.policies);
+        let mut sets: Vec<u32> = policies
+            .filter_map(|one| self.policies.get(*one))
+            .flat_map(|one| one.sets.iter().copied())
+            .collect();
+        sets.sort_unstable();
+        sets.dedup();
+        let sources = Sources { selectors: &self.selectors, policies: &self.policies, peers: &self.peers };
+        for set in sets.into_iter().filter(|set| !naming.contains(set)) {
+            self.sets.refresh(sources, set, peer, foreign);
+        }
+        naming.into_iter().for_each(|set| self.sets.rebuild(sources, set));
+    }
+
+    // ---- prefixes
+
+    fn addresses_in(&self, net: IpNet) -> Vec<(IpAddr, WorkloadId, u32)> {
+        let all = self.addresses.range(net.network()..=net.broadcast());
+        let owners =
+            all.flat_map(|(address, owners)| owners.iter().map(|(id, peer)| (*address, id.clone(), *peer)));
+        owners.collect()
+    }
+
+    /// Gives every address in `net` the peer of its present longest prefix.
+    fn reclass(&mut self, net: IpNet) {
+        for (address, id, before) in self.addresses_in(net) {
+            let Some(key) = self.peers.peer(before).map(|entry| entry.key) else { continue };
+            let prefix = self.prefixes.longest(address);
+            if prefix == key.prefix {
+                continue;
+            }
+            let after = self.acquire_peer(PeerKey { prefix, ..key });
+            self.addresses.entry(address).or_default().insert(id, after);
+            self.release_peer(before);
+        }
+    }
+
+    pub(in crate::policy) fn acquire_prefix(&mut self, net: IpNet) {
+        let (number, new) = self.prefixes.acquire(net);
+        if new {
+            self.acquire_peer(PeerKey { profile: None, prefix: Some(number) });
+            self.reclass(net);
+        }
+    }
+
+    pub(in crate::policy) fn release_prefix(&mut self, net: IpNet) {
+        let Some((number, true)) = self.prefixes.release(net) else { return };
+        self.prefixes.hide(number);
+        self.reclass(net);
+        if let Some(peer) = self.peers.number(PeerKey { profile: None, prefix: Some(number) }) {
+            self.release_peer(peer);
+        }
+        self.prefixes.drop(number);
+    }
+
+    /// An address has just these domain names.
+    pub(in crate::policy) fn put_names(&mut self, address: IpAddr, names: &BTreeSet<DnsName>) {
+        let net = IpNet::from(address);
+        let known = self.prefixes.longest(address).and_then(|number| self.prefixes.get(number));
+        let had_names = known.is_some_and(|prefix| prefix.net == net && !prefix.names.is_empty());
+        if !names.is_empty() && !had_names {
+            self.named += 1;
+            self.acquire_prefix(net);
+        }
+        let Some(number) = self.prefixes.longest(address) else { return };
+        let Some(prefix) = self.prefixes.get(number).filter(|prefix| prefix.net == net) else { return };
+        let peers: Vec<_> = prefix.peers.iter().copied().collect();
+        let keyed = |number: u32| Some((number, self.peers.peer(number)?.key));
+        let peers: Vec<_> = peers.into_iter().filter_map(keyed).collect();
+        peers.iter().for_each(|(number, key)| self.match_peer(*number, *key, false));
+        if let Some(prefix) = self.prefixes.get_mut(number) {
+            prefix.names.clone_from(names);
+        }
+        peers.iter().for_each(|(number, key)| self.match_peer(*number, *key, true));
+        if names.is_empty() && had_names {
+            self.named = self.named.saturating_sub(1);
+            self.release_prefix(net);
+        }
+    }
+
+    // ---- policies
+
+    /// Takes `policy`, in place of one of its name.
+    pub(in crate::policy) fn put_policy(&mut self, policy: &Arc<AnyPolicy>) {
+        let before = self.policies.number(&policy.key());
+        nets_of(policy).into_iter().for_each(|net| self.acquire_prefix(net));
+        let number = self.policies.insert(Policy::new(policy.clone()));
+        self.resolve(number, policy);
+        if let Some(before) = before {
+            self.policies.hide(before);
+        }
+        self.policies.show(number);
+        self.reassign([Some(number), before]);
+        if let Some(before) = before {
+            self.drop_policy(before);
+        }
+    }
+
+    pub(in crate::policy) fn remove_policy(&mut self, key: &PolicyRef) {
+        let Some(number) = self.policies.number(key) else { return };
+        self.policies.hide(number);
+        self.reassign([Some(number), None]);
+        self.drop_policy(number);
+    }
+
+    fn drop_policy(&mut self, number: u32) {
+        let Some(gone) = self.policies.remove(number) else { return };
+        let rules = gone.ingress.iter().chain(&gone.egress).flatten();
+        for selector in rules.filter_map(|rule| rule.peers.as_ref()).flatten() {
+            self.selectors.release(*selector, number);
+        }
+        nets_of(&gone.source).into_iter().for_each(|net| self.release_prefix(net));
+    }
+
+    /// Gives a new set to every workload that one of the policies selects.
+    fn reassign(&mut self, policies: [Option<u32>; 2]) {
+        if self.loading {
+            return;
+        }
+        let mut profiles = BTreeSet::new();
+        for policy in policies.into_iter().flatten().filter_map(|number| self.policies.get(number)) {
+            let selected = |number: &u32| {
+                let entry = self.peers.profile(*number);
+                entry.is_some_and(|entry| !entry.foreign && policy.selects(&entry.profile))
+            };
+            match &*policy.source {
+                AnyPolicy::Network(network) => match label_of(Axis::Workload, network.spec().selector()) {
+                    Some(label) => profiles.extend(self.peers.labelled(&label).filter(selected)),
+                    None => profiles.extend(self.peers.of_namespace(network.namespace()).filter(selected)),
+                },
+                _ => profiles.extend(self.peers.profiles().map(|(number, _)| number).filter(selected)),
+            }
+        }
+        profiles.into_iter().for_each(|profile| self.assign(profile));
+    }
+
+    /// Reads the rules of a policy into selectors and ranges.
+    fn resolve(&mut self, number: u32, policy: &AnyPolicy) {
+        let mut sides = [None, None];
+        for (side, direction) in sides.iter_mut().zip(Direction::ALL) {
+            *side = match policy {
+                AnyPolicy::Network(network) => network.spec().rules(direction).map(|rules| {
+                    let home = Some(network.namespace());
+                    rules.iter().map(|rule| self.rule(number, Action::Allow, rule, home)).collect()
+                }),
+                AnyPolicy::Cluster(cluster) => {
+                    let rules = cluster.rules(direction).iter();
+                    Some(rules.map(|one| self.rule(number, one.action(), one.rule(), None)).collect())
+                }
+                AnyPolicy::Grant(grant) => (grant.direction() == direction).then(|| {
+                    let peers = self.selector(number, Matcher::Grant(grant.clone()));
+                    vec![Rule::new(Action::Allow, Some(vec![peers]), grant.ports())]
+                }),
+            };
+        }
+        let [ingress, egress] = sides;
+        if let Some(policy) = self.policies.get_mut(number) {
+            policy.ingress = ingress;
+            policy.egress = egress;
+        }
+    }
+
+    fn rule(
+        &mut self,
+        policy: u32,
+        action: Action,
+        rule: &PolicyRule,
+        home: Option<&hivemind_core::Namespace>,
+    ) -> Rule {
+        let peers = rule.peers().iter().map(|peer| self.selector(policy, Matcher::of(peer, home)));
+        let peers: Vec<_> = peers.collect();
+        Rule::new(action, Some(peers).filter(|all| !all.is_empty()), rule.ports())
+    }
+
+    fn selector(&mut self, policy: u32, matcher: Matcher) -> u32 {
+        let (number, new) = self.selectors.acquire(matcher, policy);
+        if new {
+            let peers = self.meant_by(number);
+            if let Some(entry) = self.selectors.get_mut(number) {
+                entry.peers = peers;
+            }
+        }
+        number
+    }
+
+    /// Whom a selector means at present.
+    fn meant_by(&self, selector: u32) -> Peers {
+        let mut meant = Peers::default();
+        let Some(entry) = self.selectors.get(selector) else { return meant };
+        let mut look = |peer: u32| {
+            let Some(found) = self.peers.peer(peer) else { return };
+            if entry.matcher.matches(&self.tenant, self.view(found.key)) {
+                meant.put(peer, true);
+            }
+        };
+        let peers_of =
+            |profile: u32| self.peers.profile(profile).into_iter().flat_map(|one| &one.peers).copied();
+        match self.selectors.anchor(selector) {
+            Anchor::Label(label) => self.peers.labelled(&label).flat_map(peers_of).for_each(&mut look),
+            Anchor::Namespace(name) => self.peers.of_namespace(&name).flat_map(peers_of).for_each(&mut look),
+            Anchor::Anything => self.peers.profiles().flat_map(|(one, _)| peers_of(one)).for_each(&mut look),
+            Anchor::Address => {
+                self.prefixes.iter().flat_map(|(_, prefix)| &prefix.peers).copied().for_each(&mut look);
+            }
+        }
+        meant
+    }
+
+    // ---- questions
+
+    /// The peer that the workload `id` is over `address`, one of its own.
+    pub(in crate::policy) fn peer_of(&self, id: &WorkloadId, address: IpAddr) -> Option<u32> {
+        self.addresses.get(&address)?.get(id).copied()
+    }
+
+    /// The peer that another tenant's workload is.
+    pub(in crate::policy) fn foreign_peer(&self, profile: &Arc<Profile>) -> Option<u32> {
+        let profile = self.peers.profile_number(profile)?;
+        self.peers.number(PeerKey { profile: Some(profile), prefix: None })
+    }
+
+    /// The peer that an address outside is.
+    pub(in crate::policy) fn outside_peer(&self, address: IpAddr) -> Option<u32> {
+        self.peers.number(PeerKey { profile: None, prefix: self.prefixes.longest(address) })
+    }
+
+    pub(in crate::policy) fn profile_of(&self, id: &WorkloadId) -> Option<u32> {
+        self.endpoints.get(id).map(|placed| placed.profile)
+    }
+
+    /// Whether `traffic` may pass between a workload of `profile` and `peer`.
+    pub(in crate::policy) fn passes(
+        &self,
+        profile: u32,
+        direction: Direction,
+        peer: u32,
+        traffic: Traffic,
+    ) -> bool {
+        let set = self.peers.profile(profile).and_then(|entry| self.sets.get(entry.set?));
+        let (Some(set), Some(other)) = (set, self.peers.peer(peer)) else { return false };
+        let key = traffic.key();
+        if other.foreign && !set.border(direction).passes(peer, key) {
+            return false;
+        }
+        if direction == Direction::Egress && traffic.is_from_routers() {
+            return false;
+        }
+        traffic.is_essential() || set.table(direction).passes(peer, key)
+    }
+
+    /// The policies that select `profile`.
+    pub(in crate::policy) fn applicable(&self, profile: u32) -> impl Iterator<Item = &AnyPolicy> {
+        let set = self.peers.profile(profile).and_then(|entry| self.sets.get(entry.set?));
+        let numbers = set.into_iter().flat_map(|set| &set.key.policies);
+        numbers.filter_map(|number| self.policies.get(*number)).map(|policy| &*policy.source)
+    }
+}
+
+/// The networks that a policy names.
+fn nets_of(policy: &AnyPolicy) -> Vec<IpNet> {
+    let of = |rules: &mut dyn Iterator<Item = &PolicyRule>| -> Vec<IpNet> {
+        let peers = rules.flat_map(PolicyRule::peers);
+        let blocks = peers.filter_map(|peer| if let Peer::Block(block) = peer { Some(block) } else { None });
+        blocks.flat_map(|block| block.exceptions().iter().copied().chain([block.cidr()])).collect()
+    };
+    match policy {
+        AnyPolicy::Network(one) => {
+            of(&mut Direction::ALL.into_iter().filter_map(|d| one.spec().rules(d)).flatten())
+        }
+        AnyPolicy::Cluster(one) => of(&mut Direction::ALL
+            .into_iter()
+            .flat_map(|d| one.rules(d))
+            .map(super::super::ClusterRule::rule)),
+        AnyPolicy::Grant(_) => Vec::new(),
+    }
+}
