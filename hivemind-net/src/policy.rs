@@ -20,11 +20,15 @@ mod compile;
 mod eval;
 mod explain;
 mod flow;
+mod lint;
 mod model;
+mod what_if;
 mod world;
 
 pub use compile::{Engine, PeerId, SubjectId};
 pub use explain::{Explanation, SideExplanation};
 pub use flow::{Asked, Because, Decision, Flow, InvalidFlow, Outcome, Party, Side, Verdict};
+pub use lint::{Finding, Problem};
 pub use model::*;
+pub use what_if::{Class, FlowChange, TrafficRange, WhatIf};
 pub use world::{AnyPolicy, Change, Endpoint, EndpointKey, PolicyRef, World};

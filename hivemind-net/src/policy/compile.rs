@@ -7,16 +7,21 @@
 //! with the same set share its tables. A table divides ports into ranges, and says for each range which peers pass.
 
 mod bits;
+mod differ;
 mod domain;
 mod engine;
 mod peers;
 mod policies;
 mod prefixes;
+mod reclass;
+mod resolve;
 mod selectors;
 mod sets;
 mod slab;
 mod table;
+mod trace;
 
-pub(super) use bits::Peers;
 pub(super) use domain::Domain;
 pub use engine::{Engine, PeerId, SubjectId};
+pub(super) use resolve::nets_of;
+pub(super) use trace::Fates;

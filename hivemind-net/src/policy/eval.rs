@@ -220,6 +220,19 @@ impl<'a> Ends<'a> {
         Ok(())
     }
 
+    pub(super) fn both(&self) -> (End<'a>, End<'a>) {
+        (self.from, self.to)
+    }
+
+    /// Whether it is from a workload to itself, or from its host to it.
+    pub(super) fn is_always_open(&self) -> bool {
+        match (self.from, self.to) {
+            (End::Workload(from), End::Workload(to)) => from.key() == to.key(),
+            (End::Host(node, _), End::Workload(to)) => node == to.node(),
+            _ => false,
+        }
+    }
+
     /// The question of the end that `direction` is about, if it is a workload.
     pub(super) fn question(&self, direction: Direction) -> Option<Question<'a>> {
         let (subject, peer) = direction.of(((self.to, self.from), (self.from, self.to)));

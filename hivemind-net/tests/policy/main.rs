@@ -10,6 +10,7 @@
 mod compiled;
 mod kubernetes;
 mod model;
+mod questions;
 mod random;
 mod support;
 mod tenants;

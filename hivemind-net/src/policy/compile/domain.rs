@@ -5,16 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hivemind_core::{TenantRef, WorkloadId};
-use ipnet::IpNet;
 
-use super::super::Action;
-use super::super::model::PolicyRule;
-use super::super::{AnyPolicy, Direction, DnsName, Endpoint, NamedPorts, Peer, PolicyRef, Profile, Traffic};
-use super::bits::Peers;
+use super::super::{AnyPolicy, Direction, Endpoint, NamedPorts, Profile, Traffic};
 use super::peers::{PeerKey, PeerTable, PeerView};
-use super::policies::{Policies, Policy, Rule};
+use super::policies::Policies;
 use super::prefixes::Prefixes;
-use super::selectors::{Anchor, Axis, Matcher, Selectors, label_of};
+use super::selectors::Selectors;
 use super::sets::{SetKey, Sets};
 use super::table::Sources;
 
@@ -29,16 +25,16 @@ pub(in crate::policy) struct Placed {
 pub(in crate::policy) struct Domain {
     pub(in crate::policy) tenant: TenantRef,
     pub(in crate::policy) endpoints: BTreeMap<WorkloadId, Placed>,
-    addresses: BTreeMap<IpAddr, BTreeMap<WorkloadId, u32>>,
+    pub(super) addresses: BTreeMap<IpAddr, BTreeMap<WorkloadId, u32>>,
     /// How many addresses have domain names.
-    named: usize,
+    pub(super) named: usize,
     pub(super) prefixes: Prefixes,
     pub(super) peers: PeerTable,
     pub(super) selectors: Selectors,
     pub(super) policies: Policies,
     pub(super) sets: Sets,
     /// While everything is loaded, no set is made.
-    loading: bool,
+    pub(super) loading: bool,
 }
 
 /// The peer that has no profile, and whose address is in no prefix.
@@ -182,7 +178,7 @@ impl Domain {
     // ---- sets
 
     /// Gives a profile the set of the policies that select it at present.
-    fn assign(&mut self, number: u32) {
+    pub(super) fn assign(&mut self, number: u32) {
         if self.loading {
             return;
         }
@@ -222,14 +218,14 @@ impl Domain {
 
     // ---- peers
 
-    fn view(&self, key: PeerKey) -> PeerView<'_> {
+    pub(super) fn view(&self, key: PeerKey) -> PeerView<'_> {
         PeerView {
             profile: key.profile.and_then(|number| self.peers.profile(number)).map(|entry| &*entry.profile),
             prefix: key.prefix.and_then(|number| self.prefixes.get(number)),
         }
     }
 
-    fn acquire_peer(&mut self, key: PeerKey) -> u32 {
+    pub(super) fn acquire_peer(&mut self, key: PeerKey) -> u32 {
         let (number, new) = self.peers.acquire(key);
         if new {
             if let Some(prefix) = key.prefix.and_then(|prefix| self.prefixes.get_mut(prefix)) {
@@ -240,7 +236,7 @@ impl Domain {
         number
     }
 
-    fn release_peer(&mut self, number: u32) {
+    pub(super) fn release_peer(&mut self, number: u32) {
         if !self.peers.release(number) {
             return;
         }
@@ -256,7 +252,7 @@ impl Domain {
     }
 
     /// Puts the peer into all selectors that mean it, or takes it out, and brings the tables in line.
-    fn match_peer(&mut self, number: u32, key: PeerKey, inside: bool) {
+    pub(super) fn match_peer(&mut self, number: u32, key: PeerKey, inside: bool) {
         let touched = self.mark(number, key, inside);
         let naming = self.naming(key);
         let foreign = self.peers.peer(number).is_some_and(|entry| entry.foreign);
@@ -301,201 +297,11 @@ impl Domain {
         naming.into_iter().for_each(|set| self.sets.rebuild(sources, set));
     }
 
-    // ---- prefixes
-
-    fn addresses_in(&self, net: IpNet) -> Vec<(IpAddr, WorkloadId, u32)> {
-        let all = self.addresses.range(net.network()..=net.broadcast());
-        let owners =
-            all.flat_map(|(address, owners)| owners.iter().map(|(id, peer)| (*address, id.clone(), *peer)));
-        owners.collect()
-    }
-
-    /// Gives every address in `net` the peer of its present longest prefix.
-    fn reclass(&mut self, net: IpNet) {
-        for (address, id, before) in self.addresses_in(net) {
-            let Some(key) = self.peers.peer(before).map(|entry| entry.key) else { continue };
-            let prefix = self.prefixes.longest(address);
-            if prefix == key.prefix {
-                continue;
-            }
-            let after = self.acquire_peer(PeerKey { prefix, ..key });
-            self.addresses.entry(address).or_default().insert(id, after);
-            self.release_peer(before);
-        }
-    }
-
-    pub(in crate::policy) fn acquire_prefix(&mut self, net: IpNet) {
-        let (number, new) = self.prefixes.acquire(net);
-        if new {
-            self.acquire_peer(PeerKey { profile: None, prefix: Some(number) });
-            self.reclass(net);
-        }
-    }
-
-    pub(in crate::policy) fn release_prefix(&mut self, net: IpNet) {
-        let Some((number, true)) = self.prefixes.release(net) else { return };
-        self.prefixes.hide(number);
-        self.reclass(net);
-        if let Some(peer) = self.peers.number(PeerKey { profile: None, prefix: Some(number) }) {
-            self.release_peer(peer);
-        }
-        self.prefixes.drop(number);
-    }
-
-    /// An address has just these domain names.
-    pub(in crate::policy) fn put_names(&mut self, address: IpAddr, names: &BTreeSet<DnsName>) {
-        let net = IpNet::from(address);
-        let known = self.prefixes.longest(address).and_then(|number| self.prefixes.get(number));
-        let had_names = known.is_some_and(|prefix| prefix.net == net && !prefix.names.is_empty());
-        if !names.is_empty() && !had_names {
-            self.named += 1;
-            self.acquire_prefix(net);
-        }
-        let Some(number) = self.prefixes.longest(address) else { return };
-        let Some(prefix) = self.prefixes.get(number).filter(|prefix| prefix.net == net) else { return };
-        let peers: Vec<_> = prefix.peers.iter().copied().collect();
-        let keyed = |number: u32| Some((number, self.peers.peer(number)?.key));
-        let peers: Vec<_> = peers.into_iter().filter_map(keyed).collect();
-        peers.iter().for_each(|(number, key)| self.match_peer(*number, *key, false));
-        if let Some(prefix) = self.prefixes.get_mut(number) {
-            prefix.names.clone_from(names);
-        }
-        peers.iter().for_each(|(number, key)| self.match_peer(*number, *key, true));
-        if names.is_empty() && had_names {
-            self.named = self.named.saturating_sub(1);
-            self.release_prefix(net);
-        }
-    }
-
-    // ---- policies
-
-    /// Takes `policy`, in place of one of its name.
-    pub(in crate::policy) fn put_policy(&mut self, policy: &Arc<AnyPolicy>) {
-        let before = self.policies.number(&policy.key());
-        nets_of(policy).into_iter().for_each(|net| self.acquire_prefix(net));
-        let number = self.policies.insert(Policy::new(policy.clone()));
-        self.resolve(number, policy);
-        if let Some(before) = before {
-            self.policies.hide(before);
-        }
-        self.policies.show(number);
-        self.reassign([Some(number), before]);
-        if let Some(before) = before {
-            self.drop_policy(before);
-        }
-    }
-
-    pub(in crate::policy) fn remove_policy(&mut self, key: &PolicyRef) {
-        let Some(number) = self.policies.number(key) else { return };
-        self.policies.hide(number);
-        self.reassign([Some(number), None]);
-        self.drop_policy(number);
-    }
-
-    fn drop_policy(&mut self, number: u32) {
-        let Some(gone) = self.policies.remove(number) else { return };
-        let rules = gone.ingress.iter().chain(&gone.egress).flatten();
-        for selector in rules.filter_map(|rule| rule.peers.as_ref()).flatten() {
-            self.selectors.release(*selector, number);
-        }
-        nets_of(&gone.source).into_iter().for_each(|net| self.release_prefix(net));
-    }
-
-    /// Gives a new set to every workload that one of the policies selects.
-    fn reassign(&mut self, policies: [Option<u32>; 2]) {
-        if self.loading {
-            return;
-        }
-        let mut profiles = BTreeSet::new();
-        for policy in policies.into_iter().flatten().filter_map(|number| self.policies.get(number)) {
-            let selected = |number: &u32| {
-                let entry = self.peers.profile(*number);
-                entry.is_some_and(|entry| !entry.foreign && policy.selects(&entry.profile))
-            };
-            match &*policy.source {
-                AnyPolicy::Network(network) => match label_of(Axis::Workload, network.spec().selector()) {
-                    Some(label) => profiles.extend(self.peers.labelled(&label).filter(selected)),
-                    None => profiles.extend(self.peers.of_namespace(network.namespace()).filter(selected)),
-                },
-                _ => profiles.extend(self.peers.profiles().map(|(number, _)| number).filter(selected)),
-            }
-        }
-        profiles.into_iter().for_each(|profile| self.assign(profile));
-    }
-
-    /// Reads the rules of a policy into selectors and ranges.
-    fn resolve(&mut self, number: u32, policy: &AnyPolicy) {
-        let mut sides = [None, None];
-        for (side, direction) in sides.iter_mut().zip(Direction::ALL) {
-            *side = match policy {
-                AnyPolicy::Network(network) => network.spec().rules(direction).map(|rules| {
-                    let home = Some(network.namespace());
-                    rules.iter().map(|rule| self.rule(number, Action::Allow, rule, home)).collect()
-                }),
-                AnyPolicy::Cluster(cluster) => {
-                    let rules = cluster.rules(direction).iter();
-                    Some(rules.map(|one| self.rule(number, one.action(), one.rule(), None)).collect())
-                }
-                AnyPolicy::Grant(grant) => (grant.direction() == direction).then(|| {
-                    let peers = self.selector(number, Matcher::Grant(grant.clone()));
-                    vec![Rule::new(Action::Allow, Some(vec![peers]), grant.ports())]
-                }),
-            };
-        }
-        let [ingress, egress] = sides;
-        if let Some(policy) = self.policies.get_mut(number) {
-            policy.ingress = ingress;
-            policy.egress = egress;
-        }
-    }
-
-    fn rule(
-        &mut self,
-        policy: u32,
-        action: Action,
-        rule: &PolicyRule,
-        home: Option<&hivemind_core::Namespace>,
-    ) -> Rule {
-        let peers = rule.peers().iter().map(|peer| self.selector(policy, Matcher::of(peer, home)));
-        let peers: Vec<_> = peers.collect();
-        Rule::new(action, Some(peers).filter(|all| !all.is_empty()), rule.ports())
-    }
-
-    fn selector(&mut self, policy: u32, matcher: Matcher) -> u32 {
-        let (number, new) = self.selectors.acquire(matcher, policy);
-        if new {
-            let peers = self.meant_by(number);
-            if let Some(entry) = self.selectors.get_mut(number) {
-                entry.peers = peers;
-            }
-        }
-        number
-    }
-
-    /// Whom a selector means at present.
-    fn meant_by(&self, selector: u32) -> Peers {
-        let mut meant = Peers::default();
-        let Some(entry) = self.selectors.get(selector) else { return meant };
-        let mut look = |peer: u32| {
-            let Some(found) = self.peers.peer(peer) else { return };
-            if entry.matcher.matches(&self.tenant, self.view(found.key)) {
-                meant.put(peer, true);
-            }
-        };
-        let peers_of =
-            |profile: u32| self.peers.profile(profile).into_iter().flat_map(|one| &one.peers).copied();
-        match self.selectors.anchor(selector) {
-            Anchor::Label(label) => self.peers.labelled(&label).flat_map(peers_of).for_each(&mut look),
-            Anchor::Namespace(name) => self.peers.of_namespace(&name).flat_map(peers_of).for_each(&mut look),
-            Anchor::Anything => self.peers.profiles().flat_map(|(one, _)| peers_of(one)).for_each(&mut look),
-            Anchor::Address => {
-                self.prefixes.iter().flat_map(|(_, prefix)| &prefix.peers).copied().for_each(&mut look);
-            }
-        }
-        meant
-    }
-
     // ---- questions
+
+    pub(super) fn sources(&self) -> Sources<'_> {
+        Sources { selectors: &self.selectors, policies: &self.policies, peers: &self.peers }
+    }
 
     /// The peer that the workload `id` is over `address`, one of its own.
     pub(in crate::policy) fn peer_of(&self, id: &WorkloadId, address: IpAddr) -> Option<u32> {
@@ -542,24 +348,5 @@ impl Domain {
         let set = self.peers.profile(profile).and_then(|entry| self.sets.get(entry.set?));
         let numbers = set.into_iter().flat_map(|set| &set.key.policies);
         numbers.filter_map(|number| self.policies.get(*number)).map(|policy| &*policy.source)
-    }
-}
-
-/// The networks that a policy names.
-fn nets_of(policy: &AnyPolicy) -> Vec<IpNet> {
-    let of = |rules: &mut dyn Iterator<Item = &PolicyRule>| -> Vec<IpNet> {
-        let peers = rules.flat_map(PolicyRule::peers);
-        let blocks = peers.filter_map(|peer| if let Peer::Block(block) = peer { Some(block) } else { None });
-        blocks.flat_map(|block| block.exceptions().iter().copied().chain([block.cidr()])).collect()
-    };
-    match policy {
-        AnyPolicy::Network(one) => {
-            of(&mut Direction::ALL.into_iter().filter_map(|d| one.spec().rules(d)).flatten())
-        }
-        AnyPolicy::Cluster(one) => of(&mut Direction::ALL
-            .into_iter()
-            .flat_map(|d| one.rules(d))
-            .map(super::super::ClusterRule::rule)),
-        AnyPolicy::Grant(_) => Vec::new(),
     }
 }

@@ -270,6 +270,18 @@ impl Engine {
         self.domains.get(*self.numbers.get(tenant)?)
     }
 
+    /// Changes the domain of `only`, or every one.
+    pub(in crate::policy) fn each_domain(
+        &mut self,
+        only: Option<&TenantRef>,
+        mut with: impl FnMut(&mut Domain),
+    ) {
+        match only {
+            Some(tenant) => self.change(tenant, with),
+            None => self.domains.iter_mut().for_each(&mut with),
+        }
+    }
+
     pub(in crate::policy) fn domains(&self) -> impl Iterator<Item = &Domain> {
         self.domains.iter().map(|(_, domain)| domain)
     }

@@ -179,10 +179,6 @@ impl PeerTable {
         self.profile_numbers.get(profile).copied()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.profiles.len()
-    }
-
     pub(super) fn labelled(&self, label: &LabelAt) -> impl Iterator<Item = u32> {
         self.by_label.get(label).into_iter().flatten().copied()
     }

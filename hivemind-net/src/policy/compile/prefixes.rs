@@ -48,7 +48,7 @@ impl Prefixes {
         if address.is_ipv4() { &self.v4 } else { &self.v6 }
     }
 
-    fn find(&self, net: IpNet) -> Option<u32> {
+    pub(super) fn find(&self, net: IpNet) -> Option<u32> {
         let lengths = self.lengths(net.addr());
         let at = lengths.binary_search_by_key(&net.prefix_len(), |(length, _)| *length).ok()?;
         lengths.get(at)?.1.get(&bits(net.network())).copied()

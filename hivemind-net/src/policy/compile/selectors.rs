@@ -25,10 +25,6 @@ impl Matcher {
         Self::Peer(namespace.filter(|_| local).cloned(), peer.clone())
     }
 
-    pub(super) fn is_addressed(&self) -> bool {
-        matches!(self, Self::Peer(_, Peer::Block(_) | Peer::Names(_)))
-    }
-
     /// Whether the peer is meant, in the domain of `tenant`.
     pub(super) fn matches(&self, tenant: &TenantRef, peer: PeerView<'_>) -> bool {
         match self {
@@ -165,10 +161,6 @@ impl Selectors {
 
     pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Entry> {
         self.all.get_mut(number)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Entry)> {
-        self.all.iter()
     }
 
     /// Those that mean `peer`.

@@ -101,7 +101,7 @@ impl Sets {
         self.all.get(number)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.all.len()
+    pub(super) fn iter(&self) -> impl Iterator<Item = &SetEntry> {
+        self.all.iter().map(|(_, entry)| entry)
     }
 }

@@ -46,8 +46,4 @@ impl<T> Slab<T> {
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.items.iter_mut().filter_map(Option::as_mut)
     }
-
-    pub(super) fn len(&self) -> usize {
-        self.items.len() - self.free.len()
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::super::{Action, Direction, NamedPort, NamedPorts};
+use super::super::{Action, AnyPolicy, Direction, NamedPort, NamedPorts};
 use super::bits::{Peers, Set};
 use super::peers::PeerTable;
 use super::policies::{ALL_KEYS, Policies, Rule, Stage};
@@ -19,9 +19,9 @@ pub(super) struct Sources<'a> {
 /// A rule of a policy, by numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Line {
-    stage: Stage,
-    policy: u32,
-    rule: u32,
+    pub(super) stage: Stage,
+    pub(super) policy: u32,
+    pub(super) rule: u32,
 }
 
 /// A line that is about a range of ports; with a named port, only for the peers that give it this number.
@@ -83,6 +83,15 @@ fn decide<'a, T: Set + 'a>(isolated: bool, lines: impl Iterator<Item = (Stage, A
 impl Sources<'_> {
     fn rule(&self, direction: Direction, line: Line) -> Option<&Rule> {
         self.policies.get(line.policy)?.rules(direction)?.get(line.rule as usize)
+    }
+
+    /// Whether two lines are of different policies of the cluster that have the same priority.
+    pub(super) fn same_priority(&self, one: Line, other: Line) -> bool {
+        let priority = |line: Line| match self.policies.get(line.policy).map(|policy| &*policy.source) {
+            Some(AnyPolicy::Cluster(policy)) => Some((policy.tier(), policy.priority())),
+            _ => None,
+        };
+        one.policy != other.policy && priority(one).is_some() && priority(one) == priority(other)
     }
 
     /// Whom a rule is about.
@@ -228,6 +237,44 @@ impl Table {
     pub(super) fn passes(&self, peer: u32, key: u32) -> bool {
         let at = self.starts.partition_point(|start| *start <= key).wrapping_sub(1);
         self.cells.get(at).is_some_and(|cell| cell.has(peer))
+    }
+
+    /// Adds the peers about which the two differ.
+    pub(super) fn differences(&self, other: &Self, found: &mut Peers) {
+        let (mut mine, mut theirs) = (self.ranges().peekable(), other.ranges().peekable());
+        while let (Some((_, my_last, my_cell)), Some((_, their_last, their_cell))) =
+            (mine.peek(), theirs.peek())
+        {
+            if my_cell != their_cell {
+                found.join(&my_cell.differing(their_cell));
+            }
+            let (my_last, their_last) = (*my_last, *their_last);
+            if my_last <= their_last {
+                mine.next();
+            }
+            if their_last <= my_last {
+                theirs.next();
+            }
+        }
+    }
+
+    pub(super) fn is_isolated(&self) -> bool {
+        self.isolated
+    }
+
+    /// For each range, the lines that are about it, in the order in which they are asked, and whom they are about.
+    pub(super) fn about(
+        &self,
+        sources: Sources<'_>,
+        direction: Direction,
+    ) -> impl Iterator<Item = Vec<(Line, Action, Peers)>> {
+        self.active.iter().map(move |active| {
+            let lines = active.iter().filter_map(|one| {
+                let rule = sources.rule(direction, one.line)?;
+                Some((one.line, rule.action, sources.all_of(rule, one.named.as_ref()).into_owned()))
+            });
+            lines.collect()
+        })
     }
 
     /// The ranges, each as its first key, its last key, and who passes.
