@@ -29,6 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+pub mod addr;
 mod config;
 mod ipam;
 mod manager;
