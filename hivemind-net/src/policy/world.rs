@@ -8,7 +8,9 @@ use std::sync::Arc;
 use hivemind_core::{Namespace, NodeId, TenantRef, WorkloadId};
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterPolicy, DnsName, Grant, IpFamily, NetworkPolicy, PolicyName, Profile};
+use crate::addr::IpFamily;
+
+use super::{ClusterPolicy, DnsName, Grant, NetworkPolicy, PolicyName, Profile};
 
 /// Names a workload in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,7 +73,7 @@ impl Endpoint {
 
     /// Its addresses.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        IpFamily::ALL.into_iter().filter_map(|family| self.address(family))
+        IpFamily::BOTH.into_iter().filter_map(|family| self.address(family))
     }
 }
 
