@@ -22,6 +22,7 @@ mod explain;
 mod flow;
 mod lint;
 mod model;
+pub mod rules;
 mod what_if;
 mod world;
 

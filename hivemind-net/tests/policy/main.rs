@@ -12,5 +12,6 @@ mod kubernetes;
 mod model;
 mod questions;
 mod random;
+mod rules;
 mod support;
 mod tenants;
