@@ -8,6 +8,7 @@
 )]
 
 mod compiled;
+mod in_force;
 mod kubernetes;
 mod model;
 mod questions;
