@@ -1,5 +1,5 @@
-//! Tables for one node's kernel: what a tenant's workloads there may send and get, as packet rules. No I/O, no clock,
-//! no async.
+//! Tables for one node's kernel: what a tenant's workloads there may send and get, as packet rules.
+//! No I/O, no clock, no async.
 //!
 //! The cost per packet does not grow with the policies: an address becomes a mark by one look-up, and a mark, a protocol
 //! and a port become a verdict by another. For the workloads of a node with the same policies there is one chain for each

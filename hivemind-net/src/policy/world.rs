@@ -146,7 +146,7 @@ pub enum Change {
 pub struct World {
     endpoints: BTreeMap<EndpointKey, Endpoint>,
     by_address: BTreeMap<(TenantRef, IpAddr), BTreeSet<EndpointKey>>,
-    policies: BTreeMap<PolicyRef, AnyPolicy>,
+    policies: BTreeMap<PolicyRef, Arc<AnyPolicy>>,
     names: BTreeMap<(TenantRef, IpAddr), BTreeSet<DnsName>>,
 }
 
@@ -169,9 +169,7 @@ impl World {
                 self.endpoints.insert(key, endpoint);
             }
             Change::NoEndpoint(key) => self.forget(&key),
-            Change::Policy(policy) => {
-                self.policies.insert(policy.key(), policy);
-            }
+            Change::Policy(policy) => self.put_policy(Arc::new(policy)),
             Change::NoPolicy(key) => {
                 self.policies.remove(&key);
             }
@@ -184,6 +182,14 @@ impl World {
                 }
             }
         }
+    }
+
+    pub(super) fn put_policy(&mut self, policy: Arc<AnyPolicy>) {
+        self.policies.insert(policy.key(), policy);
+    }
+
+    pub(super) fn shared_policies(&self) -> impl Iterator<Item = &Arc<AnyPolicy>> {
+        self.policies.values()
     }
 
     fn forget(&mut self, key: &EndpointKey) {
@@ -216,12 +222,12 @@ impl World {
 
     /// Every policy and grant, in the order of their names.
     pub fn policies(&self) -> impl ExactSizeIterator<Item = &AnyPolicy> {
-        self.policies.values()
+        self.policies.values().map(|policy| &**policy)
     }
 
     /// The policy `key`.
     pub fn policy(&self, key: &PolicyRef) -> Option<&AnyPolicy> {
-        self.policies.get(key)
+        self.policies.get(key).map(|policy| &**policy)
     }
 
     /// The domain names that `address` has at present for `tenant`.
@@ -236,7 +242,7 @@ impl World {
 
     /// The changes that make this world of an empty one.
     pub fn changes(&self) -> impl Iterator<Item = Change> {
-        let policies = self.policies.values().cloned().map(Change::Policy);
+        let policies = self.policies().cloned().map(Change::Policy);
         let names =
             self.names.iter().map(|((tenant, address), names)| (tenant.clone(), *address, names.clone()));
         let names = names.map(|(tenant, address, names)| Change::Names(tenant, address, names));

@@ -184,6 +184,12 @@ impl Domain {
         }
         let Some(entry) = self.peers.profile(number) else { return };
         let policies = self.policies.selecting(&entry.profile);
+        self.assign_these(number, policies);
+    }
+
+    /// Gives a profile the set of these policies; tells its number.
+    pub(super) fn assign_these(&mut self, number: u32, policies: Vec<u32>) -> Option<u32> {
+        let entry = self.peers.profile(number)?;
         let names_ingress = policies
             .iter()
             .filter_map(|policy| self.policies.get(*policy))
@@ -191,7 +197,7 @@ impl Domain {
         let ports = if names_ingress { entry.profile.ports().clone() } else { NamedPorts::NONE };
         let before = entry.set;
         let sources = Sources { selectors: &self.selectors, policies: &self.policies, peers: &self.peers };
-        let (set, new) = self.sets.acquire(sources, SetKey { policies, ports });
+        let (set, new) = self.sets.acquire(sources, SetKey { policies, ports }, before);
         if new && let Some(made) = self.sets.get(set) {
             for policy in &made.key.policies {
                 if let Some(policy) = self.policies.get_mut(*policy) {
@@ -199,10 +205,14 @@ impl Domain {
                 }
             }
         }
-        if let Some(entry) = self.peers.profile_mut(number) {
-            entry.set = Some(set);
-        }
-        if let Some(before) = before {
+        self.change_set(number, set);
+        Some(set)
+    }
+
+    /// A profile has the set `number` from now on, of which a use is counted already.
+    pub(super) fn change_set(&mut self, profile: u32, set: u32) {
+        let Some(entry) = self.peers.profile_mut(profile) else { return };
+        if let Some(before) = entry.set.replace(set) {
             self.release_set(before);
         }
     }
@@ -284,15 +294,16 @@ impl Domain {
         }
         let policies =
             selectors.iter().filter_map(|one| self.selectors.get(*one)).flat_map(|one| &one.policies);
-        let mut sets: Vec<u32> = policies
-            .filter_map(|one| self.policies.get(*one))
-            .flat_map(|one| one.sets.iter().copied())
-            .collect();
+        let mut policies: Vec<u32> = policies.copied().collect();
+        policies.sort_unstable();
+        policies.dedup();
+        let found = policies.iter().filter_map(|one| self.policies.get(*one));
+        let mut sets: Vec<u32> = found.flat_map(|one| one.sets.iter().copied()).collect();
         sets.sort_unstable();
         sets.dedup();
         let sources = Sources { selectors: &self.selectors, policies: &self.policies, peers: &self.peers };
         for set in sets.into_iter().filter(|set| !naming.contains(set)) {
-            self.sets.refresh(sources, set, peer, foreign);
+            self.sets.refresh(sources, set, (peer, foreign), &policies);
         }
         naming.into_iter().for_each(|set| self.sets.rebuild(sources, set));
     }

@@ -93,13 +93,12 @@ impl Engine {
         for (tenant, address, names) in world.all_names() {
             engine.load(tenant, |domain| domain.put_names(address, names));
         }
-        for policy in world.policies() {
-            let shared = Arc::new(policy.clone());
-            match policy {
-                AnyPolicy::Network(one) => engine.load(one.tenant(), |domain| domain.put_policy(&shared)),
-                AnyPolicy::Grant(one) => engine.load(one.by(), |domain| domain.put_policy(&shared)),
+        for shared in world.shared_policies() {
+            match &**shared {
+                AnyPolicy::Network(one) => engine.load(one.tenant(), |domain| domain.put_policy(shared)),
+                AnyPolicy::Grant(one) => engine.load(one.by(), |domain| domain.put_policy(shared)),
                 AnyPolicy::Cluster(_) => {
-                    engine.cluster.insert(shared.key(), shared);
+                    engine.cluster.insert(shared.key(), shared.clone());
                 }
             }
         }
@@ -147,14 +146,21 @@ impl Engine {
         match &change {
             Change::Endpoint(endpoint) => self.put_endpoint(endpoint),
             Change::NoEndpoint(key) => self.remove_endpoint(key),
-            Change::Policy(policy) => self.put_policy(policy),
+            Change::Policy(_) => {}
             Change::NoPolicy(key) => self.remove_policy(key),
             Change::Names(tenant, address, names) => {
                 self.change(tenant, |domain| domain.put_names(address.to_canonical(), names));
                 self.tidy(tenant);
             }
         }
-        self.world.apply(change);
+        match change {
+            Change::Policy(policy) => {
+                let shared = Arc::new(policy);
+                self.put_policy(&shared);
+                self.world.put_policy(shared);
+            }
+            other => self.world.apply(other),
+        }
     }
 
     fn put_endpoint(&mut self, endpoint: &Endpoint) {
@@ -174,17 +180,16 @@ impl Engine {
         self.tidy(&key.tenant);
     }
 
-    fn put_policy(&mut self, policy: &AnyPolicy) {
-        let shared = Arc::new(policy.clone());
-        match policy {
-            AnyPolicy::Network(one) => self.change(one.tenant(), |domain| domain.put_policy(&shared)),
+    fn put_policy(&mut self, shared: &Arc<AnyPolicy>) {
+        match &**shared {
+            AnyPolicy::Network(one) => self.change(one.tenant(), |domain| domain.put_policy(shared)),
             AnyPolicy::Grant(one) => {
-                self.change(one.by(), |domain| domain.put_policy(&shared));
+                self.change(one.by(), |domain| domain.put_policy(shared));
                 self.meet_foreign_of(one.by());
             }
             AnyPolicy::Cluster(_) => {
                 self.cluster.insert(shared.key(), shared.clone());
-                self.domains.iter_mut().for_each(|domain| domain.put_policy(&shared));
+                self.domains.iter_mut().for_each(|domain| domain.put_policy(shared));
             }
         }
     }

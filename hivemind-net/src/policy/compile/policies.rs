@@ -188,6 +188,11 @@ impl Policies {
         self.grants.iter().filter_map(|number| self.all.get(*number))
     }
 
+    /// Whether it is found by its name.
+    pub(super) fn is_shown(&self, number: u32) -> bool {
+        self.all.get(number).is_some_and(|policy| self.number(&policy.source.key()) == Some(number))
+    }
+
     /// Those with a named port in egress that is one of `profile`'s.
     pub(super) fn naming(&self, profile: &Profile) -> impl Iterator<Item = &Policy> {
         let all = self.named.iter().filter_map(|number| self.all.get(*number));

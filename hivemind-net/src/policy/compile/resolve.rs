@@ -1,7 +1,7 @@
-//! Policies come and go: their rules become selectors and ranges, and workloads get new sets. No I/O, no clock, no
-//! async.
+//! Policies come and go: their rules become selectors and ranges, and workloads get new sets.
+//! No I/O, no clock, no async.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hivemind_core::Namespace;
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::super::{Action, AnyPolicy, ClusterRule, Direction, Peer, PolicyRef, PolicyRule};
 use super::bits::Peers;
 use super::domain::Domain;
-use super::policies::{Policy, Rule};
+use super::policies::{Policy, Rule, Stage};
 use super::selectors::{Anchor, Axis, Matcher, label_of};
 
 impl Domain {
@@ -65,7 +65,49 @@ impl Domain {
                 _ => profiles.extend(self.peers.profiles().map(|(number, _)| number).filter(selected)),
             }
         }
-        profiles.into_iter().for_each(|profile| self.assign(profile));
+        self.assign_alike(profiles, policies);
+    }
+
+    /// Gives a new set to each of `profiles`: those that had the same get the same, which is made once.
+    fn assign_alike(&mut self, profiles: BTreeSet<u32>, [new, before]: [Option<u32>; 2]) {
+        let changed = || [new, before].into_iter().flatten().filter_map(|number| self.policies.get(number));
+        let plain = changed().all(|policy| {
+            policy.stage == Stage::Network && policy.names(Direction::Ingress).next().is_none()
+        });
+        if !plain {
+            // The order of the cluster's policies and the ports of each workload matter: each is looked at alone.
+            profiles.into_iter().for_each(|profile| self.assign(profile));
+            return;
+        }
+        let mut done: BTreeMap<(u32, bool), u32> = BTreeMap::new();
+        for profile in profiles {
+            let Some(entry) = self.peers.profile(profile) else { continue };
+            let shown = new.filter(|new| self.policies.is_shown(*new));
+            let selected = shown
+                .and_then(|new| self.policies.get(new))
+                .is_some_and(|policy| policy.selects(&entry.profile));
+            let Some(old) = entry.set else { continue };
+            if let Some(set) = done.get(&(old, selected)).copied() {
+                self.sets.again(set);
+                self.change_set(profile, set);
+                continue;
+            }
+            let Some(key) = self.sets.get(old).map(|set| &set.key) else { continue };
+            let gone = [new, before];
+            let mut policies: Vec<_> =
+                key.policies.iter().copied().filter(|one| !gone.contains(&Some(*one))).collect();
+            if let Some(new) = shown.filter(|_| selected) {
+                let stage = |one: &u32| self.policies.get(*one).map(|policy| policy.stage);
+                let cluster = |one: &u32| matches!(stage(one), Some(Stage::Admin | Stage::Baseline));
+                let at = policies
+                    .iter()
+                    .position(|one| !cluster(one) && (stage(one) == Some(Stage::Grant) || *one > new));
+                policies.insert(at.unwrap_or(policies.len()), new);
+            }
+            if let Some(set) = self.assign_these(profile, policies) {
+                done.insert((old, selected), set);
+            }
+        }
     }
 
     /// Reads the rules of a policy into selectors and ranges.

@@ -1,6 +1,7 @@
 //! Every way in which a rule names its peers, once, with the peers it means. No I/O, no clock, no async.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hivemind_core::labels::{LabelKey, LabelValue, Labels, Operator, Selector};
@@ -105,7 +106,7 @@ pub(super) enum Anchor {
 
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    pub(super) matcher: Matcher,
+    pub(super) matcher: Arc<Matcher>,
     /// Whom it means at present: finitely many.
     pub(super) peers: Peers,
     /// The policies that use it, one entry for each use.
@@ -115,7 +116,7 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Selectors {
     all: Slab<Entry>,
-    numbers: HashMap<Matcher, u32, FixedState>,
+    numbers: HashMap<Arc<Matcher>, u32, FixedState>,
     anchored: HashMap<Anchor, BTreeSet<u32>, FixedState>,
 }
 
@@ -129,6 +130,7 @@ impl Selectors {
             return (*number, false);
         }
         let anchor = matcher.anchor();
+        let matcher = Arc::new(matcher);
         let entry = Entry { matcher: matcher.clone(), peers: Peers::default(), policies: vec![policy] };
         let number = self.all.insert(entry);
         self.numbers.insert(matcher, number);

@@ -27,8 +27,11 @@ pub(super) struct SetEntry {
 }
 
 impl SetEntry {
-    fn build(sources: Sources<'_>, key: SetKey) -> Self {
-        let table = |direction, border| Table::build(sources, direction, &key.policies, &key.ports, border);
+    fn build(sources: Sources<'_>, key: SetKey, before: Option<&Self>) -> Self {
+        let table = |direction, border| {
+            let before = before.map(|set| if border { set.border(direction) } else { set.table(direction) });
+            Table::build(sources, direction, &key.policies, &key.ports, (border, before))
+        };
         let both = |border| (table(Direction::Ingress, border), table(Direction::Egress, border));
         let (tables, borders) = (both(false), both(true));
         Self { key, refs: 0, tables, borders }
@@ -51,11 +54,15 @@ pub(super) struct Sets {
 
 impl Sets {
     /// One more use of the set; tells its number, and whether it is new.
-    pub(super) fn acquire(&mut self, sources: Sources<'_>, key: SetKey) -> (u32, bool) {
+    /// The tables of `like`, which differ little, are made use of.
+    pub(super) fn acquire(&mut self, sources: Sources<'_>, key: SetKey, like: Option<u32>) -> (u32, bool) {
         let (number, new) = match self.numbers.get(&key) {
             Some(number) => (*number, false),
             None => {
-                let number = self.all.insert(SetEntry::build(sources, key.clone()));
+                let before =
+                    like.and_then(|like| self.all.get(like)).filter(|set| set.key.ports == key.ports);
+                let entry = SetEntry::build(sources, key.clone(), before);
+                let number = self.all.insert(entry);
                 self.numbers.insert(key, number);
                 (number, true)
             }
@@ -64,6 +71,13 @@ impl Sets {
             entry.refs += 1;
         }
         (number, new)
+    }
+
+    /// One more use of a set that is there.
+    pub(super) fn again(&mut self, number: u32) {
+        if let Some(entry) = self.all.get_mut(number) {
+            entry.refs += 1;
+        }
     }
 
     /// One use less; gives the set back with the last.
@@ -78,14 +92,20 @@ impl Sets {
         Some(gone)
     }
 
-    /// Decides anew for `peer` alone, of the tables of `number`.
-    pub(super) fn refresh(&mut self, sources: Sources<'_>, number: u32, peer: u32, foreign: bool) {
+    /// Decides anew for `peer` alone, of the tables of `number`, where `policies` have a say.
+    pub(super) fn refresh(
+        &mut self,
+        sources: Sources<'_>,
+        number: u32,
+        (peer, foreign): (u32, bool),
+        policies: &[u32],
+    ) {
         let Some(entry) = self.all.get_mut(number) else { return };
-        entry.tables.0.refresh(sources, Direction::Ingress, peer);
-        entry.tables.1.refresh(sources, Direction::Egress, peer);
+        entry.tables.0.refresh(sources, Direction::Ingress, peer, policies);
+        entry.tables.1.refresh(sources, Direction::Egress, peer, policies);
         if foreign {
-            entry.borders.0.refresh(sources, Direction::Ingress, peer);
-            entry.borders.1.refresh(sources, Direction::Egress, peer);
+            entry.borders.0.refresh(sources, Direction::Ingress, peer, policies);
+            entry.borders.1.refresh(sources, Direction::Egress, peer, policies);
         }
     }
 
@@ -93,7 +113,7 @@ impl Sets {
     pub(super) fn rebuild(&mut self, sources: Sources<'_>, number: u32) {
         if let Some(entry) = self.all.get_mut(number) {
             let refs = entry.refs;
-            *entry = SetEntry { refs, ..SetEntry::build(sources, entry.key.clone()) };
+            *entry = SetEntry { refs, ..SetEntry::build(sources, entry.key.clone(), None) };
         }
     }
 

@@ -158,13 +158,14 @@ impl Sources<'_> {
 }
 
 impl Table {
-    /// The table of `policies`, in the order in which they are asked: of those at the border, or of the others.
+    /// The table of `policies`, in the order in which they are asked: of those at the border, or of the others. What a
+    /// table that is current says of the same lines is taken over from it.
     pub(super) fn build(
         sources: Sources<'_>,
         direction: Direction,
         policies: &[u32],
         own: &NamedPorts,
-        border: bool,
+        (border, before): (bool, Option<&Self>),
     ) -> Self {
         let mut isolated = border;
         let mut ranges = Vec::new();
@@ -185,8 +186,19 @@ impl Table {
         // Policies of a tenant have no order, so only the tiers are to be brought into one.
         ranges.sort_by_key(|(_, _, line, _)| line.stage);
         let mut table = Self::divided(ranges, isolated);
-        table.cells = table.active.iter().map(|active| table.cell(sources, direction, active)).collect();
+        let cells = table.starts.iter().zip(&table.active).map(|(start, active)| {
+            let known = before.and_then(|before| before.known(*start, active, isolated));
+            known.cloned().unwrap_or_else(|| table.cell(sources, direction, active))
+        });
+        table.cells = cells.collect();
         table
+    }
+
+    /// What it says of the same lines in the range at `start`.
+    fn known(&self, start: u32, active: &[Active], isolated: bool) -> Option<&Peers> {
+        let at = self.starts.partition_point(|one| *one <= start).wrapping_sub(1);
+        let same = self.active.get(at)? == active && self.isolated == isolated;
+        self.cells.get(at).filter(|_| same)
     }
 
     /// The ranges cut where any begins or ends, each with its lines.
@@ -221,9 +233,18 @@ impl Table {
         decide(self.isolated, lines)
     }
 
-    /// Decides anew for `peer` alone.
-    pub(super) fn refresh(&mut self, sources: Sources<'_>, direction: Direction, peer: u32) {
+    /// Decides anew for `peer` alone, of which only `policies`, in order, say anything else than before.
+    pub(super) fn refresh(
+        &mut self,
+        sources: Sources<'_>,
+        direction: Direction,
+        peer: u32,
+        policies: &[u32],
+    ) {
         for (cell, active) in self.cells.iter_mut().zip(&self.active) {
+            if !active.iter().any(|one| policies.binary_search(&one.line.policy).is_ok()) {
+                continue;
+            }
             let lines = active.iter().filter_map(|one| {
                 let rule = sources.rule(direction, one.line)?;
                 let about = sources.one_of(rule, one.named.as_ref(), peer);

@@ -1,5 +1,5 @@
-//! What becomes of each rule in the tables: whether it is ever about anybody, and ever decides. No I/O, no clock, no
-//! async.
+//! What becomes of each rule in the tables: whether it is ever about anybody, and ever decides.
+//! No I/O, no clock, no async.
 
 use std::collections::{BTreeMap, BTreeSet};
 
