@@ -79,10 +79,11 @@ impl Question<'_> {
             End::Workload(peer) if peer.key() == self.subject.key() => {
                 return Some((true, Because::ToItself));
             }
-            End::Workload(peer) if peer.profile().tenant() != self.subject.profile().tenant() => {
-                if !self.is_granted(peer, policies, asked) {
-                    return Some((false, Because::Border));
-                }
+            End::Workload(peer)
+                if peer.profile().tenant() != self.subject.profile().tenant()
+                    && !self.is_granted(peer, policies, asked) =>
+            {
+                return Some((false, Because::Border));
             }
             End::Host(node, _) if ingress && node == self.subject.node() => {
                 return Some((true, Because::OwnHost));

@@ -31,6 +31,9 @@ struct Active {
     named: Option<(NamedPort, u16)>,
 }
 
+/// The first and the last key of a line, and the named port that it is for.
+type LineRange = (u32, u32, Line, Option<(NamedPort, u16)>);
+
 /// The ranges that begin at `starts`, each with the peers that pass and the lines that say so.
 #[derive(Debug, Clone, Default)]
 pub(in crate::policy) struct Table {
@@ -202,7 +205,7 @@ impl Table {
     }
 
     /// The ranges cut where any begins or ends, each with its lines.
-    fn divided(ranges: Vec<(u32, u32, Line, Option<(NamedPort, u16)>)>, isolated: bool) -> Self {
+    fn divided(ranges: Vec<LineRange>, isolated: bool) -> Self {
         let (begin, end) = ALL_KEYS;
         let mut starts = vec![begin];
         for (first, last, ..) in &ranges {

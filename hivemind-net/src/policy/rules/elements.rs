@@ -4,14 +4,16 @@ use super::super::compile::Run;
 use super::super::{Protocol, TrafficRange};
 use crate::dataplane::rules::{Data, FieldType, Interval, Value, Verdict};
 
+/// The first and the last protocol, the first and the last port, and whether they pass.
+pub(super) type PortRun = ((u8, u8), (u16, u16), bool);
+
 /// Verdicts for protocols with ports and for all others, but for ICMP, and for types of ICMP and ICMPv6.
 ///
 /// The kernel's rules know no ICMP codes: a type passes if all of its codes do, so a rule about one code alone is kept
 /// on the safe side.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Verdicts {
-    /// Protocols, ports, and whether they pass.
-    pub(super) ports: Vec<((u8, u8), (u16, u16), bool)>,
+    pub(super) ports: Vec<PortRun>,
     pub(super) icmp: Vec<(u8, u8, bool)>,
     pub(super) icmp_v6: Vec<(u8, u8, bool)>,
 }
@@ -32,7 +34,7 @@ fn types(runs: &[Run], protocol: Protocol) -> Vec<(u8, u8, bool)> {
 
 impl Verdicts {
     pub(super) fn of(runs: &[Run]) -> Self {
-        let mut ports: Vec<((u8, u8), (u16, u16), bool)> = Vec::new();
+        let mut ports: Vec<PortRun> = Vec::new();
         for (first, last, passes) in runs {
             for (protocol, low, high) in (TrafficRange { first: *first, last: *last }).by_protocol() {
                 if protocol.is_icmp() {
