@@ -101,20 +101,18 @@ fn endpoint(dice: &mut Dice) -> Endpoint {
 }
 
 fn block(dice: &mut Dice) -> IpBlock {
-    loop {
-        let address = address(dice);
-        let whole = if address.is_ipv4() { 32 } else { 128 };
-        let length = whole - u8::try_from(dice.roll(4)).unwrap();
-        let length = if dice.coin(5) { 0 } else { length };
-        let net = ipnet::IpNet::new(address, length).unwrap().trunc();
-        let mut block = IpBlock::new(net).unwrap();
-        for _ in 0..dice.roll(3) {
-            let inner = whole - u8::try_from(dice.roll(3)).unwrap();
-            let inner = ipnet::IpNet::new(address, inner).unwrap().trunc();
-            block = block.clone().except(inner).unwrap_or(block);
-        }
-        return block;
+    let address = address(dice);
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let length = whole - u8::try_from(dice.roll(4)).unwrap();
+    let length = if dice.coin(5) { 0 } else { length };
+    let net = ipnet::IpNet::new(address, length).unwrap().trunc();
+    let mut block = IpBlock::new(net).unwrap();
+    for _ in 0..dice.roll(3) {
+        let inner = whole - u8::try_from(dice.roll(3)).unwrap();
+        let inner = ipnet::IpNet::new(address, inner).unwrap().trunc();
+        block = block.clone().except(inner).unwrap_or(block);
     }
+    block
 }
 
 fn workloads(dice: &mut Dice) -> WorkloadPeer {
