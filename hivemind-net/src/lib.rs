@@ -29,18 +29,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+pub mod adapters;
 pub mod addr;
 pub mod config;
+pub mod dataplane;
 pub mod ipam;
 pub mod manager;
+pub mod policy;
+pub mod ports;
 mod records;
 mod service;
 
 use hivemind_core::store::Prefix;
 use hivemind_core::{Collection, Error, ErrorKind, Result, Stored};
 
+pub use adapters::memory::MemoryDataplane;
 pub use config::NetworkConfig;
 pub use manager::{AddressRequest, IpamManager};
+pub use ports::dataplane::{Dataplane, DataplaneExt};
 pub use records::Lease;
 pub use service::{Answer, RecordType, Service, ServiceEndpoint, ServiceRegistry};
 
