@@ -32,6 +32,7 @@
 mod config;
 mod ipam;
 mod manager;
+pub mod overlay;
 mod service;
 
 use hivemind_core::store::Prefix;
