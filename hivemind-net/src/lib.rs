@@ -30,6 +30,7 @@
 //! ```
 
 mod config;
+pub mod dataplane;
 mod ipam;
 mod manager;
 pub mod overlay;
