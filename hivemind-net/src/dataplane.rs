@@ -2,9 +2,15 @@
 //!
 //! [`KernelState`] is a plain value: namespaces with their links, addresses, routes, neighbours, forwarding entries,
 //! sysctls and rule tables. Nothing in it is left to chance (every MAC and MTU is given), so that equal states are equal
-//! kernels.
+//! kernels. [`diff`] says which changes lead from one to another.
 
+mod apply;
+mod diff;
+mod op;
 pub mod rules;
 pub mod state;
 
+pub use apply::Refused;
+pub use diff::diff;
+pub use op::{Action, Op};
 pub use state::KernelState;

@@ -3,6 +3,7 @@
 //! One form serves three: the kernel (as netlink messages), the memory adapter (which evaluates it) and the comparison of
 //! what is with what shall be. It has what policies, zones and masquerading need, and nothing else.
 
+mod change;
 mod eval;
 mod field;
 mod packet;
@@ -10,6 +11,7 @@ mod set;
 mod statement;
 mod table;
 
+pub use change::{ElementChange, TableChange};
 pub use eval::{Evaluation, evaluate};
 pub use field::{Field, FieldType, Value};
 pub use packet::{ConnectionState, RulePacket};
