@@ -42,6 +42,7 @@ use hivemind_core::{Collection, Error, ErrorKind, Result, Stored};
 pub use config::{InvalidConfig, NetworkConfig};
 pub use ipam::{BlockRef, Lease, PoolExhausted, PoolUsage};
 pub use manager::{IpamManager, LeakReport};
+pub use overlay::OverlayNetwork;
 pub use service::{Answer, RecordType, Service, ServiceEndpoint, ServiceRegistry};
 
 /// The collection of `T` at `net/<name>`.

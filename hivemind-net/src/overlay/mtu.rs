@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 /// The smallest MTU that IPv6 works on, in bytes (RFC 8200, section 5).
-pub const MIN_MTU_V6: u32 = 1280;
-/// The smallest MTU that we put IPv4 on, in bytes: what every host must be able to reassemble (RFC 791).
-pub const MIN_MTU_V4: u32 = 576;
+///
+/// It holds for networks with IPv4 alone too: their next hops are IPv6 link-local addresses, and Linux takes IPv6 off
+/// a link with a smaller one.
+pub const MIN_MTU: u32 = 1280;
 /// The largest MTU of a link, in bytes: an IPv4 packet knows no larger.
 pub const MAX_MTU: u32 = 65_535;
 
@@ -43,15 +44,15 @@ impl UnderlayFamily {
 #[non_exhaustive]
 pub enum InvalidMtu {
     /// No link has such an MTU.
-    #[error("an underlay MTU of {mtu} is impossible: give {min} to {MAX_MTU}", min = MIN_MTU_V4)]
-    Impossible {
+    #[error("an underlay MTU of {mtu} is impossible: give at most {MAX_MTU}")]
+    TooLarge {
         /// As given, in bytes.
         mtu: u32,
     },
-    /// Too little is left for what runs inside.
+    /// Too little is left for IPv6.
     #[error(
-        "{overhead} bytes of overhead leave {inner} of an underlay MTU of {underlay}, but {what} needs {needed}: \
-         raise the underlay's MTU to {}", needed.saturating_add(*overhead)
+        "{overhead} bytes of overhead leave {inner} of an underlay MTU of {underlay}, but IPv6 needs {MIN_MTU}: \
+         raise the underlay's MTU to {}", MIN_MTU.saturating_add(*overhead)
     )]
     TooSmall {
         /// The underlay's MTU in bytes.
@@ -60,25 +61,20 @@ pub enum InvalidMtu {
         overhead: u32,
         /// What would be left, in bytes.
         inner: u32,
-        /// `IPv6` or `IPv4`.
-        what: &'static str,
-        /// What it needs, in bytes.
-        needed: u32,
     },
 }
 
 /// The largest inner packet, in bytes: of an underlay of `underlay` bytes, less `overhead`.
 ///
 /// # Errors
-/// [`InvalidMtu`] if no link has such an MTU, or if IPv6 (`inner_v6`) or IPv4 cannot work on what is left.
-pub fn inner_mtu(underlay: u32, overhead: u32, inner_v6: bool) -> Result<u32, InvalidMtu> {
-    if !(MIN_MTU_V4..=MAX_MTU).contains(&underlay) {
-        return Err(InvalidMtu::Impossible { mtu: underlay });
+/// [`InvalidMtu`] if no link has such an MTU, or if less than [`MIN_MTU`] is left.
+pub fn inner_mtu(underlay: u32, overhead: u32) -> Result<u32, InvalidMtu> {
+    if underlay > MAX_MTU {
+        return Err(InvalidMtu::TooLarge { mtu: underlay });
     }
     let inner = underlay.saturating_sub(overhead);
-    let (what, needed) = if inner_v6 { ("IPv6", MIN_MTU_V6) } else { ("IPv4", MIN_MTU_V4) };
-    if inner < needed {
-        return Err(InvalidMtu::TooSmall { underlay, overhead, inner, what, needed });
+    if inner < MIN_MTU {
+        return Err(InvalidMtu::TooSmall { underlay, overhead, inner });
     }
     Ok(inner)
 }
@@ -90,25 +86,22 @@ mod tests {
     #[test]
     fn the_overhead_is_that_of_the_headers() {
         use UnderlayFamily::{V4, V6};
-        for (underlay, overhead, v6, inner) in [
-            (1500, V4.vxlan_overhead(), true, Ok(1450)),
-            (1500, V6.vxlan_overhead(), true, Ok(1430)),
-            (9000, V6.vxlan_overhead(), true, Ok(8930)),
-            (1500, V6.vxlan_overhead() + V6.wireguard_overhead(), true, Ok(1350)),
-            (1500, V4.vxlan_overhead() + V4.wireguard_overhead(), true, Ok(1390)),
-            (1350, V6.vxlan_overhead(), true, Ok(1280)),
-            (1349, V6.vxlan_overhead(), false, Ok(1279)),
-            (626, V4.vxlan_overhead(), false, Ok(576)),
-            (500, 0, false, Err(InvalidMtu::Impossible { mtu: 500 })),
-            (65_536, 0, false, Err(InvalidMtu::Impossible { mtu: 65_536 })),
+        for (underlay, overhead, inner) in [
+            (1500, V4.vxlan_overhead(), Ok(1450)),
+            (1500, V6.vxlan_overhead(), Ok(1430)),
+            (9000, V6.vxlan_overhead(), Ok(8930)),
+            (1500, V6.vxlan_overhead() + V6.wireguard_overhead(), Ok(1350)),
+            (1500, V4.vxlan_overhead() + V4.wireguard_overhead(), Ok(1390)),
+            (1350, V6.vxlan_overhead(), Ok(1280)),
+            (65_536, 0, Err(InvalidMtu::TooLarge { mtu: 65_536 })),
         ] {
-            assert_eq!(inner_mtu(underlay, overhead, v6), inner, "{underlay} - {overhead}");
+            assert_eq!(inner_mtu(underlay, overhead), inner, "{underlay} - {overhead}");
         }
         assert_eq!(
-            inner_mtu(1349, 70, true).unwrap_err().to_string(),
+            inner_mtu(1349, 70).unwrap_err().to_string(),
             "70 bytes of overhead leave 1279 of an underlay MTU of 1349, but IPv6 needs 1280: \
              raise the underlay's MTU to 1350"
         );
-        assert!(inner_mtu(600, 50, false).is_err());
+        assert!(inner_mtu(0, u32::MAX).is_err());
     }
 }
