@@ -29,20 +29,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+pub mod adapters;
 mod config;
 pub mod dataplane;
 mod ipam;
 mod manager;
 pub mod overlay;
+pub mod ports;
 mod service;
 
 use hivemind_core::store::Prefix;
 use hivemind_core::{Collection, Error, ErrorKind, Result, Stored};
 
+pub use adapters::memory::MemoryDataplane;
 pub use config::{InvalidConfig, NetworkConfig};
 pub use ipam::{BlockRef, Lease, PoolExhausted, PoolUsage};
 pub use manager::{IpamManager, LeakReport};
 pub use overlay::OverlayNetwork;
+pub use ports::dataplane::{Dataplane, DataplaneExt};
 pub use service::{Answer, RecordType, Service, ServiceEndpoint, ServiceRegistry};
 
 /// The collection of `T` at `net/<name>`.

@@ -1,5 +1,6 @@
 //! What a change must not do. No I/O, no clock, no async.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use hivemind_core::{NodeId, TenantRef};
@@ -84,8 +85,12 @@ impl OverlayNetwork {
             return Err(InvalidOverlay::OutsidePools { tenant: tenant.id.clone(), prefix });
         }
         if state.network.vni != network.vni {
+            let mut ends = BTreeMap::new();
             for node in state.present.keys() {
-                self.check_vtep(node, network)?;
+                let (vni, mac) = (network.vni, vtep_mac(node, network.vni));
+                if let Some(other) = ends.insert(mac, node.clone()) {
+                    return Err(InvalidOverlay::VtepMacTaken { node: node.clone(), other, mac, vni });
+                }
             }
             for workload in state.workloads.values() {
                 self.check_mac(workload, network)?;

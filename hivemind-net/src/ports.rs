@@ -1,0 +1,3 @@
+//! What the host or an adapter implements.
+
+pub mod dataplane;
