@@ -47,7 +47,8 @@ struct Marks {
 pub struct LinuxOptions {
     /// What is ours carries this name: 1 to 32 letters, digits and '-'. Two agents on one machine need two.
     pub owner: String,
-    /// The protocol number of our routes; not one of a routing daemon's (`/etc/iproute2/rt_protos`).
+    /// The protocol number of our routes, addresses and neighbours; not one of a routing daemon's
+    /// (`/etc/iproute2/rt_protos`), and another one for each agent.
     pub protocol: u8,
     /// The namespace that [`Netns::Host`] means: that of this process, or one with a name.
     pub host: Netns,
@@ -76,6 +77,13 @@ impl LinuxOptions {
     #[must_use]
     pub fn with_owner(mut self, owner: impl Into<String>) -> Self {
         self.owner = owner.into();
+        self
+    }
+
+    /// The same, with another protocol number.
+    #[must_use]
+    pub fn with_protocol(mut self, protocol: u8) -> Self {
+        self.protocol = protocol;
         self
     }
 

@@ -47,7 +47,9 @@ impl Lab {
     }
 
     pub(crate) fn with_mtu(tag: &str, hosts: u8, mtu: u32) -> Self {
-        let ground = LinuxDataplane::open(LinuxOptions::new().with_owner(format!("lab-{tag}"))).unwrap();
+        let ground =
+            LinuxDataplane::open(LinuxOptions::new().with_owner(format!("lab-{tag}")).with_protocol(110))
+                .unwrap();
         let lab = Self { ground, tag: tag.to_owned(), hosts };
         // A run before may have been killed.
         block_on(lab.ground.uninstall(&BTreeSet::new())).unwrap();

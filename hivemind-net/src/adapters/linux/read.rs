@@ -16,6 +16,12 @@ struct Place {
     links: Vec<Seen>,
 }
 
+impl Place {
+    fn has_ours(&self, owner: &str) -> bool {
+        self.links.iter().any(|link| link.alias == owner)
+    }
+}
+
 impl Kernel {
     pub(super) fn read(&mut self, also: &BTreeSet<Netns>) -> Result<KernelState, Fault> {
         let mut wanted: BTreeSet<Netns> = also.clone();
@@ -27,8 +33,11 @@ impl Kernel {
                 continue;
             }
             match self.place(&at) {
-                Ok(Some(place)) => drop(places.insert(at, place)),
-                Ok(None) => {}
+                // In a namespace of somebody else nothing is ours but what hangs on a link of ours.
+                Ok(Some(place)) if wanted.contains(&at) || place.has_ours(&self.marks.owner) => {
+                    places.insert(at, place);
+                }
+                Ok(_) => {}
                 // Somebody else's may vanish, or not be mounted yet, while we look around.
                 Err(fault) if wanted.contains(&at) => return Err(fault),
                 Err(_) => {}

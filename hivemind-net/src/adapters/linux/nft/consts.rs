@@ -43,6 +43,7 @@ pub(super) const SET_DATA_TYPE: u16 = 6;
 pub(super) const SET_DATA_LEN: u16 = 7;
 pub(super) const SET_DESC: u16 = 9;
 pub(super) const SET_ID: u16 = 10;
+pub(super) const SET_USERDATA: u16 = 13;
 pub(super) const DESC_CONCAT: u16 = 2;
 pub(super) const FIELD_LEN: u16 = 1;
 pub(super) const FLAG_INTERVAL: u32 = 0x4;

@@ -10,8 +10,8 @@ use crate::adapters::linux::fault::Fault;
 use crate::adapters::linux::netlink::consts::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use crate::adapters::linux::netlink::{Attrs, Message, Socket};
 use crate::dataplane::rules::{
-    Chain, ChainKind, Data, DataType, Hook, NamedSet, Rule, RuleName, RuleTable, SetKey, TableChange,
-    TableKey,
+    Chain, ChainKind, Data, DataType, FieldType, Hook, NamedSet, Rule, RuleName, RuleTable, SetKey,
+    TableChange, TableKey,
 };
 
 /// How many bytes of elements go into one message; an attribute has 65,535 at most.
@@ -114,6 +114,7 @@ impl<'a> Batch<'a> {
             description.nest(DESC_CONCAT, &fields);
             attrs.nest(SET_DESC, &description);
         }
+        attrs.put(SET_USERDATA, &byte_orders(set));
         self.add(NEWSET, NLM_F_CREATE, format!("set {name}"), &attrs);
     }
 
@@ -156,6 +157,18 @@ impl<'a> Batch<'a> {
             },
         )
     }
+}
+
+/// Tells `nft`, for people who look, in which order the bytes of keys and data are.
+fn byte_orders(set: &NamedSet) -> Vec<u8> {
+    let host = |host: bool| if host { 1_u32 } else { 2 };
+    let key = host(matches!(set.key.as_slice(), [FieldType::Mark | FieldType::Link]));
+    let data = host(set.data == DataType::Mark);
+    let mut bytes = vec![0, 4];
+    bytes.extend_from_slice(&key.to_ne_bytes());
+    bytes.extend_from_slice(&[1, 4]);
+    bytes.extend_from_slice(&data.to_ne_bytes());
+    bytes
 }
 
 fn hook_number(hook: &Hook) -> u32 {
