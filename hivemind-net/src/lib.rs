@@ -34,6 +34,7 @@ mod config;
 pub mod dataplane;
 mod ipam;
 mod manager;
+pub mod overlay;
 pub mod ports;
 mod service;
 
@@ -44,6 +45,7 @@ pub use adapters::memory::MemoryDataplane;
 pub use config::{InvalidConfig, NetworkConfig};
 pub use ipam::{BlockRef, Lease, PoolExhausted, PoolUsage};
 pub use manager::{IpamManager, LeakReport};
+pub use overlay::OverlayNetwork;
 pub use ports::dataplane::{Dataplane, DataplaneExt};
 pub use service::{Answer, RecordType, Service, ServiceEndpoint, ServiceRegistry};
 
