@@ -31,6 +31,8 @@
 
 pub mod adapters;
 mod config;
+#[cfg(feature = "testkit")]
+pub mod conformance;
 pub mod dataplane;
 mod ipam;
 mod manager;
