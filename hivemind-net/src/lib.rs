@@ -30,12 +30,14 @@
 //! ```
 
 pub mod adapters;
+pub mod addr;
 mod config;
 pub mod dataplane;
 mod ipam;
 mod manager;
 pub mod overlay;
 pub mod ports;
+pub mod policy;
 mod service;
 
 use hivemind_core::store::Prefix;
