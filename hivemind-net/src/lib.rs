@@ -30,6 +30,7 @@
 //! ```
 
 pub mod adapters;
+pub mod addr;
 mod config;
 #[cfg(feature = "testkit")]
 pub mod conformance;
@@ -38,6 +39,7 @@ mod ipam;
 mod manager;
 pub mod overlay;
 pub mod ports;
+pub mod policy;
 mod service;
 
 use hivemind_core::store::Prefix;

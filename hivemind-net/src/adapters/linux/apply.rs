@@ -14,7 +14,7 @@ use super::netns::{self, Inside, move_to};
 use super::{Kernel, nft};
 use crate::dataplane::rules::{RuleTable, TableChange, TableKey};
 use crate::dataplane::state::{
-    AddressKey, Link, LinkKind, LinkName, Mac, Neighbour, NeighbourKey, Netns, Route, RouteKey,
+    AddressKey, Link, LinkKind, LinkName, Mac, Neighbour, NeighbourKey, Netns, Route, RouteKey, Vxlan,
 };
 use crate::dataplane::{Action, Op};
 
@@ -117,8 +117,22 @@ impl Kernel {
             return Err(Fault::foreign(format!("link {name}")));
         }
         let ends = peer.zip(there.as_ref().map(|(.., file)| &**file));
-        let messages = link::create(&mut inside.route, name, link, ends, owner)?;
-        send(inside, &messages, "make it")?;
+        let mark = link::mark(name, link.link_local, link.mtu, owner);
+        match &link.kind {
+            LinkKind::Vxlan(Vxlan { underlay: Some(underlay), .. }) if underlay != at => {
+                let own = inside.file.clone();
+                let carrier = self.inside(open, underlay)?;
+                let create = link::create(&mut carrier.route, name, link, None)?;
+                let hand_over = link::hand_over(name, &own);
+                send(carrier, &[create, mark.clone(), hand_over], "make it")?;
+                // What the kernel keeps per namespace of a link begins anew after the move.
+                send(self.inside(open, at)?, &[mark], "set it up")?;
+            }
+            _ => {
+                let create = link::create(&mut inside.route, name, link, ends)?;
+                send(inside, &[create, mark], "make it")?;
+            }
+        }
         let Some(((peer_netns, peer_name, _), peer)) = there.zip(peer) else { return Ok(()) };
         let inside = self.inside(open, &peer_netns)?;
         send(inside, &[link::mark(&peer_name, peer.link_local, peer.mtu, owner)], "mark the other end")

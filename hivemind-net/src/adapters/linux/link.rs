@@ -114,7 +114,15 @@ impl Seen {
                 let peer = name_of(&peer_netns, self.below?)?;
                 LinkKind::Veth { peer_netns, peer }
             }
-            "vxlan" => LinkKind::Vxlan(vxlan(&parse(&self.data), |index| name_of(at, index))?),
+            "vxlan" => {
+                let underlay = match self.below_netns {
+                    None => None,
+                    Some(number) => Some(peers.by_number.get(&number)?.clone()),
+                };
+                let below = underlay.as_ref().unwrap_or(at);
+                let found = vxlan(&parse(&self.data), |index| name_of(below, index))?;
+                LinkKind::Vxlan(Vxlan { underlay, ..found })
+            }
             _ => return None,
         };
         let mut link = Link::new(kind, self.mac?, self.mtu).with_link_local(self.link_local);
@@ -154,7 +162,7 @@ fn port_settings(data: &Parsed<'_>) -> PortSettings {
     }
 }
 
-/// The messages that make a link, down, and mark it.
+/// The message that makes a link, down; [`mark`] is to go out together with it, so that nothing is made and not known.
 ///
 /// # Errors
 /// A VXLAN link over `dev`, which is not there.
@@ -163,8 +171,7 @@ pub(super) fn create(
     name: &LinkName,
     link: &Link,
     peer: Option<(&Link, &File)>,
-    alias: &str,
-) -> Result<Vec<Message>, Fault> {
+) -> Result<Message, Fault> {
     let mut info = Attrs::new();
     match &link.kind {
         LinkKind::Bridge => {
@@ -192,11 +199,17 @@ pub(super) fn create(
     let mut attrs = Attrs::new();
     attrs.text(IFLA_IFNAME, name.as_str()).put(IFLA_ADDRESS, &link.mac.octets()).u32(IFLA_MTU, link.mtu);
     attrs.nest(IFLA_LINKINFO, &info);
-    let create = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, 0, 0), &attrs);
-    Ok(vec![create, mark(name, link.link_local, link.mtu, alias)])
+    Ok(Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, 0, 0), &attrs))
 }
 
-/// The message that marks a link as ours; it goes out together with the one that makes it.
+/// Moves a link to another namespace: a tunnel whose packets are one namespace's, and which belongs into another.
+pub(super) fn hand_over(name: &LinkName, netns: &File) -> Message {
+    let mut attrs = Attrs::new();
+    attrs.text(IFLA_IFNAME, name.as_str()).put(IFLA_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes());
+    Message::new(RTM_NEWLINK, 0, &header(0, 0, 0), &attrs)
+}
+
+/// The message that marks a link as ours.
 pub(super) fn mark(name: &LinkName, link_local: bool, mtu: u32, alias: &str) -> Message {
     let mut attrs = Attrs::new();
     attrs.text(IFLA_IFNAME, name.as_str()).put(IFLA_IFALIAS, alias.as_bytes());

@@ -1,0 +1,352 @@
+//! One tenant's network: its workloads, the policies about them, and the tables of both. No I/O, no clock, no async.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hivemind_core::{TenantRef, WorkloadId};
+
+use super::super::{AnyPolicy, Direction, Endpoint, NamedPorts, Profile, Traffic};
+use super::peers::{PeerKey, PeerTable, PeerView};
+use super::policies::Policies;
+use super::prefixes::Prefixes;
+use super::selectors::Selectors;
+use super::sets::{SetKey, Sets};
+use super::table::Sources;
+
+/// A workload, by numbers.
+#[derive(Debug, Clone)]
+pub(in crate::policy) struct Placed {
+    pub(in crate::policy) endpoint: Endpoint,
+    profile: u32,
+}
+
+#[derive(Debug, Clone)]
+pub(in crate::policy) struct Domain {
+    pub(in crate::policy) tenant: TenantRef,
+    pub(in crate::policy) endpoints: BTreeMap<WorkloadId, Placed>,
+    pub(super) addresses: BTreeMap<IpAddr, BTreeMap<WorkloadId, u32>>,
+    /// How many addresses have domain names.
+    pub(super) named: usize,
+    pub(super) prefixes: Prefixes,
+    pub(super) peers: PeerTable,
+    pub(super) selectors: Selectors,
+    pub(super) policies: Policies,
+    pub(super) sets: Sets,
+    /// While everything is loaded, no set is made.
+    pub(super) loading: bool,
+}
+
+/// The peer that has no profile, and whose address is in no prefix.
+const NOBODY: PeerKey = PeerKey { profile: None, prefix: None };
+
+impl Domain {
+    pub(in crate::policy) fn new(tenant: TenantRef) -> Self {
+        let mut domain = Self {
+            tenant,
+            endpoints: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            named: 0,
+            prefixes: Prefixes::default(),
+            peers: PeerTable::default(),
+            selectors: Selectors::default(),
+            policies: Policies::default(),
+            sets: Sets::default(),
+            loading: true,
+        };
+        domain.peers.acquire(NOBODY);
+        domain
+    }
+
+    /// Everything is there: makes the tables, and keeps them from now on.
+    pub(in crate::policy) fn loaded(&mut self) {
+        self.loading = false;
+        let own: Vec<_> = self.peers.profiles().filter(|(_, entry)| !entry.foreign).map(|(n, _)| n).collect();
+        own.into_iter().for_each(|profile| self.assign(profile));
+    }
+
+    // ---- workloads
+
+    pub(in crate::policy) fn put_endpoint(&mut self, endpoint: &Endpoint) {
+        let id = endpoint.key().id;
+        // The new one first: what both have is then not made twice.
+        let before = self.endpoints.remove(&id);
+        let profile = self.acquire_profile(endpoint.profile(), false);
+        let old: Vec<_> = before.iter().flat_map(|placed| placed.endpoint.addresses()).collect();
+        let old: Vec<_> = old.into_iter().filter_map(|address| self.take_address(address, &id)).collect();
+        for address in endpoint.addresses() {
+            let key = PeerKey { profile: Some(profile), prefix: self.prefixes.longest(address) };
+            let peer = self.acquire_peer(key);
+            self.addresses.entry(address).or_default().insert(id.clone(), peer);
+        }
+        self.endpoints.insert(id, Placed { endpoint: endpoint.clone(), profile });
+        old.into_iter().for_each(|peer| self.release_peer(peer));
+        if let Some(before) = before {
+            self.release_profile(before.profile);
+        }
+    }
+
+    pub(in crate::policy) fn remove_endpoint(&mut self, id: &WorkloadId) {
+        let Some(gone) = self.endpoints.remove(id) else { return };
+        for address in gone.endpoint.addresses() {
+            if let Some(peer) = self.take_address(address, id) {
+                self.release_peer(peer);
+            }
+        }
+        self.release_profile(gone.profile);
+    }
+
+    fn take_address(&mut self, address: IpAddr, id: &WorkloadId) -> Option<u32> {
+        let owners = self.addresses.get_mut(&address)?;
+        let peer = owners.remove(id);
+        if owners.is_empty() {
+            self.addresses.remove(&address);
+        }
+        peer
+    }
+
+    /// Whether nothing of the tenant is left.
+    pub(in crate::policy) fn is_idle(&self) -> bool {
+        self.endpoints.is_empty() && self.named == 0 && !self.policies.any_own()
+    }
+
+    /// A profile of another tenant, which a grant reaches.
+    pub(in crate::policy) fn put_foreign(&mut self, profile: &Arc<Profile>) {
+        if self.peers.profile_number(profile).is_none() {
+            let number = self.acquire_profile(profile, true);
+            self.acquire_peer(PeerKey { profile: Some(number), prefix: None });
+        }
+    }
+
+    pub(in crate::policy) fn remove_foreign(&mut self, profile: &Arc<Profile>) {
+        let Some(number) = self.peers.profile_number(profile) else { return };
+        if let Some(peer) = self.peers.number(PeerKey { profile: Some(number), prefix: None }) {
+            self.release_peer(peer);
+        }
+        self.release_profile(number);
+    }
+
+    /// Whether a grant of this tenant reaches `profile`.
+    pub(in crate::policy) fn grants(&self, profile: &Profile) -> bool {
+        self.policies
+            .grants()
+            .any(|policy| matches!(&*policy.source, AnyPolicy::Grant(grant) if grant.reaches(profile)))
+    }
+
+    pub(in crate::policy) fn has_grants(&self) -> bool {
+        self.policies.grants().next().is_some()
+    }
+
+    pub(in crate::policy) fn has_profile(&self, profile: &Arc<Profile>) -> bool {
+        self.peers.profile_number(profile).is_some()
+    }
+
+    /// The profiles of other tenants that are known here.
+    pub(in crate::policy) fn foreign(&self) -> Vec<Arc<Profile>> {
+        self.peers
+            .profiles()
+            .filter(|(_, entry)| entry.foreign)
+            .map(|(_, entry)| entry.profile.clone())
+            .collect()
+    }
+
+    /// The profiles of this tenant's workloads.
+    pub(in crate::policy) fn own(&self) -> Vec<Arc<Profile>> {
+        self.peers
+            .profiles()
+            .filter(|(_, entry)| !entry.foreign)
+            .map(|(_, entry)| entry.profile.clone())
+            .collect()
+    }
+
+    fn acquire_profile(&mut self, profile: &Arc<Profile>, foreign: bool) -> u32 {
+        let (number, new) = self.peers.acquire_profile(profile, foreign);
+        if new && !foreign {
+            self.assign(number);
+        }
+        number
+    }
+
+    fn release_profile(&mut self, number: u32) {
+        if let Some(gone) = self.peers.release_profile(number)
+            && let Some(set) = gone.set
+        {
+            self.release_set(set);
+        }
+    }
+
+    // ---- sets
+
+    /// Gives a profile the set of the policies that select it at present.
+    pub(super) fn assign(&mut self, number: u32) {
+        if self.loading {
+            return;
+        }
+        let Some(entry) = self.peers.profile(number) else { return };
+        let policies = self.policies.selecting(&entry.profile);
+        let names_ingress = policies
+            .iter()
+            .filter_map(|policy| self.policies.get(*policy))
+            .any(|policy| policy.names(Direction::Ingress).next().is_some());
+        let ports = if names_ingress { entry.profile.ports().clone() } else { NamedPorts::NONE };
+        let before = entry.set;
+        let sources = Sources { selectors: &self.selectors, policies: &self.policies, peers: &self.peers };
+        let (set, new) = self.sets.acquire(sources, SetKey { policies, ports });
+        if new && let Some(made) = self.sets.get(set) {
+            for policy in &made.key.policies {
+                if let Some(policy) = self.policies.get_mut(*policy) {
+                    policy.sets.insert(set);
+                }
+            }
+        }
+        if let Some(entry) = self.peers.profile_mut(number) {
+            entry.set = Some(set);
+        }
+        if let Some(before) = before {
+            self.release_set(before);
+        }
+    }
+
+    fn release_set(&mut self, set: u32) {
+        let Some(gone) = self.sets.release(set) else { return };
+        for policy in gone.key.policies {
+            if let Some(policy) = self.policies.get_mut(policy) {
+                policy.sets.remove(&set);
+            }
+        }
+    }
+
+    // ---- peers
+
+    pub(super) fn view(&self, key: PeerKey) -> PeerView<'_> {
+        PeerView {
+            profile: key.profile.and_then(|number| self.peers.profile(number)).map(|entry| &*entry.profile),
+            prefix: key.prefix.and_then(|number| self.prefixes.get(number)),
+        }
+    }
+
+    pub(super) fn acquire_peer(&mut self, key: PeerKey) -> u32 {
+        let (number, new) = self.peers.acquire(key);
+        if new {
+            if let Some(prefix) = key.prefix.and_then(|prefix| self.prefixes.get_mut(prefix)) {
+                prefix.peers.insert(number);
+            }
+            self.match_peer(number, key, true);
+        }
+        number
+    }
+
+    pub(super) fn release_peer(&mut self, number: u32) {
+        if !self.peers.release(number) {
+            return;
+        }
+        let Some(key) = self.peers.peer(number).map(|entry| entry.key) else { return };
+        let touched = self.mark(number, key, false);
+        let naming = self.naming(key);
+        let foreign = self.peers.peer(number).is_some_and(|entry| entry.foreign);
+        self.peers.drop(number);
+        if let Some(prefix) = key.prefix.and_then(|prefix| self.prefixes.get_mut(prefix)) {
+            prefix.peers.remove(&number);
+        }
+        self.refresh(number, foreign, &touched, naming);
+    }
+
+    /// Puts the peer into all selectors that mean it, or takes it out, and brings the tables in line.
+    pub(super) fn match_peer(&mut self, number: u32, key: PeerKey, inside: bool) {
+        let touched = self.mark(number, key, inside);
+        let naming = self.naming(key);
+        let foreign = self.peers.peer(number).is_some_and(|entry| entry.foreign);
+        self.refresh(number, foreign, &touched, naming);
+    }
+
+    fn mark(&mut self, number: u32, key: PeerKey, inside: bool) -> Vec<u32> {
+        let touched = self.selectors.meaning(&self.tenant, self.view(key));
+        for selector in &touched {
+            if let Some(entry) = self.selectors.get_mut(*selector) {
+                entry.peers.put(number, inside);
+            }
+        }
+        touched
+    }
+
+    /// The sets with a named port that the peer has: its coming and going may change their ranges.
+    fn naming(&self, key: PeerKey) -> BTreeSet<u32> {
+        let Some(profile) = self.view(key).profile.filter(|profile| !profile.ports().is_empty()) else {
+            return BTreeSet::new();
+        };
+        self.policies.naming(profile).flat_map(|policy| policy.sets.iter().copied()).collect()
+    }
+
+    /// Brings the tables in line with a peer that `selectors` mean anew, or no longer.
+    fn refresh(&mut self, peer: u32, foreign: bool, selectors: &[u32], naming: BTreeSet<u32>) {
+        if self.loading {
+            return;
+        }
+        let policies =
+            selectors.iter().filter_map(|one| self.selectors.get(*one)).flat_map(|one| &one.policies);
+        let mut sets: Vec<u32> = policies
+            .filter_map(|one| self.policies.get(*one))
+            .flat_map(|one| one.sets.iter().copied())
+            .collect();
+        sets.sort_unstable();
+        sets.dedup();
+        let sources = Sources { selectors: &self.selectors, policies: &self.policies, peers: &self.peers };
+        for set in sets.into_iter().filter(|set| !naming.contains(set)) {
+            self.sets.refresh(sources, set, peer, foreign);
+        }
+        naming.into_iter().for_each(|set| self.sets.rebuild(sources, set));
+    }
+
+    // ---- questions
+
+    pub(super) fn sources(&self) -> Sources<'_> {
+        Sources { selectors: &self.selectors, policies: &self.policies, peers: &self.peers }
+    }
+
+    /// The peer that the workload `id` is over `address`, one of its own.
+    pub(in crate::policy) fn peer_of(&self, id: &WorkloadId, address: IpAddr) -> Option<u32> {
+        self.addresses.get(&address)?.get(id).copied()
+    }
+
+    /// The peer that another tenant's workload is.
+    pub(in crate::policy) fn foreign_peer(&self, profile: &Arc<Profile>) -> Option<u32> {
+        let profile = self.peers.profile_number(profile)?;
+        self.peers.number(PeerKey { profile: Some(profile), prefix: None })
+    }
+
+    /// The peer that an address outside is.
+    pub(in crate::policy) fn outside_peer(&self, address: IpAddr) -> Option<u32> {
+        self.peers.number(PeerKey { profile: None, prefix: self.prefixes.longest(address) })
+    }
+
+    pub(in crate::policy) fn profile_of(&self, id: &WorkloadId) -> Option<u32> {
+        self.endpoints.get(id).map(|placed| placed.profile)
+    }
+
+    /// Whether `traffic` may pass between a workload of `profile` and `peer`.
+    pub(in crate::policy) fn passes(
+        &self,
+        profile: u32,
+        direction: Direction,
+        peer: u32,
+        traffic: Traffic,
+    ) -> bool {
+        let set = self.peers.profile(profile).and_then(|entry| self.sets.get(entry.set?));
+        let (Some(set), Some(other)) = (set, self.peers.peer(peer)) else { return false };
+        let key = traffic.key();
+        if other.foreign && !set.border(direction).passes(peer, key) {
+            return false;
+        }
+        if direction == Direction::Egress && traffic.is_from_routers() {
+            return false;
+        }
+        traffic.is_essential() || set.table(direction).passes(peer, key)
+    }
+
+    /// The policies that select `profile`.
+    pub(in crate::policy) fn applicable(&self, profile: u32) -> impl Iterator<Item = &AnyPolicy> {
+        let set = self.peers.profile(profile).and_then(|entry| self.sets.get(entry.set?));
+        let numbers = set.into_iter().flat_map(|set| &set.key.policies);
+        numbers.filter_map(|number| self.policies.get(*number)).map(|policy| &*policy.source)
+    }
+}

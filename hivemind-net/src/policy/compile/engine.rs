@@ -1,0 +1,354 @@
+//! The tables of the whole cluster. No I/O, no clock, no async.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hivemind_core::TenantRef;
+
+use super::super::eval::{End, Ends};
+use super::super::{
+    AnyPolicy, Change, Direction, Endpoint, EndpointKey, Flow, InvalidFlow, PolicyRef, Profile, Traffic,
+    Verdict, World,
+};
+use super::domain::Domain;
+use super::slab::Slab;
+
+/// Workloads that are treated alike, as the subject of a verdict. It holds until the next change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubjectId {
+    domain: u32,
+    profile: u32,
+}
+
+/// All that policies can tell of the other end of a flow. It holds until the next change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId {
+    domain: u32,
+    number: u32,
+}
+
+/// A [`World`], compiled: the same answers from tables, kept current change by change.
+///
+/// ```
+/// use hivemind_core::labels::Labels;
+/// use hivemind_core::{Generation, TenantRef};
+/// use hivemind_net::policy::*;
+///
+/// let acme = TenantRef::new("acme".parse()?, Generation::from_u64(1));
+/// let mut engine = Engine::new(World::new());
+/// for (id, address) in [("web", "10.0.0.1"), ("db", "10.0.0.2"), ("batch", "10.0.0.3")] {
+///     let profile = Profile::new(acme.clone(), "shop".parse()?, Labels::new().with("app", id)?);
+///     let endpoint = Endpoint::new(id.parse()?, "node-1".parse()?, profile).at(address.parse()?);
+///     engine.apply(Change::Endpoint(endpoint));
+/// }
+/// let spec = serde_json::from_str(
+///     r#"{"podSelector": {"matchLabels": {"app": "db"}},
+///         "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 5432}]}]}"#,
+/// )?;
+/// let policy = NetworkPolicy::new(acme.clone(), "shop".parse()?, "db".parse()?, spec);
+/// engine.apply(Change::Policy(AnyPolicy::Network(policy)));
+///
+/// let party = |id: &str| Ok::<_, hivemind_core::InvalidName>(
+///     Party::Workload(EndpointKey { tenant: acme.clone(), id: id.parse()? })
+/// );
+/// let flow = Flow::new(party("batch")?, party("db")?, IpFamily::V4, Traffic::tcp(5432));
+/// assert_eq!(engine.reach(&flow)?, Verdict::Deny);
+/// let why = engine.explain(&flow)?.to_string();
+/// assert!(why.contains("ingress denied: no rule allows it, of policy shop/db of acme"), "{why}");
+/// assert!(why.contains("rule 0 of policy shop/db of acme: its peers are others"), "{why}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Engine {
+    world: World,
+    numbers: HashMap<TenantRef, u32, FixedState>,
+    domains: Slab<Domain>,
+    cluster: BTreeMap<PolicyRef, Arc<AnyPolicy>>,
+    /// The domains that have grants.
+    granting: BTreeSet<u32>,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self::new(World::new())
+    }
+}
+
+impl Engine {
+    /// Compiles all of `world`.
+    pub fn new(world: World) -> Self {
+        let mut engine = Self {
+            world: World::new(),
+            numbers: HashMap::default(),
+            domains: Slab::default(),
+            cluster: BTreeMap::new(),
+            granting: BTreeSet::new(),
+        };
+        for endpoint in world.endpoints() {
+            engine.load(endpoint.profile().tenant(), |domain| domain.put_endpoint(endpoint));
+        }
+        for (tenant, address, names) in world.all_names() {
+            engine.load(tenant, |domain| domain.put_names(address, names));
+        }
+        for policy in world.policies() {
+            let shared = Arc::new(policy.clone());
+            match policy {
+                AnyPolicy::Network(one) => engine.load(one.tenant(), |domain| domain.put_policy(&shared)),
+                AnyPolicy::Grant(one) => engine.load(one.by(), |domain| domain.put_policy(&shared)),
+                AnyPolicy::Cluster(_) => {
+                    engine.cluster.insert(shared.key(), shared);
+                }
+            }
+        }
+        let all: Vec<_> = engine.domains.iter().map(|(number, _)| number).collect();
+        for number in all {
+            let Some(domain) = engine.domains.get_mut(number) else { continue };
+            engine.cluster.values().for_each(|policy| domain.put_policy(policy));
+            engine.meet_foreign(number);
+            if let Some(domain) = engine.domains.get_mut(number) {
+                domain.loaded();
+            }
+        }
+        engine.world = world;
+        engine
+    }
+
+    /// The domain of a tenant, for loading.
+    fn load(&mut self, tenant: &TenantRef, with: impl FnOnce(&mut Domain)) {
+        if !self.numbers.contains_key(tenant) {
+            self.numbers.insert(tenant.clone(), self.domains.insert(Domain::new(tenant.clone())));
+        }
+        if let Some(domain) = self.numbers.get(tenant).and_then(|number| self.domains.get_mut(*number)) {
+            with(domain);
+        }
+    }
+
+    /// The domain of a tenant; a new one has the cluster's policies.
+    fn change(&mut self, tenant: &TenantRef, with: impl FnOnce(&mut Domain)) {
+        if !self.numbers.contains_key(tenant) {
+            let mut domain = Domain::new(tenant.clone());
+            self.cluster.values().for_each(|policy| domain.put_policy(policy));
+            domain.loaded();
+            self.numbers.insert(tenant.clone(), self.domains.insert(domain));
+        }
+        self.load(tenant, with);
+    }
+
+    /// What was asked and is told.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Makes one change. Its cost grows with what it changes, not with what there is.
+    pub fn apply(&mut self, change: Change) {
+        match &change {
+            Change::Endpoint(endpoint) => self.put_endpoint(endpoint),
+            Change::NoEndpoint(key) => self.remove_endpoint(key),
+            Change::Policy(policy) => self.put_policy(policy),
+            Change::NoPolicy(key) => self.remove_policy(key),
+            Change::Names(tenant, address, names) => {
+                self.change(tenant, |domain| domain.put_names(address.to_canonical(), names));
+                self.tidy(tenant);
+            }
+        }
+        self.world.apply(change);
+    }
+
+    fn put_endpoint(&mut self, endpoint: &Endpoint) {
+        let key = endpoint.key();
+        let before = self.world.endpoint(&key).map(|before| before.profile().clone());
+        self.change(&key.tenant, |domain| domain.put_endpoint(endpoint));
+        self.announce(endpoint.profile());
+        if let Some(before) = before.filter(|before| before != endpoint.profile()) {
+            self.retract(&before);
+        }
+    }
+
+    fn remove_endpoint(&mut self, key: &EndpointKey) {
+        let Some(gone) = self.world.endpoint(key).map(|gone| gone.profile().clone()) else { return };
+        self.change(&key.tenant, |domain| domain.remove_endpoint(&key.id));
+        self.retract(&gone);
+        self.tidy(&key.tenant);
+    }
+
+    fn put_policy(&mut self, policy: &AnyPolicy) {
+        let shared = Arc::new(policy.clone());
+        match policy {
+            AnyPolicy::Network(one) => self.change(one.tenant(), |domain| domain.put_policy(&shared)),
+            AnyPolicy::Grant(one) => {
+                self.change(one.by(), |domain| domain.put_policy(&shared));
+                self.meet_foreign_of(one.by());
+            }
+            AnyPolicy::Cluster(_) => {
+                self.cluster.insert(shared.key(), shared.clone());
+                self.domains.iter_mut().for_each(|domain| domain.put_policy(&shared));
+            }
+        }
+    }
+
+    fn remove_policy(&mut self, key: &PolicyRef) {
+        match key {
+            PolicyRef::Network(tenant, ..) => {
+                self.change(tenant, |domain| domain.remove_policy(key));
+                self.tidy(tenant);
+            }
+            PolicyRef::Grant(tenant, _) => {
+                self.change(tenant, |domain| domain.remove_policy(key));
+                self.meet_foreign_of(tenant);
+                self.tidy(tenant);
+            }
+            PolicyRef::Cluster(_) => {
+                self.cluster.remove(key);
+                self.domains.iter_mut().for_each(|domain| domain.remove_policy(key));
+            }
+        }
+    }
+
+    /// Forgets a domain of which nothing is left.
+    fn tidy(&mut self, tenant: &TenantRef) {
+        let Some(number) = self.numbers.get(tenant).copied() else { return };
+        if self.domains.get(number).is_some_and(Domain::is_idle) {
+            self.domains.remove(number);
+            self.numbers.remove(tenant);
+            self.granting.remove(&number);
+        }
+    }
+
+    // ---- other tenants' profiles
+
+    fn meet_foreign_of(&mut self, tenant: &TenantRef) {
+        if let Some(number) = self.numbers.get(tenant).copied() {
+            self.meet_foreign(number);
+        }
+    }
+
+    /// Makes known to a domain the profiles of others that its grants reach, and no other.
+    fn meet_foreign(&mut self, number: u32) {
+        let Some(domain) = self.domains.get(number) else { return };
+        let others = self.domains.iter().filter(|(other, _)| *other != number);
+        let reached: Vec<_> =
+            others.flat_map(|(_, other)| other.own()).filter(|profile| domain.grants(profile)).collect();
+        let gone: Vec<_> = domain.foreign().into_iter().filter(|known| !domain.grants(known)).collect();
+        let Some(domain) = self.domains.get_mut(number) else { return };
+        reached.iter().for_each(|profile| domain.put_foreign(profile));
+        gone.iter().for_each(|profile| domain.remove_foreign(profile));
+        if domain.has_grants() {
+            self.granting.insert(number)
+        } else {
+            self.granting.remove(&number)
+        };
+    }
+
+    fn announce(&mut self, profile: &Arc<Profile>) {
+        for number in &self.granting {
+            let Some(domain) = self.domains.get_mut(*number) else { continue };
+            if domain.tenant != *profile.tenant() && domain.grants(profile) {
+                domain.put_foreign(profile);
+            }
+        }
+    }
+
+    /// A workload no longer has the profile; if none of its tenant has, nobody knows it.
+    fn retract(&mut self, profile: &Arc<Profile>) {
+        let own = self.domain(profile.tenant());
+        if own.is_some_and(|domain| domain.has_profile(profile)) {
+            return;
+        }
+        for number in &self.granting {
+            let Some(domain) = self.domains.get_mut(*number) else { continue };
+            if domain.tenant != *profile.tenant() {
+                domain.remove_foreign(profile);
+            }
+        }
+    }
+
+    // ---- questions
+
+    pub(in crate::policy) fn domain(&self, tenant: &TenantRef) -> Option<&Domain> {
+        self.domains.get(*self.numbers.get(tenant)?)
+    }
+
+    /// Changes the domain of `only`, or every one.
+    pub(in crate::policy) fn each_domain(
+        &mut self,
+        only: Option<&TenantRef>,
+        mut with: impl FnMut(&mut Domain),
+    ) {
+        match only {
+            Some(tenant) => self.change(tenant, with),
+            None => self.domains.iter_mut().for_each(&mut with),
+        }
+    }
+
+    pub(in crate::policy) fn domains(&self) -> impl Iterator<Item = &Domain> {
+        self.domains.iter().map(|(_, domain)| domain)
+    }
+
+    /// The workload as a subject.
+    pub fn subject(&self, key: &EndpointKey) -> Option<SubjectId> {
+        let domain = *self.numbers.get(&key.tenant)?;
+        let profile = self.domains.get(domain)?.profile_of(&key.id)?;
+        Some(SubjectId { domain, profile })
+    }
+
+    /// The workload `key` over its `address`, as a peer in the network of `tenant`; `None` if it is unknown, or no
+    /// grant of `tenant` reaches it.
+    pub fn workload_peer(&self, tenant: &TenantRef, key: &EndpointKey, address: IpAddr) -> Option<PeerId> {
+        let number = *self.numbers.get(tenant)?;
+        let domain = self.domains.get(number)?;
+        let peer = if key.tenant == *tenant {
+            domain.peer_of(&key.id, address.to_canonical())?
+        } else {
+            domain.foreign_peer(self.world.endpoint(key)?.profile())?
+        };
+        Some(PeerId { domain: number, number: peer })
+    }
+
+    /// An address that is no workload's, as a peer in the network of `tenant`.
+    pub fn outside_peer(&self, tenant: &TenantRef, address: IpAddr) -> Option<PeerId> {
+        let domain = *self.numbers.get(tenant)?;
+        let number = self.domains.get(domain)?.outside_peer(address.to_canonical())?;
+        Some(PeerId { domain, number })
+    }
+
+    /// Whether the first packet of a connection passes at `subject`. What is of different tenants' networks, or is
+    /// not known, does not. That a workload reaches itself, and its host it, is for the caller.
+    pub fn verdict(
+        &self,
+        subject: SubjectId,
+        direction: Direction,
+        peer: PeerId,
+        traffic: Traffic,
+    ) -> Verdict {
+        let domain = self.domains.get(subject.domain).filter(|_| subject.domain == peer.domain);
+        Verdict::of(domain.is_some_and(|one| one.passes(subject.profile, direction, peer.number, traffic)))
+    }
+
+    /// Whether a flow passes, from the tables: what [`World::reach`] says.
+    ///
+    /// # Errors
+    /// [`InvalidFlow`]: there is no such flow.
+    pub fn reach(&self, flow: &Flow) -> Result<Verdict, InvalidFlow> {
+        let ends = Ends::find(&self.world, flow)?;
+        let passes = |direction| {
+            let Some(question) = ends.question(direction) else { return true };
+            let own = question.subject.key();
+            let peer = match question.peer {
+                End::Workload(peer) if peer.key() == own => return true,
+                End::Host(node, _) if direction == Direction::Ingress && node == question.subject.node() => {
+                    return true;
+                }
+                End::Workload(peer) => peer
+                    .address(flow.family)
+                    .and_then(|address| self.workload_peer(&own.tenant, &peer.key(), address)),
+                End::Host(_, address) | End::Outside(address) => self.outside_peer(&own.tenant, address),
+            };
+            let subject = self.subject(&own);
+            let both = subject.zip(peer);
+            both.is_some_and(|(subject, peer)| self.verdict(subject, direction, peer, flow.traffic).passes())
+        };
+        Ok(Verdict::of(Direction::ALL.into_iter().all(passes)))
+    }
+}

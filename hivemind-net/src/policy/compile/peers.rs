@@ -1,0 +1,194 @@
+//! The profiles and peers of a domain, by number. No I/O, no clock, no async.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hivemind_core::Namespace;
+
+use super::super::{NamedPort, Profile};
+use super::bits::Peers;
+use super::prefixes::Prefix;
+use super::selectors::{LabelAt, labels_of};
+use super::slab::Slab;
+
+/// What tells one peer from another: the number of a profile, and that of a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct PeerKey {
+    pub(super) profile: Option<u32>,
+    pub(super) prefix: Option<u32>,
+}
+
+/// A peer, as matchers see it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PeerView<'a> {
+    pub(super) profile: Option<&'a Profile>,
+    pub(super) prefix: Option<&'a Prefix>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ProfileEntry {
+    pub(super) profile: Arc<Profile>,
+    /// Of another tenant.
+    pub(super) foreign: bool,
+    pub(super) refs: usize,
+    /// Its set of policies, once it is known.
+    pub(super) set: Option<u32>,
+    /// Its peers, one for each prefix that its addresses are in.
+    pub(super) peers: BTreeSet<u32>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct PeerEntry {
+    pub(super) key: PeerKey,
+    pub(super) foreign: bool,
+    refs: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct PeerTable {
+    profiles: Slab<ProfileEntry>,
+    profile_numbers: HashMap<Arc<Profile>, u32, FixedState>,
+    by_label: HashMap<LabelAt, BTreeSet<u32>, FixedState>,
+    by_namespace: HashMap<Namespace, BTreeSet<u32>, FixedState>,
+    peers: Slab<PeerEntry>,
+    peer_numbers: HashMap<PeerKey, u32, FixedState>,
+    /// For each named port, the peers that have it, by its number.
+    named: BTreeMap<NamedPort, BTreeMap<u16, Peers>>,
+}
+
+fn take<K: std::hash::Hash + Eq>(index: &mut HashMap<K, BTreeSet<u32>, FixedState>, key: &K, number: u32) {
+    if let Some(numbers) = index.get_mut(key) {
+        numbers.remove(&number);
+        if numbers.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
+impl PeerTable {
+    /// One more use of `profile`; tells its number, and whether it is new.
+    pub(super) fn acquire_profile(&mut self, profile: &Arc<Profile>, foreign: bool) -> (u32, bool) {
+        if let Some(number) = self.profile_numbers.get(profile)
+            && let Some(entry) = self.profiles.get_mut(*number)
+        {
+            entry.refs += 1;
+            return (*number, false);
+        }
+        let entry =
+            ProfileEntry { profile: profile.clone(), foreign, refs: 1, set: None, peers: BTreeSet::new() };
+        let number = self.profiles.insert(entry);
+        self.profile_numbers.insert(profile.clone(), number);
+        for label in labels_of(profile) {
+            self.by_label.entry(label).or_default().insert(number);
+        }
+        self.by_namespace.entry(profile.namespace().clone()).or_default().insert(number);
+        (number, true)
+    }
+
+    /// One use less; gives the profile back with the last.
+    pub(super) fn release_profile(&mut self, number: u32) -> Option<ProfileEntry> {
+        let entry = self.profiles.get_mut(number)?;
+        entry.refs = entry.refs.saturating_sub(1);
+        if entry.refs > 0 {
+            return None;
+        }
+        let gone = self.profiles.remove(number)?;
+        self.profile_numbers.remove(&gone.profile);
+        for label in labels_of(&gone.profile) {
+            take(&mut self.by_label, &label, number);
+        }
+        take(&mut self.by_namespace, gone.profile.namespace(), number);
+        Some(gone)
+    }
+
+    /// One more use of the peer; tells its number, and whether it is new.
+    pub(super) fn acquire(&mut self, key: PeerKey) -> (u32, bool) {
+        if let Some(number) = self.peer_numbers.get(&key)
+            && let Some(entry) = self.peers.get_mut(*number)
+        {
+            entry.refs += 1;
+            return (*number, false);
+        }
+        let foreign =
+            key.profile.and_then(|number| self.profiles.get(number)).is_some_and(|found| found.foreign);
+        let number = self.peers.insert(PeerEntry { key, foreign, refs: 1 });
+        self.peer_numbers.insert(key, number);
+        if let Some(entry) = key.profile.and_then(|profile| self.profiles.get_mut(profile)) {
+            entry.peers.insert(number);
+            for (name, protocol, port) in entry.profile.ports().iter() {
+                let ports = self.named.entry(NamedPort { protocol, name: name.clone() }).or_default();
+                ports.entry(port).or_default().put(number, true);
+            }
+        }
+        (number, true)
+    }
+
+    /// One use less; tells whether it was the last, and [`PeerTable::drop`] is to follow.
+    pub(super) fn release(&mut self, number: u32) -> bool {
+        let Some(entry) = self.peers.get_mut(number) else { return false };
+        entry.refs = entry.refs.saturating_sub(1);
+        entry.refs == 0
+    }
+
+    pub(super) fn drop(&mut self, number: u32) {
+        let Some(gone) = self.peers.remove(number) else { return };
+        self.peer_numbers.remove(&gone.key);
+        let Some(entry) = gone.key.profile.and_then(|profile| self.profiles.get_mut(profile)) else { return };
+        entry.peers.remove(&number);
+        for (name, protocol, port) in entry.profile.ports().iter() {
+            let name = NamedPort { protocol, name: name.clone() };
+            let Some(ports) = self.named.get_mut(&name) else { continue };
+            if let Some(peers) = ports.get_mut(&port) {
+                peers.put(number, false);
+                if peers.bits.is_empty() {
+                    ports.remove(&port);
+                }
+            }
+            if ports.is_empty() {
+                self.named.remove(&name);
+            }
+        }
+    }
+
+    pub(super) fn number(&self, key: PeerKey) -> Option<u32> {
+        self.peer_numbers.get(&key).copied()
+    }
+
+    pub(super) fn peer(&self, number: u32) -> Option<&PeerEntry> {
+        self.peers.get(number)
+    }
+
+    pub(super) fn peers(&self) -> impl Iterator<Item = (u32, &PeerEntry)> {
+        self.peers.iter()
+    }
+
+    pub(super) fn profile(&self, number: u32) -> Option<&ProfileEntry> {
+        self.profiles.get(number)
+    }
+
+    pub(super) fn profile_mut(&mut self, number: u32) -> Option<&mut ProfileEntry> {
+        self.profiles.get_mut(number)
+    }
+
+    pub(super) fn profiles(&self) -> impl Iterator<Item = (u32, &ProfileEntry)> {
+        self.profiles.iter()
+    }
+
+    pub(super) fn profile_number(&self, profile: &Arc<Profile>) -> Option<u32> {
+        self.profile_numbers.get(profile).copied()
+    }
+
+    pub(super) fn labelled(&self, label: &LabelAt) -> impl Iterator<Item = u32> {
+        self.by_label.get(label).into_iter().flatten().copied()
+    }
+
+    pub(super) fn of_namespace(&self, namespace: &Namespace) -> impl Iterator<Item = u32> {
+        self.by_namespace.get(namespace).into_iter().flatten().copied()
+    }
+
+    /// The numbers that peers give a named port, each with those peers.
+    pub(super) fn named(&self, name: &NamedPort) -> Option<&BTreeMap<u16, Peers>> {
+        self.named.get(name)
+    }
+}

@@ -1,0 +1,49 @@
+//! Things by number; the numbers of removed ones are used again. No I/O, no clock, no async.
+
+#[derive(Debug, Clone)]
+pub(super) struct Slab<T> {
+    items: Vec<Option<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slab<T> {
+    pub(super) fn insert(&mut self, item: T) -> u32 {
+        if let Some(number) = self.free.pop()
+            && let Some(slot) = self.items.get_mut(number as usize)
+        {
+            *slot = Some(item);
+            return number;
+        }
+        self.items.push(Some(item));
+        // More than four billion would not fit into memory.
+        u32::try_from(self.items.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn remove(&mut self, number: u32) -> Option<T> {
+        let item = self.items.get_mut(number as usize)?.take()?;
+        self.free.push(number);
+        Some(item)
+    }
+
+    pub(super) fn get(&self, number: u32) -> Option<&T> {
+        self.items.get(number as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
+        self.items.get_mut(number as usize)?.as_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        (0..).zip(&self.items).filter_map(|(number, item)| Some((number, item.as_ref()?)))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.items.iter_mut().filter_map(Option::as_mut)
+    }
+}

@@ -1,0 +1,247 @@
+//! All that a verdict depends on: workloads, policies, grants and domain names. No I/O, no clock, no async.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use hivemind_core::{Namespace, NodeId, TenantRef, WorkloadId};
+use serde::{Deserialize, Serialize};
+
+use super::{ClusterPolicy, DnsName, Grant, IpFamily, NetworkPolicy, PolicyName, Profile};
+
+/// Names a workload in the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[allow(clippy::exhaustive_structs, reason = "a tenant and a workload of it")]
+pub struct EndpointKey {
+    /// Whose it is.
+    pub tenant: TenantRef,
+    /// Which of the tenant's workloads.
+    pub id: WorkloadId,
+}
+
+/// A workload as the network knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    id: WorkloadId,
+    node: NodeId,
+    profile: Arc<Profile>,
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+}
+
+impl Endpoint {
+    /// The workload `id` on `node`, without an address.
+    pub fn new(id: WorkloadId, node: NodeId, profile: impl Into<Arc<Profile>>) -> Self {
+        Self { id, node, profile: profile.into(), v4: None, v6: None }
+    }
+
+    /// With an address, in place of one of its family.
+    #[must_use]
+    pub fn at(mut self, address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => self.v4 = Some(v4),
+            IpAddr::V6(v6) => self.v6 = Some(v6),
+        }
+        self
+    }
+
+    /// Its name in the cluster.
+    pub fn key(&self) -> EndpointKey {
+        EndpointKey { tenant: self.profile.tenant().clone(), id: self.id.clone() }
+    }
+
+    /// Where it runs.
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// What policies can tell of it.
+    pub fn profile(&self) -> &Arc<Profile> {
+        &self.profile
+    }
+
+    /// Its address of `family`.
+    pub fn address(&self, family: IpFamily) -> Option<IpAddr> {
+        match family {
+            IpFamily::V4 => self.v4.map(IpAddr::V4),
+            IpFamily::V6 => self.v6.map(IpAddr::V6),
+        }
+    }
+
+    /// Its addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        IpFamily::ALL.into_iter().filter_map(|family| self.address(family))
+    }
+}
+
+/// Names a policy or a grant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum PolicyRef {
+    /// A policy of the cluster.
+    Cluster(PolicyName),
+    /// A policy of a namespace of a tenant.
+    Network(TenantRef, Namespace, PolicyName),
+    /// A grant of a tenant.
+    Grant(TenantRef, PolicyName),
+}
+
+impl fmt::Display for PolicyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster(name) => write!(f, "cluster policy {name}"),
+            Self::Network(tenant, namespace, name) => write!(f, "policy {namespace}/{name} of {}", tenant.id),
+            Self::Grant(tenant, name) => write!(f, "grant {name} of {}", tenant.id),
+        }
+    }
+}
+
+/// Anything that says what may pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum AnyPolicy {
+    /// A policy of the cluster.
+    Cluster(ClusterPolicy),
+    /// A policy of a namespace of a tenant.
+    Network(NetworkPolicy),
+    /// A grant of a tenant.
+    Grant(Grant),
+}
+
+impl AnyPolicy {
+    /// Its name.
+    pub fn key(&self) -> PolicyRef {
+        match self {
+            Self::Cluster(policy) => PolicyRef::Cluster(policy.name().clone()),
+            Self::Network(policy) => {
+                PolicyRef::Network(policy.tenant().clone(), policy.namespace().clone(), policy.name().clone())
+            }
+            Self::Grant(grant) => PolicyRef::Grant(grant.by().clone(), grant.name().clone()),
+        }
+    }
+}
+
+/// One change of a [`World`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// A workload is new, or has changed.
+    Endpoint(Endpoint),
+    /// A workload is gone.
+    NoEndpoint(EndpointKey),
+    /// A policy or grant is new, or has changed.
+    Policy(AnyPolicy),
+    /// A policy or grant is gone.
+    NoPolicy(PolicyRef),
+    /// An address has just these domain names for a tenant.
+    Names(TenantRef, IpAddr, BTreeSet<DnsName>),
+}
+
+/// All that a verdict depends on. This is the input of the evaluator, [`World::reach`], which defines what policies
+/// mean; [`Engine`](super::Engine) answers the same from tables.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    endpoints: BTreeMap<EndpointKey, Endpoint>,
+    by_address: BTreeMap<(TenantRef, IpAddr), EndpointKey>,
+    policies: BTreeMap<PolicyRef, AnyPolicy>,
+    names: BTreeMap<(TenantRef, IpAddr), BTreeSet<DnsName>>,
+}
+
+impl World {
+    /// Without anything.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes one change.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Endpoint(endpoint) => {
+                let key = endpoint.key();
+                self.forget(&key);
+                for address in endpoint.addresses() {
+                    self.by_address.insert((key.tenant.clone(), address), key.clone());
+                }
+                self.endpoints.insert(key, endpoint);
+            }
+            Change::NoEndpoint(key) => self.forget(&key),
+            Change::Policy(policy) => {
+                self.policies.insert(policy.key(), policy);
+            }
+            Change::NoPolicy(key) => {
+                self.policies.remove(&key);
+            }
+            Change::Names(tenant, address, names) => {
+                let key = (tenant, address.to_canonical());
+                if names.is_empty() {
+                    self.names.remove(&key);
+                } else {
+                    self.names.insert(key, names);
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, key: &EndpointKey) {
+        let Some(gone) = self.endpoints.remove(key) else { return };
+        for address in gone.addresses() {
+            let at = (key.tenant.clone(), address);
+            if self.by_address.get(&at) == Some(key) {
+                self.by_address.remove(&at);
+            }
+        }
+    }
+
+    /// The workload `key`.
+    pub fn endpoint(&self, key: &EndpointKey) -> Option<&Endpoint> {
+        self.endpoints.get(key)
+    }
+
+    /// The workload of `tenant` that has `address`.
+    pub fn at(&self, tenant: &TenantRef, address: IpAddr) -> Option<&EndpointKey> {
+        self.by_address.get(&(tenant.clone(), address.to_canonical()))
+    }
+
+    /// Every workload, in the order of their names.
+    pub fn endpoints(&self) -> impl ExactSizeIterator<Item = &Endpoint> {
+        self.endpoints.values()
+    }
+
+    /// Every policy and grant, in the order of their names.
+    pub fn policies(&self) -> impl ExactSizeIterator<Item = &AnyPolicy> {
+        self.policies.values()
+    }
+
+    /// The policy `key`.
+    pub fn policy(&self, key: &PolicyRef) -> Option<&AnyPolicy> {
+        self.policies.get(key)
+    }
+
+    /// The domain names that `address` has at present for `tenant`.
+    pub fn names(&self, tenant: &TenantRef, address: IpAddr) -> Option<&BTreeSet<DnsName>> {
+        self.names.get(&(tenant.clone(), address.to_canonical()))
+    }
+
+    /// Every address with domain names, with its tenant, in order.
+    pub fn all_names(&self) -> impl ExactSizeIterator<Item = (&TenantRef, IpAddr, &BTreeSet<DnsName>)> {
+        self.names.iter().map(|((tenant, address), names)| (tenant, *address, names))
+    }
+
+    /// The changes that make this world of an empty one.
+    pub fn changes(&self) -> impl Iterator<Item = Change> {
+        let policies = self.policies.values().cloned().map(Change::Policy);
+        let names =
+            self.names.iter().map(|((tenant, address), names)| (tenant.clone(), *address, names.clone()));
+        let names = names.map(|(tenant, address, names)| Change::Names(tenant, address, names));
+        policies.chain(names).chain(self.endpoints.values().cloned().map(Change::Endpoint))
+    }
+}
+
+impl FromIterator<Change> for World {
+    fn from_iter<I: IntoIterator<Item = Change>>(changes: I) -> Self {
+        let mut world = Self::new();
+        changes.into_iter().for_each(|change| world.apply(change));
+        world
+    }
+}

@@ -1,0 +1,16 @@
+//! Network policy: the model, what it means, and that the tables mean the same.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "a test may panic"
+)]
+
+mod compiled;
+mod kubernetes;
+mod model;
+mod questions;
+mod random;
+mod support;
+mod tenants;
