@@ -153,8 +153,11 @@ fn what_is_not_ours_stays() {
         run(&host, command);
     }
     let theirs = || {
-        let commands =
-            ["ip addr show br-other scope global", "ip route show dev br-other", "ip neigh show dev br-other"];
+        let commands = [
+            "ip addr show br-other scope global",
+            "ip route show dev br-other",
+            "ip neigh show dev br-other",
+        ];
         let mut shown: Vec<_> = commands.iter().map(|command| run(&host, command)).collect();
         shown.push(run(&host, "nft list ruleset"));
         shown
