@@ -38,8 +38,8 @@ pub mod dataplane;
 mod ipam;
 mod manager;
 pub mod overlay;
-pub mod ports;
 pub mod policy;
+pub mod ports;
 mod service;
 
 use hivemind_core::store::Prefix;

@@ -13,6 +13,10 @@
     reason = "a test may panic, start threads and talk"
 )]
 
+mod cluster;
+mod enforce;
 mod kinds;
 mod lab;
+mod matrix;
+mod probe;
 mod rules;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,10 @@ pub(crate) struct Probe {
 }
 
 /// Runs `work` on a thread in a namespace.
-pub(crate) fn inside<T: Send + 'static>(at: &Netns, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+pub(crate) fn inside<T: Send + 'static>(
+    at: &Netns,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
     let path = format!("/run/netns/{at}");
     std::thread::spawn(move || {
         let file = File::open(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -84,7 +87,10 @@ impl Drop for Servers {
 }
 
 fn checksum(bytes: &[u8]) -> u16 {
-    let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum();
+    let sum: u32 = bytes
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])))
+        .sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap()
 }
@@ -162,6 +168,9 @@ impl Probe {
 
 /// Asks all of them at once from a namespace, for as long as `patience`; says who answered.
 pub(crate) fn ask(from: &Netns, mut probes: Vec<Probe>, patience: Duration) -> JoinHandle<Vec<Probe>> {
+    // An echo with the identifier of an earlier one would be part of that one's connection.
+    static IDENTIFIERS: AtomicU16 = AtomicU16::new(1);
+    let first = IDENTIFIERS.fetch_add(u16::try_from(probes.len()).unwrap(), Ordering::Relaxed);
     inside(from, move || {
         let mut sockets: Vec<_> = probes.iter().map(Probe::open).collect();
         let begun = Instant::now();
@@ -171,7 +180,7 @@ pub(crate) fn ask(from: &Netns, mut probes: Vec<Probe>, patience: Duration) -> J
             if again {
                 asked = Some(Instant::now());
             }
-            for ((probe, socket), number) in probes.iter_mut().zip(&mut sockets).zip(1..) {
+            for ((probe, socket), number) in probes.iter_mut().zip(&mut sockets).zip(first..) {
                 if probe.answer.is_some() {
                     continue;
                 }
