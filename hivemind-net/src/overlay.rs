@@ -1,6 +1,7 @@
 //! The network of a tenant, as desired state: which devices, addresses, routes and neighbours each node needs.
 
 mod compile;
+mod egress;
 mod error;
 mod hash;
 mod model;
@@ -12,6 +13,7 @@ mod tenant;
 mod touched;
 mod vni;
 
+pub use egress::Transit;
 pub use error::InvalidOverlay;
 pub(crate) use hash::stable as stable_hash;
 pub use model::{Encapsulation, OverlayChange, OverlayConfig, OverlayNode, OverlayWorkload, TenantNetwork};

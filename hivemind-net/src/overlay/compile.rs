@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use hivemind_core::NodeId;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::egress;
 use super::model::{Encapsulation, OverlayConfig, OverlayNode, OverlayWorkload};
 use super::names::{gateway_mac, link_local, router_netns, tunnel_link, vtep_mac};
 use super::tenant::TenantState;
@@ -34,7 +35,7 @@ pub(super) struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn router(&self) -> Result<Netns, InvalidKernelName> {
+    pub(super) fn router(&self) -> Result<Netns, InvalidKernelName> {
         match self.config.encapsulation {
             Encapsulation::Vxlan { .. } => router_netns(&self.at.id, self.tenant.network.vni),
             Encapsulation::Direct => Ok(Netns::Host),
@@ -58,6 +59,9 @@ impl Compiler<'_> {
     /// addresses that nobody has.
     pub(super) fn base(&self, kernel: &mut KernelState) -> Compiled {
         self.pools(kernel)?;
+        if let Some(masquerade) = &self.tenant.network.egress {
+            egress::tenant(self, &self.router()?, masquerade, kernel)?;
+        }
         let Encapsulation::Vxlan { port } = self.config.encapsulation else { return Ok(()) };
         let Some(local) = self.at.address(self.config.family) else { return Ok(()) };
         let (vni, tunnel) = (self.tenant.network.vni, self.tunnel()?);
@@ -199,22 +203,24 @@ impl Compiler<'_> {
     }
 }
 
-/// What a node needs for itself: with direct routing it forwards in its own namespace.
+/// What a node needs for itself: with direct routing it forwards in its own namespace, and so it does for packets that
+/// leave the cluster.
 pub(super) fn node(config: &OverlayConfig, at: &OverlayNode, kernel: &mut KernelState) -> Compiled {
-    let (Encapsulation::Direct, Some(uplink)) = (config.encapsulation, &at.uplink) else { return Ok(()) };
     let host = kernel.namespace_mut(&Netns::Host);
+    egress::machine(config, at, host)?;
+    let (Encapsulation::Direct, Some(uplink)) = (config.encapsulation, &at.uplink) else { return Ok(()) };
     forward(host)?;
     // A machine that forwards drops the default route that its router announced, unless it is told not to.
     set(host, &format!("net/ipv6/conf/{uplink}/accept_ra"), "2")
 }
 
-fn set(netns: &mut NetnsState, name: &str, value: &str) -> Compiled {
+pub(super) fn set(netns: &mut NetnsState, name: &str, value: &str) -> Compiled {
     netns.sysctls.insert(name.parse::<SysctlName>()?, value.to_owned());
     Ok(())
 }
 
 /// Packets pass through.
-fn forward(netns: &mut NetnsState) -> Compiled {
+pub(super) fn forward(netns: &mut NetnsState) -> Compiled {
     set(netns, "net/ipv4/ip_forward", "1")?;
     set(netns, "net/ipv6/conf/all/forwarding", "1")
 }

@@ -50,6 +50,22 @@ pub enum InvalidOverlay {
         /// The address.
         address: IpAddr,
     },
+    /// A tenant's packets may leave, but by no address.
+    #[error(
+        "packets of tenant {tenant} may leave the cluster, but there are no transit addresses: configure some"
+    )]
+    NoTransit {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// The transit addresses are too few.
+    #[error("VNI {vni} has no transit address in {prefix}: widen it, or let it begin with a smaller VNI")]
+    TransitTooSmall {
+        /// The VNI.
+        vni: Vni,
+        /// The prefix.
+        prefix: IpNet,
+    },
     /// There is no such node.
     #[error("there is no node {node}: put it first")]
     UnknownNode {

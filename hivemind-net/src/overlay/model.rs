@@ -7,8 +7,10 @@ use hivemind_core::{NodeId, TenantRef, WorkloadId};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::egress::Transit;
 use super::mtu::UnderlayFamily;
 use super::names::{workload_link, workload_mac, workload_netns};
+use super::plan::Masquerade;
 use super::vni::Vni;
 use crate::dataplane::state::{InvalidKernelName, LinkName, Mac, Netns};
 
@@ -41,13 +43,16 @@ pub struct OverlayConfig {
     pub underlay_mtu: u32,
     /// The bytes that an encryption of the underlay adds to each packet; 0 without.
     pub encryption_overhead: u32,
+    /// Addresses by which tenants' packets leave the cluster; with direct routing none are needed.
+    #[serde(default)]
+    pub transit: Option<Transit>,
 }
 
 impl OverlayConfig {
     /// VXLAN on port 4789 over `family`, on links of `underlay_mtu` bytes.
     pub fn vxlan(family: UnderlayFamily, underlay_mtu: u32) -> Self {
         let encapsulation = Encapsulation::Vxlan { port: VXLAN_PORT };
-        Self { encapsulation, family, underlay_mtu, encryption_overhead: 0 }
+        Self { encapsulation, family, underlay_mtu, encryption_overhead: 0, transit: None }
     }
 
     /// Direct routing over `family`, on links of `underlay_mtu` bytes.
@@ -59,6 +64,13 @@ impl OverlayConfig {
     #[must_use]
     pub fn with_encryption_overhead(mut self, bytes: u32) -> Self {
         self.encryption_overhead = bytes;
+        self
+    }
+
+    /// The same, with addresses by which tenants' packets leave the cluster.
+    #[must_use]
+    pub fn with_transit(mut self, transit: Transit) -> Self {
+        self.transit = Some(transit);
         self
     }
 
@@ -133,18 +145,29 @@ pub struct TenantNetwork {
     pub vni: Vni,
     /// Where the addresses of its workloads are.
     pub pools: BTreeSet<IpNet>,
+    /// How packets leave the cluster, by [`AddressPlan::masquerade`](super::AddressPlan::masquerade); without it none
+    /// do.
+    #[serde(default)]
+    pub egress: Option<Masquerade>,
 }
 
 impl TenantNetwork {
     /// The network of `tenant`, without addresses yet.
     pub fn new(tenant: TenantRef, vni: Vni) -> Self {
-        Self { tenant, vni, pools: BTreeSet::new() }
+        Self { tenant, vni, pools: BTreeSet::new(), egress: None }
     }
 
     /// The same, with a pool more.
     #[must_use]
     pub fn with_pool(mut self, prefix: IpNet) -> Self {
         self.pools.insert(prefix.trunc());
+        self
+    }
+
+    /// The same, with a way out of the cluster.
+    #[must_use]
+    pub fn with_egress(mut self, masquerade: Masquerade) -> Self {
+        self.egress = Some(masquerade);
         self
     }
 

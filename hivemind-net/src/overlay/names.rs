@@ -80,6 +80,19 @@ pub(crate) fn tunnel_link(vni: Vni) -> Result<LinkName, InvalidKernelName> {
     format!("vx{vni}").parse()
 }
 
+/// The name of the machine's end of the way out of `vni`, at most 10 bytes.
+pub(crate) fn egress_link(vni: Vni) -> Result<LinkName, InvalidKernelName> {
+    format!("hm{vni}").parse()
+}
+
+/// The MACs of both ends of the way out of `vni` on `node`: the router's, and the machine's.
+pub(crate) fn uplink_macs(node: &NodeId, vni: Vni) -> (Mac, Mac) {
+    let of = |end: &str| {
+        local_mac(stable([end.as_bytes(), node.as_str().as_bytes(), &vni.as_u32().to_be_bytes()]))
+    };
+    (of("uplink-router"), of("uplink-machine"))
+}
+
 /// The name of the namespace that routes for `vni` on `node`.
 ///
 /// The node is part of it, so that several nodes can be played on one machine.

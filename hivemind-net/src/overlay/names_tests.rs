@@ -24,6 +24,9 @@ fn names_are_the_same_for_ever() {
         link_local("02:00:5e:00:53:01".parse().unwrap()).to_string(),
         workload_link(&acme, &web).unwrap().to_string(),
         tunnel_link(Vni::MAX).unwrap().to_string(),
+        egress_link(Vni::MAX).unwrap().to_string(),
+        uplink_macs(&node, vni(5000)).0.to_string(),
+        uplink_macs(&node, vni(5000)).1.to_string(),
         router_netns(&node, Vni::MAX).unwrap().to_string(),
         workload_netns(&node, &acme, &web).unwrap().to_string(),
     ];
@@ -34,6 +37,9 @@ fn names_are_the_same_for_ever() {
         "fe80::5eff:fe00:5301",
         "wo5fumqvtecgvn",
         "vx16777215",
+        "hm16777215",
+        "66:d4:af:f9:86:d1",
+        "32:04:ec:bd:82:c8",
         "hm-r16777215-npbjrfmspyopp",
         "hm-wfwyhghmfuntun",
     ];

@@ -14,7 +14,7 @@ use crate::overlay::tenant::TenantState;
 use crate::overlay::touched::Touched;
 
 /// What is different on one node: the entries of its kernel that are not as before.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeChange {
     /// The parts that the change touches, as they were. What is equal in both is there for context.
@@ -39,16 +39,15 @@ impl OverlayNetwork {
     pub fn apply(&mut self, change: OverlayChange) -> Result<BTreeMap<NodeId, NodeChange>, InvalidOverlay> {
         self.check(&change)?;
         let touched = self.touched(&change);
-        let mut before = self.compile(&touched)?;
+        let before = self.compile(&touched)?;
         self.admit(change);
-        let mut changes = BTreeMap::new();
-        for (node, after) in self.compile(&touched)? {
-            let before = before.remove(&node).unwrap_or_default();
-            changes.insert(node, NodeChange { before, after });
+        let mut changes: BTreeMap<NodeId, NodeChange> = BTreeMap::new();
+        for (node, before) in before {
+            changes.entry(node).or_default().before = before;
         }
-        let gone =
-            before.into_iter().map(|(node, before)| (node, NodeChange { before, after: KernelState::new() }));
-        changes.extend(gone);
+        for (node, after) in self.compile(&touched)? {
+            changes.entry(node).or_default().after = after;
+        }
         changes.retain(|_, change| change.before != change.after);
         Ok(changes)
     }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::OverlayNetwork;
 use crate::dataplane::state::Netns;
+use crate::overlay::egress::UPLINK;
 use crate::overlay::error::InvalidOverlay;
 use crate::overlay::model::{Encapsulation, OverlayChange, OverlayNode, OverlayWorkload, TenantNetwork};
 use crate::overlay::names::{gateway_mac, tunnel_link, vtep_mac};
@@ -71,6 +72,7 @@ impl OverlayNetwork {
         if self.vnis.get(&network.vni).is_some_and(|holder| holder != tenant) {
             return Err(InvalidOverlay::VniTaken { vni: network.vni });
         }
+        self.check_egress(network)?;
         if self.config.encapsulation == Encapsulation::Direct {
             let taken = network.pools.iter().find(|pool| self.is_shared_by_another(pool, tenant));
             if let Some(pool) = taken {
@@ -97,6 +99,17 @@ impl OverlayNetwork {
             }
         }
         Ok(())
+    }
+
+    fn check_egress(&self, network: &TenantNetwork) -> Checked {
+        if network.egress.is_none() || self.config.encapsulation == Encapsulation::Direct {
+            return Ok(());
+        }
+        let Some(transit) = &self.config.transit else {
+            return Err(InvalidOverlay::NoTransit { tenant: network.tenant.id.clone() });
+        };
+        let too_small = |prefix| InvalidOverlay::TransitTooSmall { vni: network.vni, prefix };
+        transit.addresses(network.vni).map(|_| ()).map_err(too_small)
     }
 
     /// Whether another tenant has a pool that overlaps `pool`; pools of different tenants never overlap each other.
@@ -181,7 +194,7 @@ impl OverlayNetwork {
         let ours = (workload.tenant.clone(), id.clone());
         let link = workload.effective_link()?;
         let taken = self.links.get(&(node.clone(), link.clone())).is_some_and(|holder| *holder != ours);
-        if taken || link == tunnel_link(network.vni)? {
+        if taken || [UPLINK, tunnel_link(network.vni)?.as_str()].contains(&link.as_str()) {
             return Err(InvalidOverlay::LinkTaken { node: node.clone(), link, workload: id });
         }
         let netns = workload.effective_netns()?;

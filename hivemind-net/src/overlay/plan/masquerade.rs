@@ -4,11 +4,12 @@ use std::net::Ipv4Addr;
 
 use hivemind_core::TenantRef;
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::{AddressPlan, AddressUse, PlanEntry, Vrf};
 
 /// Packets from `sources` to anywhere but `inside` leave with the address of the node.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Masquerade {
     /// The tenant's pools that the world has no way back to, in order.
