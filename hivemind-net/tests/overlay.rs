@@ -123,8 +123,11 @@ fn direct_routing_needs_no_tunnel_and_leads_over_the_uplink() {
     }
 }
 
+/// Blocks by their index, and addresses by their last byte, with the nodes that they are on.
+type Allocation = (Vec<(usize, usize)>, Vec<(u8, usize)>);
+
 /// Any allocation over any blocks, borrowed addresses included.
-fn allocation() -> impl Strategy<Value = (Vec<(usize, usize)>, Vec<(u8, usize)>)> {
+fn allocation() -> impl Strategy<Value = Allocation> {
     let blocks = proptest::collection::vec((0usize..8, 1usize..=4), 0..8);
     let workloads = proptest::collection::btree_map(0u8..128, 1usize..=4, 1..24);
     (blocks, workloads.prop_map(|map| map.into_iter().collect()))

@@ -127,8 +127,6 @@ fn step(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
-
     #[test]
     fn the_sum_of_changes_is_the_whole(
         direct in proptest::bool::weighted(0.3),
