@@ -32,9 +32,12 @@
 pub mod adapters;
 pub mod addr;
 pub mod config;
+#[cfg(feature = "testkit")]
+pub mod conformance;
 pub mod dataplane;
 pub mod ipam;
 pub mod manager;
+pub mod overlay;
 pub mod policy;
 pub mod ports;
 mod records;
@@ -46,6 +49,7 @@ use hivemind_core::{Collection, Error, ErrorKind, Result, Stored};
 pub use adapters::memory::MemoryDataplane;
 pub use config::NetworkConfig;
 pub use manager::{AddressRequest, IpamManager};
+pub use overlay::OverlayNetwork;
 pub use ports::dataplane::{Dataplane, DataplaneExt};
 pub use records::Lease;
 pub use service::{Answer, RecordType, Service, ServiceEndpoint, ServiceRegistry};

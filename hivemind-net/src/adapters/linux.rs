@@ -1,1 +1,172 @@
-//! The kernel of this machine.
+//! The kernel of this machine, through netlink alone: no program is started, and no async runtime is needed.
+//!
+//! Needs Linux 5.18 or newer (addresses carry the mark of who made them since then) and the capabilities `CAP_NET_ADMIN`
+//! and, to make namespaces, `CAP_SYS_ADMIN`.
+//!
+//! What marks things as ours: the alias of links (of `lo` for a namespace), the protocol number of addresses, routes and
+//! neighbours, the comment of rule tables. Forwarding entries belong to their link. Kernel parameters cannot be marked:
+//! their values from before are in a file below `/run/hivemind`.
+
+mod apply;
+mod entry;
+mod fault;
+mod link;
+mod netlink;
+mod netns;
+mod nft;
+mod read;
+mod sysctl;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use hivemind_core::{Effect, Error, Result, Worker};
+
+use self::fault::Fault;
+use self::netns::Places;
+use self::sysctl::Saved;
+use crate::dataplane::state::Netns;
+use crate::dataplane::{KernelState, Op};
+use crate::ports::dataplane::{Dataplane, Stopped};
+
+/// Who we are, for the kernel.
+#[derive(Debug, Clone)]
+struct Marks {
+    /// Alias of links, comment of tables.
+    owner: String,
+    /// Protocol number of addresses, routes and neighbours.
+    protocol: u8,
+}
+
+/// How a [`LinuxDataplane`] marks what it makes, and where it works.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LinuxOptions {
+    /// What is ours carries this name: 1 to 32 letters, digits and '-'. Two agents on one machine need two.
+    pub owner: String,
+    /// The protocol number of our routes, addresses and neighbours; not one of a routing daemon's
+    /// (`/etc/iproute2/rt_protos`), and another one for each agent.
+    pub protocol: u8,
+    /// The namespace that [`Netns::Host`] means: that of this process, or one with a name.
+    pub host: Netns,
+    /// A directory that a reboot empties, for the values of kernel parameters from before.
+    pub run_dir: PathBuf,
+}
+
+impl Default for LinuxOptions {
+    fn default() -> Self {
+        Self {
+            owner: "hivemind".to_owned(),
+            protocol: 109,
+            host: Netns::Host,
+            run_dir: "/run/hivemind".into(),
+        }
+    }
+}
+
+impl LinuxOptions {
+    /// Marked `hivemind`, in the namespace of this process.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same, marked with another name.
+    #[must_use]
+    pub fn with_owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = owner.into();
+        self
+    }
+
+    /// The same, with another protocol number.
+    #[must_use]
+    pub fn with_protocol(mut self, protocol: u8) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// The same, with another machine's own namespace.
+    #[must_use]
+    pub fn with_host(mut self, host: Netns) -> Self {
+        self.host = host;
+        self
+    }
+}
+
+/// The kernel of this machine.
+///
+/// All its work is done on a thread of its own, one call after the other: only that thread ever enters a namespace.
+pub struct LinuxDataplane {
+    worker: Worker,
+    kernel: Arc<Mutex<Kernel>>,
+    options: LinuxOptions,
+}
+
+/// What the thread works with.
+#[derive(Debug)]
+struct Kernel {
+    places: Places,
+    marks: Marks,
+    saved: Saved,
+}
+
+impl fmt::Debug for LinuxDataplane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinuxDataplane").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl LinuxDataplane {
+    /// Opens the kernel; changes nothing.
+    ///
+    /// # Errors
+    /// [`Invalid`](hivemind_core::ErrorKind::Invalid) for a name that cannot mark things,
+    /// [`NotFound`](hivemind_core::ErrorKind::NotFound) if the machine's own namespace has a name and is not there.
+    pub fn open(options: LinuxOptions) -> Result<Self> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if !(1..=32).contains(&options.owner.len()) || !options.owner.chars().all(plain) {
+            let message =
+                format!("{:?} is no owner: 1 to 32 letters, digits and '-' are possible", options.owner);
+            return Err(Error::invalid("open data plane", message));
+        }
+        let failed = |fault: Fault| Error::new(fault.kind, "open data plane", fault.message);
+        let file = match &options.host {
+            Netns::Host => format!("{}.sysctls", options.owner),
+            host => format!("{}.{}.sysctls", options.owner, host.to_string().replace('/', "_")),
+        };
+        let kernel = Kernel {
+            places: Places::new(&options.host).map_err(failed)?,
+            marks: Marks { owner: options.owner.clone(), protocol: options.protocol },
+            saved: Saved::open(options.run_dir.join(file)).map_err(failed)?,
+        };
+        Ok(Self { worker: Worker::start("dataplane")?, kernel: Arc::new(Mutex::new(kernel)), options })
+    }
+}
+
+#[async_trait]
+impl Dataplane for LinuxDataplane {
+    async fn read(&self, also: &BTreeSet<Netns>) -> Result<KernelState> {
+        let (kernel, also) = (self.kernel.clone(), also.clone());
+        let read = move || {
+            let mut kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
+            kernel.read(&also).map_err(|fault| Error::new(fault.kind, "read the kernel", fault.message))
+        };
+        self.worker.run(read).await
+    }
+
+    async fn apply(&self, ops: &[Op]) -> Result<()> {
+        let (kernel, ops) = (self.kernel.clone(), ops.to_vec());
+        let apply = move || {
+            let mut kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
+            kernel.apply(&ops).map_err(|(done, fault)| {
+                let effect = if done == 0 { Effect::NotStarted } else { Effect::Unknown };
+                let op = ops.get(done).map(ToString::to_string).unwrap_or_default();
+                let stopped = Stopped { done, of: ops.len(), op, problem: fault.message };
+                Error::of(fault.kind, "change the kernel", stopped).with_effect(effect)
+            })
+        };
+        self.worker.run(apply).await
+    }
+}

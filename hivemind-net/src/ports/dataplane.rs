@@ -31,7 +31,8 @@ use crate::dataplane::{KernelState, Op, diff};
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Dataplane: fmt::Debug + Send + Sync + 'static {
-    /// What is there of ours: in the machine's own namespace, in those that have a name, and in `also`.
+    /// What is there of ours: in the machine's own namespace, in those that have a name and are ours or hold a link of
+    /// ours, and in `also`.
     ///
     /// A namespace of `also` that is not there is left out.
     async fn read(&self, also: &BTreeSet<Netns>) -> Result<KernelState>;

@@ -92,6 +92,10 @@ pub struct Vxlan {
     pub local: IpAddr,
     /// The link below it, which may be foreign: the uplink. Without one the kernel knows no MTU to check against.
     pub dev: Option<LinkName>,
+    /// The namespace whose network carries the tunnel, where its outer packets come and go: the link is made there and
+    /// moved to where it belongs. The link's own namespace if none.
+    #[serde(default)]
+    pub underlay: Option<Netns>,
     /// The UDP port, usually 4789.
     pub port: u16,
     /// The hop limit of outer packets; 0 takes the kernel's.
@@ -111,6 +115,7 @@ impl Vxlan {
             vni,
             local,
             dev: None,
+            underlay: None,
             port: 4789,
             ttl: 0,
             learning: false,
@@ -123,6 +128,13 @@ impl Vxlan {
     #[must_use]
     pub fn with_dev(mut self, dev: LinkName) -> Self {
         self.dev = Some(dev);
+        self
+    }
+
+    /// The same, carried by the network of `netns`, whatever namespace the link is in.
+    #[must_use]
+    pub fn with_underlay(mut self, netns: Netns) -> Self {
+        self.underlay = Some(netns);
         self
     }
 

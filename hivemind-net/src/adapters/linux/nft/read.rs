@@ -1,0 +1,215 @@
+//! Tables of ours as the kernel has them.
+
+use std::collections::BTreeMap;
+
+use super::consts::*;
+use super::{decode, value};
+use crate::adapters::linux::fault::Fault;
+use crate::adapters::linux::netlink::{Attrs, Message, Parsed, Socket, list, parse, text_of, u32be_of};
+use crate::dataplane::rules::{
+    BaseChain, Chain, ChainKind, Data, DataType, Family, FieldType, Hook, Interval, NamedSet, RuleName,
+    RuleTable, SetKey, TableKey,
+};
+
+/// What marks a table as ours: a comment, as `nft` writes and shows it.
+pub(in super::super) fn comment(owner: &str) -> Vec<u8> {
+    let length = u8::try_from(owner.len().saturating_add(1)).unwrap_or(u8::MAX);
+    let mut bytes = vec![0, length];
+    bytes.extend_from_slice(owner.as_bytes());
+    bytes.push(0);
+    bytes
+}
+
+fn dump(
+    socket: &mut Socket,
+    kind: u16,
+    family: u8,
+    attrs: &Attrs,
+    mut take: impl FnMut(u8, &Parsed<'_>),
+) -> Result<(), Fault> {
+    let replies = socket
+        .dump(&Message::new(kind, 0, &header(family, 0), attrs))
+        .map_err(|e| Fault::system("read packet rules", e))?;
+    for (_, body) in &replies {
+        let family = body.first().copied().unwrap_or_default();
+        take(family, &parse(body.get(4..).unwrap_or_default()));
+    }
+    Ok(())
+}
+
+fn family_of(number: u8) -> Option<Family> {
+    [Family::Inet, Family::Bridge, Family::Netdev].into_iter().find(|family| family_number(*family) == number)
+}
+
+/// The tables in the socket's namespace, and whether each is ours.
+pub(in super::super) fn keys(socket: &mut Socket, owner: &str) -> Result<BTreeMap<TableKey, bool>, Fault> {
+    let wanted = comment(owner);
+    let mut keys = BTreeMap::new();
+    dump(socket, GETTABLE, 0, &Attrs::new(), |family, attrs| {
+        let name = text_of(attrs, TABLE_NAME).and_then(|name| name.parse().ok());
+        if let (Some(family), Some(name)) = (family_of(family), name) {
+            let ours = attrs.get(&TABLE_USERDATA).is_some_and(|data| *data == wanted);
+            keys.insert(TableKey::new(family, name), ours);
+        }
+    })?;
+    Ok(keys)
+}
+
+/// All tables of ours.
+pub(in super::super) fn read(
+    socket: &mut Socket,
+    owner: &str,
+) -> Result<BTreeMap<TableKey, RuleTable>, Fault> {
+    let mut tables = BTreeMap::new();
+    for (key, ours) in keys(socket, owner)? {
+        if ours {
+            let table = table(socket, &key)?;
+            tables.insert(key, table);
+        }
+    }
+    Ok(tables)
+}
+
+fn table(socket: &mut Socket, key: &TableKey) -> Result<RuleTable, Fault> {
+    let family = family_number(key.family);
+    let mut table = RuleTable::new();
+    dump(socket, GETCHAIN, family, &Attrs::new(), |_, attrs| {
+        if text_of(attrs, CHAIN_TABLE) == Some(key.name.as_str())
+            && let Some((name, chain)) = chain(attrs)
+        {
+            table.chains.insert(name, chain);
+        }
+    })?;
+    let mut of_table = Attrs::new();
+    of_table.text(TABLE_NAME, key.name.as_str());
+    dump(socket, GETRULE, family, &of_table, |_, attrs| {
+        let chain = text_of(attrs, RULE_CHAIN).and_then(|name| name.parse::<RuleName>().ok());
+        if text_of(attrs, RULE_TABLE) == Some(key.name.as_str())
+            && let Some(chain) = chain.and_then(|name| table.chains.get_mut(&name))
+        {
+            let expressions = attrs.get(&RULE_EXPRESSIONS).copied().unwrap_or_default();
+            chain.rules.push(decode::rule(key.family, expressions));
+        }
+    })?;
+    table.sets = sets(socket, key)?;
+    for (name, set) in &mut table.sets {
+        set.elements = elements(socket, key, name, set)?;
+    }
+    Ok(table)
+}
+
+/// The sets of a table, without their elements.
+pub(in super::super) fn sets(
+    socket: &mut Socket,
+    key: &TableKey,
+) -> Result<BTreeMap<RuleName, NamedSet>, Fault> {
+    let mut sets = BTreeMap::new();
+    let mut of_table = Attrs::new();
+    of_table.text(SET_TABLE, key.name.as_str());
+    dump(socket, GETSET, family_number(key.family), &of_table, |_, attrs| {
+        if text_of(attrs, SET_TABLE) == Some(key.name.as_str())
+            && let Some((name, set)) = set(attrs)
+        {
+            sets.insert(name, set);
+        }
+    })?;
+    Ok(sets)
+}
+
+fn chain(attrs: &Parsed<'_>) -> Option<(RuleName, Chain)> {
+    let name = text_of(attrs, CHAIN_NAME)?.parse().ok()?;
+    let Some(hook) = attrs.get(&CHAIN_HOOK).map(|hook| parse(hook)) else {
+        return Some((name, Chain::default()));
+    };
+    let dev = text_of(&hook, HOOK_DEV).and_then(|dev| dev.parse().ok());
+    let at = match (u32be_of(&hook, HOOK_NUMBER)?, dev) {
+        (0, Some(dev)) => Hook::Ingress(dev),
+        (0, None) => Hook::Prerouting,
+        (1, _) => Hook::Input,
+        (2, _) => Hook::Forward,
+        (3, _) => Hook::Output,
+        (4, _) => Hook::Postrouting,
+        _ => return None,
+    };
+    let mut base = BaseChain::filter(at).with_priority(u32be_of(&hook, HOOK_PRIORITY)?.cast_signed());
+    base.drop_by_default = u32be_of(attrs, CHAIN_POLICY) == Some(0);
+    if text_of(attrs, CHAIN_TYPE) == Some("nat") {
+        base.kind = ChainKind::Nat;
+    }
+    Some((name, Chain::base(base)))
+}
+
+fn set(attrs: &Parsed<'_>) -> Option<(RuleName, NamedSet)> {
+    let name = text_of(attrs, SET_NAME)?.parse().ok()?;
+    let flags = u32be_of(attrs, SET_FLAGS).unwrap_or_default();
+    let data = match u32be_of(attrs, SET_DATA_TYPE) {
+        _ if flags & FLAG_MAP == 0 => DataType::Member,
+        Some(TYPE_VERDICT) => DataType::Verdict,
+        Some(TYPE_MARK) => DataType::Mark,
+        _ => return None,
+    };
+    let set = NamedSet::new(value::kinds_of(u32be_of(attrs, SET_KEY_TYPE)?)?, data);
+    Some((name, if flags & FLAG_INTERVAL == 0 { set } else { set.with_intervals() }))
+}
+
+/// An element as the kernel lists it.
+struct Listed {
+    from: Vec<u8>,
+    to: Option<Vec<u8>>,
+    data: Data,
+}
+
+fn elements(
+    socket: &mut Socket,
+    key: &TableKey,
+    name: &RuleName,
+    set: &NamedSet,
+) -> Result<BTreeMap<SetKey, Data>, Fault> {
+    let mut attrs = Attrs::new();
+    attrs.text(ELEMS_TABLE, key.name.as_str()).text(ELEMS_SET, name.as_str());
+    let (mut listed, mut ends) = (Vec::new(), Vec::new());
+    dump(socket, GETSETELEM, family_number(key.family), &attrs, |_, attrs| {
+        for element in list(attrs.get(&ELEMS_LIST).copied().unwrap_or_default()) {
+            let element = parse(element);
+            let Some(from) = element.get(&ELEM_KEY).and_then(|data| value::value_of(data)) else { continue };
+            if u32be_of(&element, ELEM_FLAGS).unwrap_or_default() & INTERVAL_END != 0 {
+                ends.push(from);
+                continue;
+            }
+            let to = element.get(&ELEM_KEY_END).and_then(|data| value::value_of(data));
+            if let Some(data) = data_of(set.data, element.get(&ELEM_DATA).copied()) {
+                listed.push(Listed { from, to, data });
+            }
+        }
+    })?;
+    ends.sort();
+    let whole = |element: Listed| {
+        let to = match (element.to, set.intervals, set.key.as_slice()) {
+            (Some(to), ..) => to,
+            (None, true, [kind]) => last_of(&element.from, *kind, &ends)?,
+            _ => element.from.clone(),
+        };
+        let from = value::values(&set.key, &element.from)?;
+        let to = value::values(&set.key, &to)?;
+        let parts = from.into_iter().zip(to).map(|(from, to)| Interval::new(from, to));
+        Some((SetKey::new(parts), element.data))
+    };
+    Ok(listed.into_iter().filter_map(whole).collect())
+}
+
+/// The last value of the interval that begins at `from`: the one before the nearest end.
+fn last_of(from: &[u8], kind: FieldType, ends: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let next = ends.partition_point(|end| end.as_slice() <= from);
+    match ends.get(next) {
+        Some(end) => value::before(end),
+        None => Some(vec![0xff; value::length(kind)]),
+    }
+}
+
+fn data_of(kind: DataType, data: Option<&[u8]>) -> Option<Data> {
+    match kind {
+        DataType::Member => Some(Data::Member),
+        DataType::Mark => Some(Data::Mark(u32::from_ne_bytes(*value::value_of(data?)?.first_chunk()?))),
+        DataType::Verdict => value::verdict_of(data?).map(Data::Verdict),
+    }
+}

@@ -1,0 +1,107 @@
+//! All that is ours on this machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::entry::Reader;
+use super::fault::Fault;
+use super::link::{self, Peers, Seen};
+use super::netns::{Inside, move_to};
+use super::{Kernel, nft, sysctl};
+use crate::dataplane::KernelState;
+use crate::dataplane::state::{LinkName, Netns, NetnsState};
+
+/// A namespace with its links.
+struct Place {
+    inside: Inside,
+    links: Vec<Seen>,
+}
+
+impl Place {
+    fn has_ours(&self, owner: &str) -> bool {
+        self.links.iter().any(|link| link.alias == owner)
+    }
+}
+
+impl Kernel {
+    pub(super) fn read(&mut self, also: &BTreeSet<Netns>) -> Result<KernelState, Fault> {
+        let mut wanted: BTreeSet<Netns> = also.clone();
+        wanted.insert(Netns::Host);
+        let named = self.places.named()?;
+        let mut places = BTreeMap::new();
+        for at in wanted.iter().cloned().chain(named) {
+            if places.contains_key(&at) {
+                continue;
+            }
+            match self.place(&at) {
+                // In a namespace of somebody else nothing is ours but what hangs on a link of ours.
+                Ok(Some(place)) if wanted.contains(&at) || place.has_ours(&self.marks.owner) => {
+                    places.insert(at, place);
+                }
+                Ok(_) => {}
+                // Somebody else's may vanish, or not be mounted yet, while we look around.
+                Err(fault) if wanted.contains(&at) => return Err(fault),
+                Err(_) => {}
+            }
+        }
+        let mut peers = Peers::default();
+        for (at, place) in &places {
+            for link in &place.links {
+                peers.names.insert((at.clone(), link.index), link.name.clone());
+            }
+        }
+        let files: Vec<_> =
+            places.iter().map(|(at, place)| (at.clone(), place.inside.file.clone())).collect();
+        let mut state = KernelState::new();
+        for (at, place) in &mut places {
+            peers.by_number.clear();
+            if place.links.iter().any(|link| link.alias == self.marks.owner && link.crosses()) {
+                for (other, file) in &files {
+                    if let Some(number) = link::netns_number(&mut place.inside.route, file)? {
+                        peers.by_number.insert(number, other.clone());
+                    }
+                }
+            }
+            let netns = self.read_place(at, place, &peers)?;
+            state.namespaces.insert(at.clone(), netns);
+        }
+        state.prune();
+        Ok(state)
+    }
+
+    fn place(&self, at: &Netns) -> Result<Option<Place>, Fault> {
+        let Some(mut inside) = self.places.enter(at)? else { return Ok(None) };
+        let links = link::all(&mut inside.route)?;
+        Ok(Some(Place { inside, links }))
+    }
+
+    fn read_place(&self, at: &Netns, place: &mut Place, peers: &Peers) -> Result<NetnsState, Fault> {
+        let mut netns = NetnsState::default();
+        let mut names: BTreeMap<u32, LinkName> = BTreeMap::new();
+        for link in &place.links {
+            if link.name == "lo" {
+                netns.owned = *at != Netns::Host && link.alias == self.marks.owner;
+            } else if let Ok(name) = link.name.parse::<LinkName>() {
+                names.insert(link.index, name.clone());
+                if link.alias == self.marks.owner
+                    && let Some(ours) = link.link(at, peers)
+                {
+                    netns.links.insert(name, ours);
+                }
+            }
+        }
+        let reader = Reader { names: &names, protocol: self.marks.protocol };
+        reader.read(&mut place.inside.route, &mut netns)?;
+        let parameters = self.saved.of(at);
+        if !parameters.is_empty() {
+            move_to(&place.inside.file, at)?;
+        }
+        for name in parameters {
+            // A parameter of a link that is gone is gone with it.
+            if let Ok(value) = sysctl::read(&name) {
+                netns.sysctls.insert(name, value);
+            }
+        }
+        netns.tables = nft::read(&mut place.inside.netfilter, &self.marks.owner)?;
+        Ok(netns)
+    }
+}

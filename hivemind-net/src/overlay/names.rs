@@ -1,0 +1,115 @@
+//! MAC addresses and kernel names that derive from ids. No I/O, no clock, no async.
+//!
+//! A device that is made anew has the MAC and the name that it had before, so nothing that others remember of it goes
+//! stale. Equal inputs give equal names on every node and in every version; two ids may, very rarely, give the same
+//! name, so whoever uses them in one place checks that.
+
+use std::net::Ipv6Addr;
+
+use hivemind_core::{NodeId, TenantRef, WorkloadId};
+
+use super::hash::stable;
+use super::vni::Vni;
+use crate::dataplane::state::{InvalidKernelName, LinkName, Mac, Netns};
+
+/// Digits of base 32 (RFC 4648 in lower case): names of links are case-sensitive, people are not.
+const DIGITS: [char; 32] = [
+    'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r', 's', 't', 'u',
+    'v', 'w', 'x', 'y', 'z', '2', '3', '4', '5', '6', '7',
+];
+
+/// A unicast, locally administered MAC (IEEE 802, bit 0 of the first byte clear, bit 1 set) of 46 bits of `hash`.
+fn local_mac(hash: u64) -> Mac {
+    let [_, _, first, rest @ ..] = hash.to_be_bytes();
+    let [b, c, d, e, f] = rest;
+    Mac::new([first & 0xfc | 0x02, b, c, d, e, f])
+}
+
+/// The MAC of the tunnel end of `node` in `vni`.
+pub fn vtep_mac(node: &NodeId, vni: Vni) -> Mac {
+    local_mac(stable([b"vtep", node.as_str().as_bytes(), &vni.as_u32().to_be_bytes()]))
+}
+
+/// The MAC of the gateway as the workloads of `vni` see it: the same on every node, so a workload that moves finds it.
+pub fn gateway_mac(vni: Vni) -> Mac {
+    local_mac(stable([b"gateway".as_slice(), &vni.as_u32().to_be_bytes()]))
+}
+
+/// The MAC of a workload that was given none.
+pub fn workload_mac(tenant: &TenantRef, workload: &WorkloadId) -> Mac {
+    local_mac(of_workload("workload-mac", tenant, workload))
+}
+
+/// The link-local address of a link with `mac` (RFC 4291, appendix A).
+pub fn link_local(mac: Mac) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.octets();
+    let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 0x02, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+}
+
+fn of_workload(purpose: &str, tenant: &TenantRef, workload: &WorkloadId) -> u64 {
+    let generation = tenant.generation.as_u64().to_be_bytes();
+    stable([
+        purpose.as_bytes(),
+        tenant.id.as_str().as_bytes(),
+        generation.as_slice(),
+        workload.as_str().as_bytes(),
+    ])
+}
+
+/// `hash` in 13 digits of base 32: all of it.
+fn base32(mut hash: u64) -> String {
+    let mut text = String::with_capacity(13);
+    for _ in 0..13 {
+        text.extend(usize::try_from(hash & 31).ok().and_then(|digit| DIGITS.get(digit)));
+        hash >>= 5;
+    }
+    text
+}
+
+/// The name of the host's end of a workload's link, 14 bytes: the kernel allows 15.
+pub(crate) fn workload_link(
+    tenant: &TenantRef,
+    workload: &WorkloadId,
+) -> Result<LinkName, InvalidKernelName> {
+    format!("w{}", base32(of_workload("workload-link", tenant, workload))).parse()
+}
+
+/// The name of the tunnel end of `vni`, at most 10 bytes.
+pub(crate) fn tunnel_link(vni: Vni) -> Result<LinkName, InvalidKernelName> {
+    format!("vx{vni}").parse()
+}
+
+/// The name of the machine's end of the way out of `vni`, at most 10 bytes.
+pub(crate) fn egress_link(vni: Vni) -> Result<LinkName, InvalidKernelName> {
+    format!("hm{vni}").parse()
+}
+
+/// The MACs of both ends of the way out of `vni` on `node`: the router's, and the machine's.
+pub(crate) fn uplink_macs(node: &NodeId, vni: Vni) -> (Mac, Mac) {
+    let of = |end: &str| {
+        local_mac(stable([end.as_bytes(), node.as_str().as_bytes(), &vni.as_u32().to_be_bytes()]))
+    };
+    (of("uplink-router"), of("uplink-machine"))
+}
+
+/// The name of the namespace that routes for `vni` on `node`.
+///
+/// The node is part of it, so that several nodes can be played on one machine.
+pub(crate) fn router_netns(node: &NodeId, vni: Vni) -> Result<Netns, InvalidKernelName> {
+    format!("hm-r{vni}-{}", base32(stable([b"router", node.as_str().as_bytes()]))).parse()
+}
+
+/// The name of the namespace of a workload that was given none.
+pub(crate) fn workload_netns(
+    node: &NodeId,
+    tenant: &TenantRef,
+    workload: &WorkloadId,
+) -> Result<Netns, InvalidKernelName> {
+    let of_workload = of_workload("workload-netns", tenant, workload);
+    format!("hm-w{}", base32(stable([node.as_str().as_bytes(), &of_workload.to_be_bytes()]))).parse()
+}
+
+#[cfg(test)]
+#[path = "names_tests.rs"]
+mod tests;

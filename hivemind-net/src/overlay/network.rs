@@ -1,0 +1,159 @@
+//! The overlay of a cluster: what it was told, checked, and what follows for each node. No I/O, no clock, no async.
+
+mod change;
+mod check;
+mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use hivemind_core::{NodeId, TenantRef, WorkloadId};
+use ipnet::IpNet;
+
+use super::error::InvalidOverlay;
+use super::model::{OverlayChange, OverlayConfig, OverlayNode, OverlayWorkload, TenantNetwork};
+use super::mtu::inner_mtu;
+use super::tenant::TenantState;
+use super::vni::Vni;
+use crate::dataplane::state::{LinkName, Mac, Netns};
+
+pub use change::NodeChange;
+
+/// The networks of all tenants on all nodes, and what each node's kernel needs for them.
+///
+/// On every node that has workloads of a tenant there is a network namespace that routes for it; tenants never share one,
+/// so equal addresses and connection states stay apart. A workload has a link of its own to it, with its addresses as
+/// `/32` and `/128` and one link-local gateway for both IP versions. Other nodes of the tenant are next hops behind one
+/// VXLAN link: one permanent neighbour and one forwarding entry for each node, one route for each block, and a route of
+/// its own for each address outside the blocks of its node. Nothing is learnt, flooded or resolved on the wire.
+///
+/// A change says what is different on which node. Nothing is told twice: [`apply`](Self::apply) of a change that is true
+/// already is empty.
+///
+/// ```
+/// use hivemind_core::{Generation, TenantRef};
+/// use hivemind_net::dataplane::KernelState;
+/// use hivemind_net::overlay::{
+///     OverlayChange, OverlayConfig, OverlayNetwork, OverlayNode, OverlayWorkload, TenantNetwork, UnderlayFamily, Vni,
+/// };
+///
+/// let mut overlay = OverlayNetwork::new(OverlayConfig::vxlan(UnderlayFamily::V6, 1500))?;
+/// let acme = TenantRef::new("acme".parse()?, Generation::from_u64(1));
+/// for (node, address) in [("n1", "2001:db8::1"), ("n2", "2001:db8::2")] {
+///     let node = OverlayNode::new(node.parse()?, 1500).with_address(address.parse()?);
+///     overlay.apply(OverlayChange::PutNode(node))?;
+/// }
+/// let network = TenantNetwork::new(acme.clone(), Vni::new(5000)?).with_pool("fd00:1::/64".parse()?);
+/// overlay.apply(OverlayChange::PutTenant(network))?;
+///
+/// let web = OverlayWorkload::new(acme.clone(), "web".parse()?, "n1".parse()?).with_address("fd00:1::2".parse()?);
+/// let changes = overlay.apply(OverlayChange::PutWorkload(web.clone()))?;
+/// let mut kernel = KernelState::new();
+/// for op in changes["n1"].ops() {
+///     kernel.apply(&op)?;
+/// }
+/// assert_eq!(kernel, overlay.node_state(&"n1".parse()?)?);
+/// assert!(overlay.apply(OverlayChange::PutWorkload(web))?.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct OverlayNetwork {
+    config: OverlayConfig,
+    mtu: u32,
+    nodes: BTreeMap<NodeId, OverlayNode>,
+    tenants: BTreeMap<TenantRef, TenantState>,
+    /// Which tenants are on a node.
+    on_node: BTreeMap<NodeId, BTreeSet<TenantRef>>,
+    underlay: BTreeMap<IpAddr, NodeId>,
+    vnis: BTreeMap<Vni, TenantRef>,
+    /// Whose tunnel end has a MAC in a network; nodes without workloads of it included no more.
+    vteps: BTreeMap<(Vni, Mac), NodeId>,
+    /// Whose the links and the namespaces are that workloads have on a node.
+    links: BTreeMap<(NodeId, LinkName), (TenantRef, WorkloadId)>,
+    netns: BTreeMap<(NodeId, Netns), (TenantRef, WorkloadId)>,
+    /// The pools of all tenants by their first address, where they share one address space.
+    shared: BTreeMap<IpAddr, (IpNet, TenantRef)>,
+}
+
+impl OverlayNetwork {
+    /// An overlay without nodes and tenants.
+    ///
+    /// # Errors
+    /// [`InvalidOverlay::Mtu`] if too little of the underlay's MTU is left for IPv6.
+    pub fn new(config: OverlayConfig) -> Result<Self, InvalidOverlay> {
+        let mtu = inner_mtu(config.underlay_mtu, config.overhead())?;
+        Ok(Self {
+            config,
+            mtu,
+            nodes: BTreeMap::new(),
+            tenants: BTreeMap::new(),
+            on_node: BTreeMap::new(),
+            underlay: BTreeMap::new(),
+            vnis: BTreeMap::new(),
+            vteps: BTreeMap::new(),
+            links: BTreeMap::new(),
+            netns: BTreeMap::new(),
+            shared: BTreeMap::new(),
+        })
+    }
+
+    /// What holds for all of it.
+    pub fn config(&self) -> &OverlayConfig {
+        &self.config
+    }
+
+    /// The MTU inside, in bytes.
+    pub fn mtu(&self) -> u32 {
+        self.mtu
+    }
+
+    /// The nodes, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &OverlayNode> {
+        self.nodes.values()
+    }
+
+    /// The tenants' networks, by tenant.
+    pub fn tenants(&self) -> impl Iterator<Item = &TenantNetwork> {
+        self.tenants.values().map(|tenant| &tenant.network)
+    }
+
+    /// The workloads of `tenant`, by name.
+    pub fn workloads(&self, tenant: &TenantRef) -> impl Iterator<Item = &OverlayWorkload> {
+        self.tenants.get(tenant).into_iter().flat_map(|tenant| tenant.workloads.values())
+    }
+
+    /// The blocks of `tenant` with their nodes, by address.
+    pub fn blocks(&self, tenant: &TenantRef) -> impl Iterator<Item = (IpNet, &NodeId)> {
+        let blocks = self.tenants.get(tenant).into_iter().flat_map(|tenant| tenant.blocks());
+        blocks.map(|block| (block.prefix, &block.node))
+    }
+
+    /// Takes in many changes without saying what follows from each: for a start, before
+    /// [`node_state`](Self::node_state).
+    ///
+    /// # Errors
+    /// The first refusal; those before it are in.
+    pub fn load(&mut self, changes: impl IntoIterator<Item = OverlayChange>) -> Result<(), InvalidOverlay> {
+        for change in changes {
+            self.check(&change)?;
+            self.admit(change);
+        }
+        Ok(())
+    }
+
+    /// Every change that leads from an empty overlay of some configuration to this one, for making another of the same
+    /// parts.
+    pub fn parts(&self) -> impl Iterator<Item = OverlayChange> {
+        let nodes = self.nodes.values().cloned().map(OverlayChange::PutNode);
+        let tenants = self.tenants.iter().flat_map(|(tenant, state)| {
+            let blocks = state.blocks().map(|block| OverlayChange::PutBlock {
+                tenant: tenant.clone(),
+                prefix: block.prefix,
+                node: block.node.clone(),
+            });
+            let workloads = state.workloads.values().cloned().map(OverlayChange::PutWorkload);
+            std::iter::once(OverlayChange::PutTenant(state.network.clone())).chain(blocks).chain(workloads)
+        });
+        nodes.chain(tenants)
+    }
+}

@@ -1,0 +1,207 @@
+//! What a change must not do. No I/O, no clock, no async.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use hivemind_core::{NodeId, TenantRef};
+use ipnet::IpNet;
+
+use super::OverlayNetwork;
+use crate::dataplane::state::Netns;
+use crate::overlay::egress::UPLINK;
+use crate::overlay::error::InvalidOverlay;
+use crate::overlay::model::{Encapsulation, OverlayChange, OverlayNode, OverlayWorkload, TenantNetwork};
+use crate::overlay::names::{gateway_mac, tunnel_link, vtep_mac};
+use crate::overlay::tenant::TenantState;
+
+type Checked = Result<(), InvalidOverlay>;
+
+impl OverlayNetwork {
+    /// Whether the change can be taken in.
+    pub(super) fn check(&self, change: &OverlayChange) -> Checked {
+        match change {
+            OverlayChange::PutNode(node) => self.check_node(node),
+            OverlayChange::RemoveNode(node) => self.check_no_use(node),
+            OverlayChange::PutTenant(network) => self.check_tenant(network),
+            OverlayChange::RemoveTenant(tenant) => match self.tenants.get(tenant) {
+                Some(state) if !state.workloads.is_empty() => Err(InvalidOverlay::TenantInUse {
+                    tenant: tenant.id.clone(),
+                    workloads: state.workloads.len(),
+                }),
+                _ => Ok(()),
+            },
+            OverlayChange::PutBlock { tenant, prefix, node } => self.check_block(tenant, prefix, node),
+            OverlayChange::PutWorkload(workload) => self.check_workload(workload),
+            OverlayChange::RemoveBlock { .. } | OverlayChange::RemoveWorkload { .. } => Ok(()),
+        }
+    }
+
+    fn check_node(&self, node: &OverlayNode) -> Checked {
+        let id = || node.id.clone();
+        if node.mtu != self.config.underlay_mtu {
+            let expected = self.config.underlay_mtu;
+            return Err(InvalidOverlay::UnequalMtu { node: id(), mtu: node.mtu, expected });
+        }
+        let family = self.config.family;
+        let Some(address) = node.address(family) else {
+            return Err(InvalidOverlay::NoUnderlayAddress { node: id(), family });
+        };
+        if let Some(other) = self.underlay.get(&address).filter(|other| **other != node.id) {
+            return Err(InvalidOverlay::UnderlayAddressTaken { node: id(), other: other.clone(), address });
+        }
+        if self.config.encapsulation == Encapsulation::Direct && node.uplink.is_none() {
+            return Err(InvalidOverlay::NoUplink { node: id() });
+        }
+        Ok(())
+    }
+
+    fn check_no_use(&self, node: &NodeId) -> Checked {
+        let count = |of: fn(&TenantState, &NodeId) -> usize| -> usize {
+            self.tenants.values().map(|tenant| of(tenant, node)).sum()
+        };
+        let workloads = count(|tenant, node| tenant.present.get(node).map_or(0, |on| on.len()));
+        let blocks = count(TenantState::count_blocks_of);
+        if workloads > 0 || blocks > 0 {
+            return Err(InvalidOverlay::NodeInUse { node: node.clone(), workloads, blocks });
+        }
+        Ok(())
+    }
+
+    fn check_tenant(&self, network: &TenantNetwork) -> Checked {
+        let tenant = &network.tenant;
+        if self.vnis.get(&network.vni).is_some_and(|holder| holder != tenant) {
+            return Err(InvalidOverlay::VniTaken { vni: network.vni });
+        }
+        self.check_egress(network)?;
+        if self.config.encapsulation == Encapsulation::Direct {
+            let taken = network.pools.iter().find(|pool| self.is_shared_by_another(pool, tenant));
+            if let Some(pool) = taken {
+                return Err(InvalidOverlay::PoolTaken { pool: *pool });
+            }
+        }
+        let Some(state) = self.tenants.get(tenant) else { return Ok(()) };
+        let addresses = state.workloads.values().flat_map(OverlayWorkload::addresses).map(IpNet::from);
+        let used = addresses.chain(state.blocks().map(|block| block.prefix));
+        let outside = used.into_iter().find(|prefix| !network.covers(prefix));
+        if let Some(prefix) = outside {
+            return Err(InvalidOverlay::OutsidePools { tenant: tenant.id.clone(), prefix });
+        }
+        if state.network.vni != network.vni {
+            let mut ends = BTreeMap::new();
+            for node in state.present.keys() {
+                let (vni, mac) = (network.vni, vtep_mac(node, network.vni));
+                if let Some(other) = ends.insert(mac, node.clone()) {
+                    return Err(InvalidOverlay::VtepMacTaken { node: node.clone(), other, mac, vni });
+                }
+            }
+            for workload in state.workloads.values() {
+                self.check_mac(workload, network)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_egress(&self, network: &TenantNetwork) -> Checked {
+        if network.egress.is_none() || self.config.encapsulation == Encapsulation::Direct {
+            return Ok(());
+        }
+        let Some(transit) = &self.config.transit else {
+            return Err(InvalidOverlay::NoTransit { tenant: network.tenant.id.clone() });
+        };
+        let too_small = |prefix| InvalidOverlay::TransitTooSmall { vni: network.vni, prefix };
+        transit.addresses(network.vni).map(|_| ()).map_err(too_small)
+    }
+
+    /// Whether another tenant has a pool that overlaps `pool`; pools of different tenants never overlap each other.
+    fn is_shared_by_another(&self, pool: &IpNet, tenant: &TenantRef) -> bool {
+        let foreign = |(_, (other, holder)): (&IpAddr, &(IpNet, TenantRef))| {
+            holder != tenant && (other.contains(pool) || pool.contains(other))
+        };
+        self.shared.range(..=pool.broadcast()).any(foreign)
+    }
+
+    fn tenant(&self, tenant: &TenantRef) -> Result<&TenantState, InvalidOverlay> {
+        let unknown = || InvalidOverlay::UnknownTenant { tenant: tenant.id.clone() };
+        self.tenants.get(tenant).ok_or_else(unknown)
+    }
+
+    fn check_there(&self, node: &NodeId) -> Checked {
+        if self.nodes.contains_key(node) {
+            Ok(())
+        } else {
+            Err(InvalidOverlay::UnknownNode { node: node.clone() })
+        }
+    }
+
+    fn check_block(&self, tenant: &TenantRef, prefix: &IpNet, node: &NodeId) -> Checked {
+        let state = self.tenant(tenant)?;
+        self.check_there(node)?;
+        let prefix = prefix.trunc();
+        if !state.network.covers(&prefix) {
+            return Err(InvalidOverlay::OutsidePools { tenant: tenant.id.clone(), prefix });
+        }
+        match state.overlapping(&prefix) {
+            Some(other) if other.prefix != prefix => {
+                Err(InvalidOverlay::BlockTaken { prefix, other: other.prefix, node: other.node.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_workload(&self, workload: &OverlayWorkload) -> Checked {
+        let state = self.tenant(&workload.tenant)?;
+        self.check_there(&workload.node)?;
+        let id = || workload.id.clone();
+        if workload.addresses().next().is_none() {
+            return Err(InvalidOverlay::NoAddress { workload: id() });
+        }
+        for address in workload.addresses() {
+            if !state.network.covers(&IpNet::from(address)) {
+                let (tenant, prefix) = (workload.tenant.id.clone(), IpNet::from(address));
+                return Err(InvalidOverlay::OutsidePools { tenant, prefix });
+            }
+            if let Some(other) = state.holder(address).filter(|holder| **holder != workload.id) {
+                return Err(InvalidOverlay::AddressTaken { address, other: other.clone() });
+            }
+        }
+        self.check_mac(workload, &state.network)?;
+        self.check_vtep(&workload.node, &state.network)?;
+        self.check_names(workload, &state.network)
+    }
+
+    /// The workload and its gateway are on one link.
+    fn check_mac(&self, workload: &OverlayWorkload, network: &TenantNetwork) -> Checked {
+        let mac = workload.effective_mac();
+        if !mac.is_unicast() || mac == gateway_mac(network.vni) {
+            return Err(InvalidOverlay::BadMac { workload: workload.id.clone(), mac });
+        }
+        Ok(())
+    }
+
+    /// The tunnel ends of a network are on one link.
+    fn check_vtep(&self, node: &NodeId, network: &TenantNetwork) -> Checked {
+        let (vni, mac) = (network.vni, vtep_mac(node, network.vni));
+        match self.vteps.get(&(vni, mac)) {
+            Some(other) if other != node => {
+                Err(InvalidOverlay::VtepMacTaken { node: node.clone(), other: other.clone(), mac, vni })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_names(&self, workload: &OverlayWorkload, network: &TenantNetwork) -> Checked {
+        let (node, id) = (&workload.node, workload.id.clone());
+        let ours = (workload.tenant.clone(), id.clone());
+        let link = workload.effective_link()?;
+        let taken = self.links.get(&(node.clone(), link.clone())).is_some_and(|holder| *holder != ours);
+        if taken || [UPLINK, tunnel_link(network.vni)?.as_str()].contains(&link.as_str()) {
+            return Err(InvalidOverlay::LinkTaken { node: node.clone(), link, workload: id });
+        }
+        let netns = workload.effective_netns()?;
+        let taken = self.netns.get(&(node.clone(), netns.clone())).is_some_and(|holder| *holder != ours);
+        if taken || netns == Netns::Host {
+            return Err(InvalidOverlay::NetnsTaken { netns, workload: id });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! What the store holds about VNIs. No I/O, no clock, no async.
+
+use std::time::Duration;
+
+use hivemind_core::{Stored, TenantRef, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::Vni;
+
+/// A tenant's VNI, and the handle with which it is given back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct VniLease {
+    /// The VNI.
+    pub vni: Vni,
+    /// The revision of the state that the grant was decided on. A later grant has a larger one, so an old handle
+    /// never releases a new grant.
+    pub granted: u64,
+}
+
+impl VniLease {
+    pub(super) fn new(vni: Vni, granted: u64) -> Self {
+        Self { vni, granted }
+    }
+}
+
+impl Stored for VniLease {
+    const KIND: &'static str = "tenant's VNI";
+}
+
+/// What is known of a VNI that is not simply free.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum VniState {
+    /// A tenant has it.
+    Held { tenant: TenantRef, granted: u64 },
+    /// It was released, and rests.
+    Cooling { until: Timestamp },
+}
+
+/// The record of one VNI.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct VniRecord {
+    pub(super) vni: Vni,
+    pub(super) state: VniState,
+}
+
+impl Stored for VniRecord {
+    const KIND: &'static str = "VNI";
+}
+
+impl VniRecord {
+    pub(super) fn is_free(&self, now: Timestamp) -> bool {
+        matches!(self.state, VniState::Cooling { until } if until <= now)
+    }
+}
+
+/// No VNI can be given now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("all {capacity} VNIs are taken: {held} by tenants, {cooling} rest after their release{}", wait(*retry_after))]
+#[non_exhaustive]
+pub struct VnisExhausted {
+    /// How many the pool has.
+    pub capacity: u32,
+    /// How many tenants hold, those outside of a pool that was made smaller included.
+    pub held: u32,
+    /// How many rest.
+    pub cooling: u32,
+    /// When the first that rests can be given again; `None` if none rests: widen the pool, or release tenants.
+    pub retry_after: Option<Duration>,
+}
+
+fn wait(retry_after: Option<Duration>) -> String {
+    match retry_after {
+        Some(after) => format!(", the first is free in {} s", after.as_secs().saturating_add(1)),
+        None => "; widen the pool, or remove tenants".to_owned(),
+    }
+}

@@ -1,0 +1,201 @@
+//! VNIs in the store: staged into the host's transaction, or committed by itself.
+
+use std::sync::Arc;
+
+use hivemind_core::store::{Key, Snapshot, Txn};
+use hivemind_core::{
+    Clock, Collection, Error, ErrorKind, Once, Result, Retry, Stamped, StateStore, TenantContext, Timestamp,
+    transact,
+};
+
+use super::record::{VniRecord, VniState};
+use super::{Vni, VniLease, VniPool, VnisExhausted};
+
+/// Gives each tenant a VNI of its own.
+///
+/// Each operation exists twice: `stage_*` decides on a snapshot within the host's transaction, the `async` one
+/// commits by itself, exactly once per request id. Clones share the ports.
+#[derive(Debug, Clone)]
+pub struct VniRegistry {
+    store: Arc<dyn StateStore>,
+    clock: Arc<dyn Clock>,
+    pool: VniPool,
+}
+
+fn records() -> Result<Collection<VniRecord>> {
+    crate::collection("vnis")
+}
+
+fn leases() -> Result<Collection<VniLease>> {
+    crate::collection("tenant-vnis")
+}
+
+/// With as many digits as the largest has, so that keys sort like numbers.
+fn record_key(vni: Vni) -> Result<Key> {
+    records()?.key([format!("{:08}", vni.as_u32())])
+}
+
+fn lease_key(ctx: &TenantContext) -> Result<Key> {
+    leases()?.key([ctx.tenant().to_string()])
+}
+
+impl VniRegistry {
+    /// A registry of `pool` on these ports.
+    pub fn new(store: Arc<dyn StateStore>, clock: Arc<dyn Clock>, pool: VniPool) -> Self {
+        Self { store, clock, pool }
+    }
+
+    /// Stages a VNI for the tenant. A tenant that has one keeps it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exhausted`] with [`VnisExhausted`] as detail if none is free.
+    pub fn stage_reserve(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext) -> Result<VniLease> {
+        if let Some(lease) = leases()?.get(view, txn, &lease_key(ctx)?)? {
+            leases()?.expect(txn, &lease)?;
+            return Ok((*lease.value).clone());
+        }
+        let now = self.clock.now();
+        let (vni, resting) = self.free(view, txn, &ctx.tenant().to_string(), now)?;
+        let lease = VniLease::new(vni, view.revision().as_u64());
+        let state = VniState::Held { tenant: ctx.tenant().clone(), granted: lease.granted };
+        let record = VniRecord { vni, state };
+        match resting {
+            Some(resting) => records()?.update(txn, &resting, &record)?,
+            None => records()?.create(view, txn, record_key(vni)?, &record)?,
+        }
+        leases()?.create(view, txn, lease_key(ctx)?, &lease)?;
+        Ok(lease)
+    }
+
+    /// A VNI that is free at `now`, and the record that its last use left.
+    fn free(
+        &self,
+        view: &Snapshot,
+        txn: &Txn,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<(Vni, Option<Stamped<VniRecord>>)> {
+        let mut failure = None;
+        let mut found = None;
+        let mut is_free = |vni: Vni| {
+            let record = record_key(vni).and_then(|key| records()?.get(view, txn, &key));
+            match record {
+                Ok(record) => {
+                    let free = record.as_ref().is_none_or(|record| record.is_free(now));
+                    found = record;
+                    free
+                }
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    false
+                }
+            }
+        };
+        if let Some(vni) = self.pool.propose(who, &mut is_free) {
+            return Ok((vni, found));
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        self.crowded(view, txn, now)
+    }
+
+    /// As [`free`](Self::free), by looking at all of them: for a pool of which most is taken.
+    fn crowded(
+        &self,
+        view: &Snapshot,
+        txn: &Txn,
+        now: Timestamp,
+    ) -> Result<(Vni, Option<Stamped<VniRecord>>)> {
+        let all = records()?.list(view, txn, records()?.prefix())?;
+        let taken = all.iter().filter(|record| !record.is_free(now)).map(|record| record.vni);
+        if let Some(vni) = self.pool.lowest(taken) {
+            return Ok((vni, all.into_iter().find(|record| record.vni == vni)));
+        }
+        let mut full =
+            VnisExhausted { capacity: self.pool.capacity(), held: 0, cooling: 0, retry_after: None };
+        for record in &all {
+            match record.state {
+                VniState::Held { .. } => full.held += 1,
+                VniState::Cooling { until } if self.pool.contains(record.vni) => {
+                    full.cooling += 1;
+                    let wait = until.since(now);
+                    full.retry_after = Some(full.retry_after.map_or(wait, |least| least.min(wait)));
+                }
+                VniState::Cooling { .. } => {}
+            }
+        }
+        let retry = if full.cooling > 0 { Retry::Later } else { Retry::AfterChange };
+        Err(Error::of(ErrorKind::Exhausted, "reserve VNI", full).with_retry(retry))
+    }
+
+    /// Stages that the tenant gives its VNI back. It rests before another tenant gets it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if the tenant does not hold `lease`, as after its first release.
+    pub fn stage_release(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        lease: &VniLease,
+    ) -> Result<()> {
+        let held = leases()?.get(view, txn, &lease_key(ctx)?)?.filter(|held| *held.value == *lease);
+        let missing = || {
+            let message = format!("tenant {} does not hold VNI {} by this grant", ctx.tenant().id, lease.vni);
+            Error::not_found("release VNI", message)
+        };
+        let held = held.ok_or_else(missing)?;
+        let record = records()?.require(view, txn, &record_key(lease.vni)?)?;
+        let until = self.clock.now().after(self.pool.cooling());
+        let resting = VniRecord { vni: lease.vni, state: VniState::Cooling { until } };
+        records()?.update(txn, &record, &resting)?;
+        leases()?.delete(txn, &held)
+    }
+
+    /// The VNI of the tenant, if it has one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] if a record cannot be read.
+    pub fn lease(&self, view: &Snapshot, txn: &Txn, ctx: &TenantContext) -> Result<Option<VniLease>> {
+        Ok(leases()?.get(view, txn, &lease_key(ctx)?)?.map(|lease| (*lease.value).clone()))
+    }
+
+    /// Stages that up to `most` VNIs that have rested long enough are forgotten; how many.
+    ///
+    /// Only tidiness depends on it: such a VNI is given again in any case.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] if a record cannot be read.
+    pub fn stage_forget_rested(&self, view: &Snapshot, txn: &mut Txn, most: usize) -> Result<usize> {
+        let now = self.clock.now();
+        let all = records()?.list(view, txn, records()?.prefix())?;
+        let rested = all.iter().filter(|record| record.is_free(now)).take(most);
+        let mut forgotten = 0;
+        for record in rested {
+            records()?.delete(txn, record)?;
+            forgotten += 1;
+        }
+        Ok(forgotten)
+    }
+
+    /// Gives the tenant a VNI.
+    ///
+    /// # Errors
+    /// As [`stage_reserve`](Self::stage_reserve), and those of the store.
+    pub async fn reserve(&self, ctx: &TenantContext) -> Result<VniLease> {
+        let once = Once::new(ctx, "reserve-vni", self.clock.now())?;
+        let decide = |view: &Snapshot, txn: &mut Txn| self.stage_reserve(view, txn, ctx);
+        Ok(transact(&*self.store, &once, &[crate::prefix()?], decide).await?.value)
+    }
+
+    /// Takes the tenant's VNI back.
+    ///
+    /// # Errors
+    /// As [`stage_release`](Self::stage_release), and those of the store.
+    pub async fn release(&self, ctx: &TenantContext, lease: &VniLease) -> Result<()> {
+        let once = Once::new(ctx, "release-vni", self.clock.now())?;
+        let decide = |view: &Snapshot, txn: &mut Txn| self.stage_release(view, txn, ctx, lease);
+        transact(&*self.store, &once, &[crate::prefix()?], decide).await.map(|_| ())
+    }
+}

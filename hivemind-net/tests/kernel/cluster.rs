@@ -1,0 +1,237 @@
+//! A cluster on the lab's hosts: two tenants with the same addresses, and what the evaluator says of them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hivemind_core::labels::Labels;
+use hivemind_core::{Generation, NodeId, TenantRef, block_on};
+use hivemind_net::DataplaneExt;
+use hivemind_net::adapters::linux::LinuxDataplane;
+use hivemind_net::dataplane::{KernelState, Op};
+use hivemind_net::overlay::{
+    OverlayChange, OverlayConfig, OverlayNetwork, OverlayNode, OverlayWorkload, TenantNetwork,
+    UnderlayFamily, Vni,
+};
+use hivemind_net::policy::{
+    AnyPolicy, Change, Endpoint, EndpointKey, Flow, IpFamily, NetworkPolicy, Party, PolicySpec, Profile,
+    Traffic, World,
+};
+
+use crate::enforce;
+use crate::lab::{Lab, ip};
+use crate::probe::{Kind, Probe, Servers, ask};
+
+pub(crate) const TENANTS: [(&str, u32); 2] = [("red", 1001), ("blue", 1002)];
+pub(crate) const KINDS: [Kind; 4] = [Kind::Tcp(8080), Kind::Tcp(9090), Kind::Udp(5353), Kind::Echo];
+
+pub(crate) fn tenant(of: &str) -> TenantRef {
+    TenantRef::new(of.parse().unwrap(), Generation::from_u64(1))
+}
+
+/// Which inner addresses there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inner {
+    Dual,
+    V6,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) lab: Lab,
+    pub(crate) overlay: OverlayNetwork,
+    pub(crate) world: World,
+    agents: BTreeMap<u8, LinuxDataplane>,
+    inner: Inner,
+    lost: Option<u8>,
+}
+
+impl Cluster {
+    /// Three hosts and twelve workloads: `w11` and `w12` of each tenant on host 1, and so on.
+    pub(crate) fn new(tag: &str, underlay: UnderlayFamily, inner: Inner) -> Self {
+        let lab = Lab::new(tag, 3);
+        let overlay = OverlayNetwork::new(OverlayConfig::vxlan(underlay, 1500)).unwrap();
+        let agents = (1..=3).map(|host| (host, lab.agent(host))).collect();
+        let mut cluster = Self { lab, overlay, world: World::new(), agents, inner, lost: None };
+        for host in 1..=3_u8 {
+            let node = OverlayNode::new(cluster.node(host), 1500).with_uplink("eth0".parse().unwrap());
+            let node =
+                node.with_address(ip(&format!("fd6e::{host}"))).with_address(ip(&format!("10.255.0.{host}")));
+            cluster.overlay.load([OverlayChange::PutNode(node)]).unwrap();
+        }
+        for (of, vni) in TENANTS {
+            let mut network = TenantNetwork::new(tenant(of), Vni::new(vni).unwrap())
+                .with_pool("fd10::/64".parse().unwrap());
+            if inner == Inner::Dual {
+                network = network.with_pool("10.10.0.0/16".parse().unwrap());
+            }
+            cluster.overlay.load([OverlayChange::PutTenant(network)]).unwrap();
+            for host in 1..=3 {
+                for number in 1..=2 {
+                    cluster.put(of, host, number, host);
+                }
+            }
+        }
+        cluster
+    }
+
+    pub(crate) fn node(&self, host: u8) -> NodeId {
+        self.lab.host(host).to_string().parse().unwrap()
+    }
+
+    fn addresses(&self, home: u8, number: u8) -> Vec<IpAddr> {
+        let v6 = ip(&format!("fd10::{home}:{number}"));
+        match self.inner {
+            Inner::Dual => vec![v6, ip(&format!("10.10.{home}.{number}"))],
+            Inner::V6 => vec![v6],
+        }
+    }
+
+    /// Puts the workload `w<home><number>` on a host; its addresses are those of its home.
+    pub(crate) fn put(&mut self, of: &str, home: u8, number: u8, on: u8) {
+        let id = format!("w{home}{number}");
+        let app = if number == 1 { "web" } else { "db" };
+        let profile =
+            Profile::new(tenant(of), "shop".parse().unwrap(), Labels::new().with("app", app).unwrap());
+        let mut workload = OverlayWorkload::new(tenant(of), id.parse().unwrap(), self.node(on));
+        let mut endpoint = Endpoint::new(id.parse().unwrap(), self.node(on), profile);
+        for address in self.addresses(home, number) {
+            workload = workload.with_address(address);
+            endpoint = endpoint.at(address);
+        }
+        self.overlay.load([OverlayChange::PutWorkload(workload)]).unwrap();
+        self.world.apply(Change::Endpoint(endpoint));
+    }
+
+    pub(crate) fn policy(&mut self, of: &str, name: &str, spec: &str) {
+        let spec: PolicySpec = serde_json::from_str(spec).unwrap();
+        let policy = NetworkPolicy::new(tenant(of), "shop".parse().unwrap(), name.parse().unwrap(), spec);
+        self.world.apply(Change::Policy(AnyPolicy::Network(policy)));
+    }
+
+    /// What a host's kernel shall hold.
+    pub(crate) fn desired(&self, host: u8) -> KernelState {
+        let mut state = self.overlay.node_state(&self.node(host)).unwrap();
+        enforce::add_tables(&mut state, self, &self.node(host));
+        state
+    }
+
+    /// Brings every host in line; gives what was changed, by host.
+    pub(crate) fn sync(&self) -> BTreeMap<u8, Vec<Op>> {
+        let here = self.agents.iter().filter(|(host, _)| Some(**host) != self.lost);
+        here.map(|(host, agent)| (*host, block_on(agent.sync(&self.desired(*host))).unwrap())).collect()
+    }
+
+    /// The agent of every host is another one now.
+    pub(crate) fn restart_agents(&mut self) {
+        self.agents = (1..=3).map(|host| (host, self.lab.agent(host))).collect();
+    }
+
+    /// A host goes down with everything on it.
+    pub(crate) fn lose(&mut self, host: u8) {
+        block_on(self.agents[&host].uninstall(&std::collections::BTreeSet::new())).unwrap();
+        self.lost = Some(host);
+    }
+
+    pub(crate) fn regain(&mut self) {
+        self.lost = None;
+    }
+
+    fn workloads(&self) -> Vec<(&'static str, OverlayWorkload)> {
+        let here =
+            |workload: &&OverlayWorkload| self.lost.is_none_or(|lost| workload.node != self.node(lost));
+        let mut found = Vec::new();
+        for (of, _) in TENANTS {
+            found.extend(
+                self.overlay.workloads(&tenant(of)).filter(here).map(|workload| (of, workload.clone())),
+            );
+        }
+        found
+    }
+
+    /// What the evaluator says: whether the workload reaches its tenant's workload with that address.
+    pub(crate) fn allowed(&self, of: &str, from: &str, to: &str, family: IpFamily, kind: Kind) -> bool {
+        let party = |id: &str| Party::Workload(EndpointKey { tenant: tenant(of), id: id.parse().unwrap() });
+        let traffic = match (kind, family) {
+            (Kind::Tcp(port), _) => Traffic::tcp(port),
+            (Kind::Udp(port), _) => Traffic::udp(port),
+            (Kind::Echo, IpFamily::V4) => Traffic::icmp(8, 0),
+            (Kind::Echo, IpFamily::V6) => Traffic::icmp_v6(128, 0),
+        };
+        self.world.reach(&Flow::new(party(from), party(to), family, traffic)).unwrap().verdict().passes()
+    }
+
+    /// Every workload to every address, with every kind of packet: how many pairs, and which differ from what the
+    /// evaluator says.
+    pub(crate) fn matrix(&self) -> (usize, Vec<String>) {
+        let workloads = self.workloads();
+        let servers: Vec<_> = workloads
+            .iter()
+            .map(|(of, workload)| {
+                let name = format!("{of} {}", workload.id);
+                Servers::start(&workload.effective_netns().unwrap(), &name, &[8080, 9090], &[5353])
+            })
+            .collect();
+        let first = self.ask_all(&workloads, Duration::from_millis(1500), |_| true);
+        // On a machine with much else to do an answer may be late: whoever should have answered is asked again.
+        let late = first.iter().any(|(_, _, missing)| *missing);
+        let (mut pairs, mut differ) = (0, Vec::new());
+        let second =
+            if late { self.ask_all(&workloads, Duration::from_secs(6), |n| first[n].2) } else { Vec::new() };
+        let mut again = second.into_iter();
+        for (text, same, missing) in first {
+            pairs += 1;
+            let fine = if missing { again.next().is_some_and(|(_, same, _)| same) } else { same };
+            if !fine {
+                differ.push(text);
+            }
+        }
+        drop(servers);
+        (pairs, differ)
+    }
+
+    /// For each pair: what it is, whether it is as it should be, and whether an answer is missing.
+    fn ask_all(
+        &self,
+        workloads: &[(&'static str, OverlayWorkload)],
+        patience: Duration,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Vec<(String, bool, bool)> {
+        let mut number = 0;
+        let mut running = Vec::new();
+        for (of, from) in workloads {
+            let mut probes = Vec::new();
+            for (other, to) in workloads {
+                // The addresses of both tenants are the same: those of one are all that there are.
+                if other != of {
+                    continue;
+                }
+                for address in to.addresses() {
+                    for kind in KINDS {
+                        if wanted(number) {
+                            probes.push((to.id.to_string(), Probe::new(kind, address)));
+                        }
+                        number += 1;
+                    }
+                }
+            }
+            let (names, probes): (Vec<_>, Vec<_>) = probes.into_iter().unzip();
+            running.push((of, from, names, ask(&from.effective_netns().unwrap(), probes, patience)));
+        }
+        let mut results = Vec::new();
+        for (of, from, names, thread) in running {
+            for (to, probe) in names.into_iter().zip(thread.join().unwrap()) {
+                let family = if probe.to.is_ipv6() { IpFamily::V6 } else { IpFamily::V4 };
+                let allowed = self.allowed(of, from.id.as_str(), &to, family, probe.kind);
+                let from_whom = if probe.kind == Kind::Echo { String::new() } else { format!("{of} {to}") };
+                let expected = allowed.then_some(from_whom);
+                let text = format!(
+                    "{of} {} -> {} {:?}: {:?}, the evaluator says {:?}",
+                    from.id, probe.to, probe.kind, probe.answer, expected
+                );
+                let same = probe.answer == expected;
+                results.push((text, same, !same && probe.answer.is_none()));
+            }
+        }
+        results
+    }
+}

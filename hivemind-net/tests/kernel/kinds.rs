@@ -1,0 +1,215 @@
+//! Every kind of thing: made, read back, repaired, left alone if it is somebody else's, and taken away.
+
+use std::collections::BTreeSet;
+
+use hivemind_core::{ErrorKind, block_on};
+use hivemind_net::dataplane::state::{
+    Address, AddressKey, BridgeMac, KernelState, Link, LinkKind, Mac, Neighbour, NeighbourKey, Netns,
+    NetnsState, PortSettings, RemoteMac, Route, RouteKey, Vxlan,
+};
+use hivemind_net::dataplane::{Action, Op, diff};
+use hivemind_net::ports::dataplane::Stopped;
+use hivemind_net::{Dataplane, DataplaneExt};
+
+use crate::lab::{Lab, ip, is_root, name, read, run};
+
+fn mac(last: u8) -> Mac {
+    Mac::new([2, 0, 0, 0, 9, last])
+}
+
+/// One of everything, on a host and in a workload.
+fn everything(workload: &Netns) -> KernelState {
+    let mut state = KernelState::new();
+    state.namespaces.insert(workload.clone(), NetnsState::owned());
+    let host = state.namespace_mut(&Netns::Host);
+    let bridge = Link::new(LinkKind::Bridge, mac(1), 1430).with_up();
+    host.links.insert(name("br-red"), bridge);
+    let over6 = Vxlan::new(1001, ip("fd6e::1")).with_dev(name("eth0")).with_zero_checksum6();
+    let tunnel = Link::new(LinkKind::Vxlan(over6), mac(2), 1430);
+    host.links
+        .insert(name("vx-red"), tunnel.with_master(name("br-red"), PortSettings::static_tunnel()).with_up());
+    let over4 = Vxlan::new(1002, ip("10.255.0.1")).with_port(4790).with_proxy();
+    host.links.insert(name("vx-blue"), Link::new(LinkKind::Vxlan(over4), mac(3), 1450).with_up());
+    host.addresses.insert(AddressKey::new(name("vx-blue"), ip("100.64.0.1"), 32), Address::new());
+    host.addresses.insert(AddressKey::new(name("vx-blue"), ip("fdff::1"), 128), Address::new());
+    let quiet = Address::new().without_prefix_route();
+    host.addresses.insert(AddressKey::new(name("eth0"), ip("fd77::1"), 64), quiet);
+    let route = |net: &str| RouteKey::new(net.parse().unwrap());
+    let via = |gateway| Route::via(name("vx-blue"), ip(gateway), true);
+    host.routes.insert(route("10.20.2.0/24"), via("100.64.0.2").with_mtu(1400));
+    host.routes.insert(route("fd20:2::/64"), via("fdff::2").with_source(ip("fdff::1")));
+    host.routes.insert(route("10.20.9.0/24"), Route::blackhole());
+    host.routes.insert(route("fd20:9::/64"), Route::unreachable());
+    host.routes.insert(route("10.30.0.0/16").with_table(1001), Route::on_link(name("eth0")));
+    host.routes.insert(route("0.0.0.0/0").with_table(1002), Route::via(name("eth0"), ip("fd6e::2"), false));
+    host.neighbours.insert(NeighbourKey::new(name("vx-blue"), ip("fdff::2")), Neighbour::Permanent(mac(12)));
+    host.neighbours.insert(NeighbourKey::new(name("br-red"), ip("10.10.2.1")), Neighbour::Permanent(mac(13)));
+    host.neighbours.insert(NeighbourKey::new(name("br-red"), ip("fd20::1")), Neighbour::Proxy);
+    host.remotes.insert(RemoteMac::new(name("vx-red"), mac(13)), BTreeSet::from([ip("fd6e::2")]));
+    host.remotes
+        .insert(RemoteMac::new(name("vx-red"), Mac::ZERO), BTreeSet::from([ip("fd6e::2"), ip("fd6e::3")]));
+    host.bridge_macs.insert(BridgeMac::new(name("br-red"), mac(13)), name("vx-red"));
+    host.sysctls.insert("net/ipv4/ip_forward".parse().unwrap(), "1".to_owned());
+    host.sysctls.insert("net/ipv6/conf/br-red/accept_ra".parse().unwrap(), "0".to_owned());
+
+    let outer = Link::veth_end(mac(4), 1430).with_master(name("br-red"), PortSettings::default()).with_up();
+    let inner = Link::veth_end(mac(5), 1430).with_up();
+    state.add_veth((&Netns::Host, &name("v-web"), outer), (workload, &name("eth0"), inner));
+    let inside = state.namespace_mut(workload);
+    inside.addresses.insert(AddressKey::new(name("eth0"), ip("10.10.1.1"), 16), Address::new());
+    inside.addresses.insert(AddressKey::new(name("eth0"), ip("fd10::1:1"), 64), Address::new());
+    inside.routes.insert(route("::/0"), Route::via(name("eth0"), ip("fd10::ff"), false));
+    inside.routes.insert(route("0.0.0.0/0"), Route::via(name("eth0"), ip("10.10.0.1"), false));
+    inside.tables.extend(crate::rules::every_statement());
+    state
+}
+
+#[test]
+fn every_kind_is_made_and_read_back_and_taken_away() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new("kinds", 1);
+    let agent = lab.agent(1);
+    let workload = lab.netns("web");
+    let before = run(&lab.host(1), "ip -d address show");
+    let desired = everything(&workload);
+
+    let made = block_on(agent.sync(&desired)).unwrap();
+    assert!(made.len() > 30, "{}", made.len());
+    assert_eq!(made, diff(&KernelState::new(), &desired), "one round is enough");
+    assert_eq!(read(&agent), desired);
+
+    // An agent that restarts knows everything again, and has nothing to do.
+    drop(agent);
+    let agent = lab.agent(1);
+    assert_eq!(block_on(agent.sync(&desired)).unwrap(), []);
+
+    block_on(agent.uninstall(&BTreeSet::new())).unwrap();
+    assert_eq!(read(&agent), KernelState::new());
+    assert_eq!(run(&lab.host(1), "ip -d address show"), before);
+    assert_eq!(run(&lab.host(1), "cat /proc/sys/net/ipv4/ip_forward"), "0\n");
+    assert!(!std::path::Path::new("/run/netns").join(workload.to_string()).exists());
+}
+
+#[test]
+fn whatever_breaks_is_repaired_and_nothing_else_is_touched() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new("repair", 1);
+    let agent = lab.agent(1);
+    let (host, workload) = (lab.host(1), lab.netns("rweb"));
+    let desired = everything(&workload);
+    block_on(agent.sync(&desired)).unwrap();
+    let damage = [
+        (&host, "ip link set br-red down", 1),
+        (&host, "ip link set vx-red mtu 1300", 1),
+        (&host, "ip link set vx-red address 02:00:00:00:09:99", 1),
+        (&host, "ip link set v-web nomaster", 1),
+        (&host, "bridge link set dev vx-red learning on", 1),
+        (&host, "ip link del vx-blue", 7),
+        (&host, "ip link del v-web", 8),
+        (&workload, "ip addr del fd10::1:1/64 dev eth0", 1),
+        (&host, "ip route del 10.20.2.0/24", 1),
+        (&host, "ip -6 route del unreachable fd20:9::/64", 1),
+        (&host, "ip neigh del 10.10.2.1 dev br-red", 1),
+        (&host, "ip neigh del proxy fd20::1 dev br-red", 1),
+        (&host, "bridge fdb del 02:00:00:00:09:0d dev vx-red dst fd6e::2 self", 1),
+        (&host, "bridge fdb del 00:00:00:00:00:00 dev vx-red dst fd6e::3 self", 1),
+        (&host, "bridge fdb del 02:00:00:00:09:0d dev vx-red master", 1),
+        (&host, "sysctl -qw net.ipv4.ip_forward=0", 1),
+        (&workload, "nft delete table inet tenant", 1),
+        (&workload, "nft flush chain inet tenant deny", 1),
+        (&workload, "nft add rule inet tenant deny accept", 1),
+        (&workload, "nft add element inet tenant hosts { 10.10.9.9 }", 1),
+    ];
+    for (at, command, at_least) in damage {
+        run(at, command);
+        assert_ne!(read(&agent), desired, "{command} changes nothing");
+        let made = block_on(agent.sync(&desired)).unwrap_or_else(|e| panic!("{command}: {e}"));
+        assert!((at_least..at_least + 12).contains(&made.len()), "{command}: {made:?}");
+        assert_eq!(read(&agent), desired, "{command}");
+    }
+}
+
+#[test]
+fn what_is_not_ours_stays() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new("foreig", 1);
+    let agent = lab.agent(1);
+    let host = lab.host(1);
+    for command in [
+        "ip link add br-other type bridge",
+        "ip link set br-other up",
+        "ip addr add 10.99.0.1/24 dev br-other",
+        "ip route add 10.98.0.0/16 via 10.99.0.2 dev br-other",
+        "ip neigh add 10.99.0.2 lladdr 02:00:00:00:00:77 dev br-other nud permanent",
+        "nft add table inet tenant",
+        "nft add chain inet tenant theirs",
+    ] {
+        run(&host, command);
+    }
+    let theirs = || {
+        let commands = [
+            "ip addr show br-other scope global",
+            "ip route show dev br-other",
+            "ip neigh show dev br-other",
+        ];
+        let mut shown: Vec<_> = commands.iter().map(|command| run(&host, command)).collect();
+        shown.push(run(&host, "nft list ruleset"));
+        shown
+    };
+    let before = theirs();
+    assert_eq!(read(&agent), KernelState::new());
+
+    // What has the same name is refused, one by one.
+    let refused = |action: Action| {
+        let error = block_on(agent.apply(&[Op::new(Netns::Host, action)])).unwrap_err();
+        let stopped = error.detail::<Stopped>().unwrap().clone();
+        assert_eq!((error.kind(), stopped.done), (ErrorKind::AlreadyExists, 0), "{error}");
+    };
+    let bridge = Link::new(LinkKind::Bridge, mac(1), 1500);
+    refused(Action::CreateLink { name: name("br-other"), link: Box::new(bridge), peer: None });
+    refused(Action::SetUp(name("br-other"), false));
+    refused(Action::DeleteLink(name("br-other")));
+    let key = RouteKey::new("10.98.0.0/16".parse().unwrap());
+    refused(Action::AddRoute(key, Route::on_link(name("eth0"))));
+    let neighbour = NeighbourKey::new(name("br-other"), ip("10.99.0.2"));
+    refused(Action::SetNeighbour(neighbour, Neighbour::Permanent(mac(1))));
+    for (key, table) in
+        crate::rules::every_statement().into_iter().filter(|(key, _)| key.name.as_str() == "tenant")
+    {
+        refused(Action::PutTable(key.clone(), Box::new(table)));
+        refused(Action::DeleteTable(key));
+    }
+    let error = block_on(agent.apply(&[Op::new(lab.netns("fab"), Action::DeleteNetns)])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    assert_eq!(theirs(), before);
+
+    let mut desired = everything(&lab.netns("fweb"));
+    let netns = desired.namespace_mut(&Netns::Host);
+    netns.addresses.insert(AddressKey::new(name("br-other"), ip("10.97.0.1"), 24), Address::new());
+    block_on(agent.sync(&desired)).unwrap();
+    block_on(agent.uninstall(&BTreeSet::new())).unwrap();
+    assert_eq!(theirs(), before);
+}
+
+#[test]
+fn pitfall_23_an_address_is_usable_at_once() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new("dad", 1);
+    let agent = lab.agent(1);
+    let workload = lab.netns("dweb");
+    block_on(agent.sync(&everything(&workload))).unwrap();
+    // Bound before the kernel could have asked around for a duplicate, which takes more than a second.
+    let shown = run(&workload, "ip -6 addr show dev eth0 scope global");
+    assert!(
+        shown.contains("fd10::1:1/64") && shown.contains("nodad") && !shown.contains("tentative"),
+        "{shown}"
+    );
+}

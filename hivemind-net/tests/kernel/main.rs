@@ -1,0 +1,22 @@
+//! The data plane on the kernel of this machine: namespaces as hosts, joined by a bridge.
+//!
+//! Needs root. Without it the tests say loudly that they are skipped; with `CI` set they fail. Each test works in
+//! namespaces of its own, called `hm-` and something, and takes them away at its end.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test may panic, start threads and talk"
+)]
+
+mod cluster;
+mod enforce;
+mod kinds;
+mod lab;
+mod matrix;
+mod probe;
+mod rules;
