@@ -32,6 +32,8 @@
 pub mod adapters;
 pub mod addr;
 mod config;
+#[cfg(feature = "testkit")]
+pub mod conformance;
 pub mod dataplane;
 mod ipam;
 mod manager;

@@ -1,0 +1,3 @@
+//! Proves implementations of this crate's ports.
+
+pub mod dataplane;
