@@ -3,3 +3,4 @@
 #[cfg(all(feature = "linux", target_os = "linux"))]
 pub mod linux;
 pub mod memory;
+pub mod memory_encryption;

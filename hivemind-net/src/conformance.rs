@@ -1,3 +1,4 @@
-//! Proves implementations of this crate's ports.
+//! Suites that show whether an adapter keeps the contract of its port.
 
 pub mod dataplane;
+pub mod underlay_encryption;

@@ -13,6 +13,7 @@ mod touched;
 mod vni;
 
 pub use error::InvalidOverlay;
+pub(crate) use hash::stable as stable_hash;
 pub use model::{Encapsulation, OverlayChange, OverlayConfig, OverlayNode, OverlayWorkload, TenantNetwork};
 pub use mtu::{InvalidMtu, MAX_MTU, MIN_MTU, UnderlayFamily, inner_mtu};
 pub use names::{gateway_mac, link_local, vtep_mac, workload_mac};

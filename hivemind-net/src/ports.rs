@@ -1,3 +1,4 @@
 //! What the host or an adapter implements.
 
 pub mod dataplane;
+pub mod underlay_encryption;

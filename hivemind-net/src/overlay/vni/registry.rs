@@ -196,6 +196,6 @@ impl VniRegistry {
     pub async fn release(&self, ctx: &TenantContext, lease: &VniLease) -> Result<()> {
         let once = Once::new(ctx, "release-vni", self.clock.now())?;
         let decide = |view: &Snapshot, txn: &mut Txn| self.stage_release(view, txn, ctx, lease);
-        Ok(transact(&*self.store, &once, &[crate::prefix()?], decide).await?.value)
+        transact(&*self.store, &once, &[crate::prefix()?], decide).await.map(|_| ())
     }
 }
