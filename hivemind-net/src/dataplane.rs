@@ -5,12 +5,14 @@
 //! kernels. [`diff`] says which changes lead from one to another.
 
 mod apply;
+mod connection;
 mod diff;
 mod op;
 pub mod rules;
 pub mod state;
 
 pub use apply::Refused;
+pub use connection::Connection;
 pub use diff::diff;
 pub use op::{Action, Op};
 pub use state::KernelState;

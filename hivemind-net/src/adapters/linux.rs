@@ -8,6 +8,7 @@
 //! their values from before are in a file below `/run/hivemind`.
 
 mod apply;
+mod conntrack;
 mod entry;
 mod fault;
 mod link;
@@ -23,13 +24,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use hivemind_core::{Effect, Error, Result, Worker};
+use hivemind_core::{Effect, Error, ErrorKind, Result, Worker};
 
 use self::fault::Fault;
-use self::netns::Places;
+use self::netns::{Inside, Places};
 use self::sysctl::Saved;
 use crate::dataplane::state::Netns;
-use crate::dataplane::{KernelState, Op};
+use crate::dataplane::{Connection, KernelState, Op};
 use crate::ports::dataplane::{Dataplane, Stopped};
 
 /// Who we are, for the kernel.
@@ -168,5 +169,43 @@ impl Dataplane for LinuxDataplane {
             })
         };
         self.worker.run(apply).await
+    }
+
+    async fn connections(&self, netns: &Netns) -> Result<Vec<Connection>> {
+        let (kernel, netns) = (self.kernel.clone(), netns.clone());
+        let list = move || {
+            let kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = kernel.in_netns(&netns, |inside| conntrack::all(&mut inside.netfilter));
+            found.map_err(|fault| Error::new(fault.kind, "list connections", fault.message))
+        };
+        self.worker.run(list).await
+    }
+
+    async fn forget(&self, netns: &Netns, connections: &[Connection]) -> Result<usize> {
+        let (kernel, netns, connections) = (self.kernel.clone(), netns.clone(), connections.to_vec());
+        let forget = move || {
+            let kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = kernel.in_netns(&netns, |inside| {
+                connections.iter().try_fold(0_usize, |count, one| {
+                    let there = conntrack::forget(&mut inside.netfilter, one)?;
+                    Ok(count.saturating_add(usize::from(there)))
+                })
+            });
+            count.map_err(|fault| {
+                Error::new(fault.kind, "forget connections", fault.message).with_effect(Effect::Unknown)
+            })
+        };
+        self.worker.run(forget).await
+    }
+}
+
+impl Kernel {
+    fn in_netns<T>(
+        &self,
+        netns: &Netns,
+        work: impl FnOnce(&mut Inside) -> std::result::Result<T, Fault>,
+    ) -> std::result::Result<T, Fault> {
+        let missing = || Fault::new(ErrorKind::NotFound, format!("namespace {netns} is not there"));
+        work(&mut self.places.enter(netns)?.ok_or_else(missing)?)
     }
 }

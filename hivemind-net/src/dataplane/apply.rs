@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 
+use hivemind_core::ErrorKind;
+
 use super::op::{Action, Op};
 use super::rules::Hook;
 use super::state::{KernelState, Link, LinkKind, LinkName, Netns, NetnsState, PortSettings};
@@ -12,7 +14,30 @@ use super::state::{KernelState, Link, LinkKind, LinkName, Netns, NetnsState, Por
 #[error("{op} is refused: {problem}")]
 pub struct Refused {
     op: String,
+    kind: ErrorKind,
     problem: String,
+}
+
+impl Refused {
+    /// What kind of refusal: it is there already, it is missing, or it cannot be.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+/// Why something is refused.
+type Problem = (ErrorKind, String);
+
+fn there(what: impl std::fmt::Display) -> Problem {
+    (ErrorKind::AlreadyExists, format!("{what} is there already"))
+}
+
+fn missing(what: impl std::fmt::Display) -> Problem {
+    (ErrorKind::NotFound, format!("{what} is not there"))
+}
+
+fn invalid(problem: impl std::fmt::Display) -> Problem {
+    (ErrorKind::Invalid, problem.to_string())
 }
 
 impl KernelState {
@@ -21,12 +46,12 @@ impl KernelState {
     /// # Errors
     /// What is to be made is there, or what is to be changed is not.
     pub fn apply(&mut self, op: &Op) -> Result<(), Refused> {
-        let refused = |problem: String| Refused { op: op.to_string(), problem };
+        let refused = |(kind, problem): Problem| Refused { op: op.to_string(), kind, problem };
         match &op.action {
             Action::CreateNetns => {
                 let netns = self.namespace_mut(&op.netns);
                 if netns.owned {
-                    return Err(refused("it is there already".to_owned()));
+                    return Err(refused(there("it")));
                 }
                 netns.owned = true;
             }
@@ -36,7 +61,7 @@ impl KernelState {
             }
             Action::DeleteLink(name) => {
                 if self.link(&op.netns, name).is_none() {
-                    return Err(refused("there is no such link".to_owned()));
+                    return Err(refused(missing("it")));
                 }
                 self.delete_link(&op.netns, name);
             }
@@ -57,16 +82,16 @@ impl KernelState {
         name: &LinkName,
         link: &Link,
         peer: Option<&Link>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Problem> {
         let bare =
             |link: &Link| Link { up: false, master: None, port: PortSettings::default(), ..link.clone() };
         if self.link(at, name).is_some() {
-            return Err("it is there already".to_owned());
+            return Err(there("it"));
         }
         if let LinkKind::Veth { peer_netns, peer: peer_name } = &link.kind {
-            let Some(peer) = peer else { return Err("the other end is not given".to_owned()) };
+            let Some(peer) = peer else { return Err(invalid("the other end is not given")) };
             if self.link(peer_netns, peer_name).is_some() {
-                return Err(format!("the other end {peer_name} is there already"));
+                return Err(there(format_args!("the other end {peer_name}")));
             }
             self.namespace_mut(peer_netns).links.insert(peer_name.clone(), bare(peer));
         }
@@ -93,6 +118,16 @@ impl KernelState {
             self.delete_link(at, &link);
         }
         self.namespaces.remove(at);
+        let carried: Vec<_> = self
+            .namespaces
+            .iter()
+            .flat_map(|(other, netns)| netns.links.iter().map(move |(name, link)| (other, name, link)))
+            .filter(|(.., link)| matches!(&link.kind, LinkKind::Vxlan(vxlan) if vxlan.underlay.as_ref() == Some(at)))
+            .map(|(other, name, _)| (other.clone(), name.clone()))
+            .collect();
+        for (other, name) in carried {
+            self.delete_link(&other, &name);
+        }
     }
 }
 
@@ -120,11 +155,11 @@ impl NetnsState {
         above.map(|(name, _)| name.clone()).collect()
     }
 
-    fn link_mut(&mut self, name: &LinkName) -> Result<&mut Link, String> {
-        self.links.get_mut(name).ok_or_else(|| format!("there is no link {name}"))
+    fn link_mut(&mut self, name: &LinkName) -> Result<&mut Link, Problem> {
+        self.links.get_mut(name).ok_or_else(|| missing(format_args!("link {name}")))
     }
 
-    fn apply(&mut self, action: &Action) -> Result<(), String> {
+    fn apply(&mut self, action: &Action) -> Result<(), Problem> {
         match action {
             Action::DisownNetns => self.owned = false,
             Action::SetSysctl(name, value) => drop(self.sysctls.insert(name.clone(), value.clone())),
@@ -141,7 +176,7 @@ impl NetnsState {
             Action::SetPort(name, port) => {
                 let link = self.link_mut(name)?;
                 if link.master.is_none() {
-                    return Err("it is a port of no bridge".to_owned());
+                    return Err(invalid("it is a port of no bridge"));
                 }
                 link.port = *port;
             }
@@ -158,44 +193,51 @@ impl NetnsState {
         Ok(())
     }
 
-    fn apply_entry(&mut self, action: &Action) -> Result<(), String> {
-        let there = || "it is there already".to_owned();
-        let missing = || "there is none".to_owned();
+    fn apply_entry(&mut self, action: &Action) -> Result<(), Problem> {
+        let it = || missing("it");
         match action {
             Action::AddAddress(key, address) => match self.addresses.entry(key.clone()) {
                 Entry::Vacant(entry) => drop(entry.insert(*address)),
-                Entry::Occupied(_) => return Err(there()),
+                Entry::Occupied(_) => return Err(there("it")),
             },
-            Action::DeleteAddress(key) => drop(self.addresses.remove(key).ok_or_else(missing)?),
+            Action::DeleteAddress(key) => drop(self.addresses.remove(key).ok_or_else(it)?),
             Action::AddRoute(key, route) => match self.routes.entry(key.clone()) {
                 Entry::Vacant(entry) => drop(entry.insert(route.clone())),
-                Entry::Occupied(_) => return Err(there()),
+                Entry::Occupied(_) => return Err(there("it")),
             },
             Action::ReplaceRoute(key, route) => {
-                *self.routes.get_mut(key).ok_or_else(missing)? = route.clone();
+                *self.routes.get_mut(key).ok_or_else(it)? = route.clone();
             }
-            Action::DeleteRoute(key) => drop(self.routes.remove(key).ok_or_else(missing)?),
+            Action::DeleteRoute(key) => drop(self.routes.remove(key).ok_or_else(it)?),
             Action::SetNeighbour(key, neighbour) => drop(self.neighbours.insert(key.clone(), *neighbour)),
-            Action::DeleteNeighbour(key, _) => drop(self.neighbours.remove(key).ok_or_else(missing)?),
+            Action::DeleteNeighbour(key, _) => drop(self.neighbours.remove(key).ok_or_else(it)?),
             Action::SetRemote(key, to) => drop(self.remotes.insert(key.clone(), BTreeSet::from([*to]))),
             Action::AddRemote(key, to) => {
                 if !self.remotes.entry(key.clone()).or_default().insert(*to) {
-                    return Err(there());
+                    return Err(there("it"));
                 }
             }
             Action::DeleteRemote(key, to) => {
-                let remotes = self.remotes.get_mut(key).ok_or_else(missing)?;
+                let remotes = self.remotes.get_mut(key).ok_or_else(it)?;
                 remotes.remove(to);
                 if remotes.is_empty() {
                     self.remotes.remove(key);
                 }
             }
             Action::SetBridgeMac(key, port) => drop(self.bridge_macs.insert(key.clone(), port.clone())),
-            Action::DeleteBridgeMac(key, _) => drop(self.bridge_macs.remove(key).ok_or_else(missing)?),
-            Action::PutTable(key, table) => drop(self.tables.insert(key.clone(), (**table).clone())),
-            Action::ChangeTable(key, change) => change.apply(self.tables.get_mut(key).ok_or_else(missing)?),
-            Action::DeleteTable(key) => drop(self.tables.remove(key).ok_or_else(missing)?),
-            _ => return Err("it is no change of an entry".to_owned()),
+            Action::DeleteBridgeMac(key, _) => drop(self.bridge_macs.remove(key).ok_or_else(it)?),
+            Action::PutTable(key, table) => {
+                table.validate().map_err(invalid)?;
+                self.tables.insert(key.clone(), (**table).clone());
+            }
+            Action::ChangeTable(key, change) => {
+                let mut table = self.tables.get(key).ok_or_else(it)?.clone();
+                change.apply(&mut table);
+                table.validate().map_err(invalid)?;
+                self.tables.insert(key.clone(), table);
+            }
+            Action::DeleteTable(key) => drop(self.tables.remove(key).ok_or_else(it)?),
+            _ => return Err(invalid("it is no change of an entry")),
         }
         Ok(())
     }

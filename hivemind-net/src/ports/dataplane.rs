@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use hivemind_core::Result;
 
 use crate::dataplane::state::Netns;
-use crate::dataplane::{KernelState, Op, diff};
+use crate::dataplane::{Connection, KernelState, Op, diff};
 
 /// Reads and changes what the kernel of one machine holds of ours.
 ///
@@ -27,6 +27,10 @@ use crate::dataplane::{KernelState, Op, diff};
 /// **Repeatable.** Reading changes nothing. A caller that does not know how far a call came reads, compares and applies
 /// the difference. If nothing differs, nothing is written, and traffic does not notice.
 ///
+/// **Connections.** Those that are there when rules become stricter go on, because the rules let pass what is
+/// established. A caller that wants them cut compares [`connections`](Self::connections) with the policies and has those
+/// forgotten that would not be let in now.
+///
 /// A dropped future may leave the rest of its operations to be made in the background, before any later call's.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
@@ -39,6 +43,18 @@ pub trait Dataplane: fmt::Debug + Send + Sync + 'static {
 
     /// Makes these changes in order.
     async fn apply(&self, ops: &[Op]) -> Result<()>;
+
+    /// The connections that the kernel keeps track of in a namespace, in no particular order.
+    ///
+    /// # Errors
+    /// [`NotFound`](hivemind_core::ErrorKind::NotFound): no such namespace.
+    async fn connections(&self, netns: &Netns) -> Result<Vec<Connection>>;
+
+    /// Forgets these connections, so that rules judge their next packets anew; tells how many were there.
+    ///
+    /// # Errors
+    /// [`NotFound`](hivemind_core::ErrorKind::NotFound): no such namespace.
+    async fn forget(&self, netns: &Netns, connections: &[Connection]) -> Result<usize>;
 }
 
 /// How far [`Dataplane::apply`] came.

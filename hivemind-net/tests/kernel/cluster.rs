@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use hivemind_core::labels::Labels;
 use hivemind_core::{Generation, NodeId, TenantRef, block_on};
-use hivemind_net::DataplaneExt;
 use hivemind_net::adapters::linux::LinuxDataplane;
 use hivemind_net::dataplane::{KernelState, Op};
 use hivemind_net::overlay::{
@@ -17,6 +16,7 @@ use hivemind_net::policy::{
     AnyPolicy, Change, Endpoint, EndpointKey, Flow, IpFamily, NetworkPolicy, Party, PolicySpec, Profile,
     Traffic, World,
 };
+use hivemind_net::{Dataplane, DataplaneExt};
 
 use crate::enforce;
 use crate::lab::{Lab, ip};
@@ -88,13 +88,21 @@ impl Cluster {
 
     /// Puts the workload `w<home><number>` on a host; its addresses are those of its home.
     pub(crate) fn put(&mut self, of: &str, home: u8, number: u8, on: u8) {
-        let id = format!("w{home}{number}");
         let app = if number == 1 { "web" } else { "db" };
+        self.put_with(of, &format!("w{home}{number}"), app, self.addresses(home, number), on);
+    }
+
+    /// One more workload, of one address.
+    pub(crate) fn put_at(&mut self, of: &str, id: &str, app: &str, address: &str, on: u8) {
+        self.put_with(of, id, app, vec![ip(address)], on);
+    }
+
+    fn put_with(&mut self, of: &str, id: &str, app: &str, addresses: Vec<IpAddr>, on: u8) {
         let profile =
             Profile::new(tenant(of), "shop".parse().unwrap(), Labels::new().with("app", app).unwrap());
         let mut workload = OverlayWorkload::new(tenant(of), id.parse().unwrap(), self.node(on));
         let mut endpoint = Endpoint::new(id.parse().unwrap(), self.node(on), profile);
-        for address in self.addresses(home, number) {
+        for address in addresses {
             workload = workload.with_address(address);
             endpoint = endpoint.at(address);
         }
@@ -119,6 +127,20 @@ impl Cluster {
     pub(crate) fn sync(&self) -> BTreeMap<u8, Vec<Op>> {
         let here = self.agents.iter().filter(|(host, _)| Some(**host) != self.lost);
         here.map(|(host, agent)| (*host, block_on(agent.sync(&self.desired(*host))).unwrap())).collect()
+    }
+
+    /// Has the kernel of a host forget the connections to these addresses; says how many there were.
+    pub(crate) fn forget(&self, host: u8, v6: IpAddr, v4: IpAddr) -> usize {
+        let agent = &self.agents[&host];
+        let routers = self.desired(host).namespaces;
+        let routers = routers.iter().filter(|(_, netns)| !netns.tables.is_empty());
+        let cut = routers.map(|(router, _)| {
+            let all = block_on(agent.connections(router)).unwrap();
+            let to: Vec<_> =
+                all.into_iter().filter(|one| one.destination == v6 || one.destination == v4).collect();
+            block_on(agent.forget(router, &to)).unwrap()
+        });
+        cut.sum()
     }
 
     /// The agent of every host is another one now.

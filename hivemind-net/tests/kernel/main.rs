@@ -13,6 +13,7 @@
     reason = "a test may panic, start threads and talk"
 )]
 
+mod behaviour;
 mod cluster;
 mod enforce;
 mod kinds;

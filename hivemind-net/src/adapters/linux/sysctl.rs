@@ -1,6 +1,7 @@
 //! Kernel parameters: what they were is written down before they are changed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,9 +41,8 @@ impl Saved {
     /// Sets a parameter in the namespace that this thread is in, which is `netns`.
     pub(super) fn set(&mut self, netns: &Netns, name: &SysctlName, value: &str) -> Result<(), Fault> {
         let key = (netns.clone(), name.clone());
-        if !self.before.contains_key(&key) {
-            let before = read(name)?;
-            self.before.insert(key, before);
+        if let Entry::Vacant(entry) = self.before.entry(key) {
+            entry.insert(read(name)?);
             self.write()?;
         }
         write(name, value)

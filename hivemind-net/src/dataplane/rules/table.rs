@@ -243,7 +243,7 @@ impl RuleTable {
                 if part.from > part.to {
                     return Err(format!("{part:?} ends before it begins"));
                 }
-                if !part.is_single() && !(set.intervals && kind.is_ordered()) {
+                if !(part.is_single() || set.intervals && kind.is_ordered()) {
                     return Err(format!("{part:?} is an interval, which this set cannot have"));
                 }
             }

@@ -108,6 +108,12 @@ impl FromStr for LinkName {
     }
 }
 
+impl std::borrow::Borrow<str> for LinkName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for LinkName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
