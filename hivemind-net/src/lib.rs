@@ -46,6 +46,7 @@ pub use adapters::memory::MemoryDataplane;
 pub use config::{InvalidConfig, NetworkConfig};
 pub use ipam::{BlockRef, Lease, PoolExhausted, PoolUsage};
 pub use manager::{IpamManager, LeakReport};
+pub use policy::NetworkPolicy;
 pub use ports::dataplane::{Dataplane, DataplaneExt};
 pub use service::{Answer, RecordType, Service, ServiceEndpoint, ServiceRegistry};
 
