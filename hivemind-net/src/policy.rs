@@ -16,19 +16,24 @@
 //!
 //! The rules speak of the first packet of a connection. Replies pass with it, and so do the ICMP errors about it.
 
+mod attach;
 mod compile;
 mod eval;
 mod explain;
 mod flow;
 mod lint;
 mod model;
+mod names;
+pub mod rules;
 mod what_if;
 mod world;
 
+pub use attach::{Attachment, InForce, NotInForce, Prepared};
 pub use compile::{Engine, PeerId, SubjectId};
 pub use explain::{Explanation, SideExplanation};
 pub use flow::{Asked, Because, Decision, Flow, InvalidFlow, Outcome, Party, Side, Verdict};
 pub use lint::{Finding, Problem};
 pub use model::*;
+pub use names::{HeldAnswer, NameCache, NameLimits, NamesInForce};
 pub use what_if::{Class, FlowChange, TrafficRange, WhatIf};
 pub use world::{AnyPolicy, Change, Endpoint, EndpointKey, PolicyRef, World};

@@ -10,6 +10,7 @@ mod bits;
 mod differ;
 mod domain;
 mod engine;
+mod export;
 mod peers;
 mod policies;
 mod prefixes;
@@ -23,5 +24,6 @@ mod trace;
 
 pub(super) use domain::Domain;
 pub use engine::{Engine, PeerId, SubjectId};
+pub(super) use export::Run;
 pub(super) use resolve::nets_of;
 pub(super) use trace::Fates;

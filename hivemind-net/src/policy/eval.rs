@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use hivemind_core::NodeId;
 
+use crate::addr::IpFamily;
+
 use super::model::Other;
 use super::{
     Action, AnyPolicy, Asked, Because, ClusterPolicy, Decision, Direction, Endpoint, Flow, Grant, Home,
-    InvalidFlow, IpFamily, NamedPorts, NetworkPolicy, Outcome, Party, PolicyRef, Side, Tier, Traffic,
-    Verdict, World,
+    InvalidFlow, NamedPorts, NetworkPolicy, Outcome, Party, PolicyRef, Side, Tier, Traffic, Verdict, World,
 };
 
 /// One end of a flow, looked up.

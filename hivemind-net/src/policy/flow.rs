@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use hivemind_core::NodeId;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Direction, EndpointKey, IpFamily, PolicyRef, Traffic};
+use crate::addr::IpFamily;
+
+use super::{Action, Direction, EndpointKey, PolicyRef, Traffic};
 
 /// One end of a flow.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -22,4 +22,4 @@ pub(super) use peer::Other;
 pub use peer::{Home, Peer, WorkloadPeer};
 pub use port::{InvalidPort, NamedPort, PortMatch};
 pub use profile::{NAMESPACE_LABEL, NamedPorts, Profile, TENANT_LABEL};
-pub use traffic::{InvalidProtocol, IpFamily, Protocol, Traffic};
+pub use traffic::{InvalidProtocol, Protocol, Traffic};

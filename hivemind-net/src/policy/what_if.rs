@@ -8,11 +8,12 @@ use std::sync::Arc;
 use hivemind_core::TenantRef;
 use ipnet::IpNet;
 
+use crate::addr::IpFamily;
+
 use super::compile::{Domain, nets_of};
 use super::eval::{End, Ends};
 use super::{
-    AnyPolicy, Change, Direction, Engine, Flow, InvalidFlow, IpFamily, PolicyRef, Profile, Protocol, Traffic,
-    Verdict,
+    AnyPolicy, Change, Direction, Engine, Flow, InvalidFlow, PolicyRef, Profile, Protocol, Traffic, Verdict,
 };
 
 /// All that policies can tell of one end of a flow.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use hivemind_core::{Namespace, NodeId, TenantRef, WorkloadId};
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterPolicy, DnsName, Grant, IpFamily, NetworkPolicy, PolicyName, Profile};
+use crate::addr::IpFamily;
+
+use super::{ClusterPolicy, DnsName, Grant, NetworkPolicy, PolicyName, Profile};
 
 /// Names a workload in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,7 +73,7 @@ impl Endpoint {
 
     /// Its addresses.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        IpFamily::ALL.into_iter().filter_map(|family| self.address(family))
+        IpFamily::BOTH.into_iter().filter_map(|family| self.address(family))
     }
 }
 
@@ -143,7 +145,7 @@ pub enum Change {
 #[derive(Debug, Clone, Default)]
 pub struct World {
     endpoints: BTreeMap<EndpointKey, Endpoint>,
-    by_address: BTreeMap<(TenantRef, IpAddr), EndpointKey>,
+    by_address: BTreeMap<(TenantRef, IpAddr), BTreeSet<EndpointKey>>,
     policies: BTreeMap<PolicyRef, AnyPolicy>,
     names: BTreeMap<(TenantRef, IpAddr), BTreeSet<DnsName>>,
 }
@@ -161,7 +163,8 @@ impl World {
                 let key = endpoint.key();
                 self.forget(&key);
                 for address in endpoint.addresses() {
-                    self.by_address.insert((key.tenant.clone(), address), key.clone());
+                    let at = (key.tenant.clone(), address);
+                    self.by_address.entry(at).or_default().insert(key.clone());
                 }
                 self.endpoints.insert(key, endpoint);
             }
@@ -187,8 +190,11 @@ impl World {
         let Some(gone) = self.endpoints.remove(key) else { return };
         for address in gone.addresses() {
             let at = (key.tenant.clone(), address);
-            if self.by_address.get(&at) == Some(key) {
-                self.by_address.remove(&at);
+            if let Some(owners) = self.by_address.get_mut(&at) {
+                owners.remove(key);
+                if owners.is_empty() {
+                    self.by_address.remove(&at);
+                }
             }
         }
     }
@@ -198,9 +204,9 @@ impl World {
         self.endpoints.get(key)
     }
 
-    /// The workload of `tenant` that has `address`.
+    /// The workload of `tenant` that has `address`; if several claim it, the one whose name comes first.
     pub fn at(&self, tenant: &TenantRef, address: IpAddr) -> Option<&EndpointKey> {
-        self.by_address.get(&(tenant.clone(), address.to_canonical()))
+        self.by_address.get(&(tenant.clone(), address.to_canonical()))?.first()
     }
 
     /// Every workload, in the order of their names.

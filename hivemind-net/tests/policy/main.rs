@@ -8,9 +8,11 @@
 )]
 
 mod compiled;
+mod in_force;
 mod kubernetes;
 mod model;
 mod questions;
 mod random;
+mod rules;
 mod support;
 mod tenants;

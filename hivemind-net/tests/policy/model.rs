@@ -1,8 +1,9 @@
 //! What is refused, and how it is told.
 
+use hivemind_net::addr::IpFamily;
 use hivemind_net::policy::{
-    ClusterPolicy, DnsName, Grant, InvalidFlow, IpBlock, IpFamily, NamePattern, NetworkPolicy, Party,
-    PolicySpec, PortMatch, PortName, Protocol, Traffic,
+    ClusterPolicy, DnsName, Grant, InvalidFlow, IpBlock, NamePattern, NetworkPolicy, Party, PolicySpec,
+    PortMatch, PortName, Protocol, Traffic,
 };
 use proptest::prelude::*;
 

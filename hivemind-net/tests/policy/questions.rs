@@ -1,6 +1,7 @@
 //! Why, what if, and what is probably not meant.
 
-use hivemind_net::policy::{AnyPolicy, Change, Engine, IpFamily, PolicyRef, Verdict, World};
+use hivemind_net::addr::IpFamily;
+use hivemind_net::policy::{AnyPolicy, Change, Engine, PolicyRef, Verdict, World};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use hivemind_core::TenantRef;
 use hivemind_core::labels::{Labels, Selector};
+use hivemind_net::addr::IpFamily;
 use hivemind_net::policy::{
     Action, AnyPolicy, Change, ClusterPolicy, ClusterRule, Direction, Endpoint, EndpointKey, Flow, Grant,
-    GrantTo, IpBlock, IpFamily, NamedPorts, NetworkPolicy, Party, Peer, PolicyRef, PolicyRule, PolicySpec,
-    PortMatch, Profile, Protocol, Tier, Traffic, WorkloadPeer,
+    GrantTo, IpBlock, NamedPorts, NetworkPolicy, Party, Peer, PolicyRef, PolicyRule, PolicySpec, PortMatch,
+    Profile, Protocol, Tier, Traffic, WorkloadPeer,
 };
 
 use crate::support::tenant;
@@ -255,7 +256,7 @@ fn party(dice: &mut Dice, family: IpFamily) -> Party {
 
 pub fn flow(dice: &mut Dice) -> Flow {
     loop {
-        let family = dice.pick(&IpFamily::ALL);
+        let family = dice.pick(&IpFamily::BOTH);
         let traffic = dice.pick(&[
             Traffic::tcp(53),
             Traffic::tcp(80),

@@ -2,9 +2,10 @@
 
 use hivemind_core::labels::Labels;
 use hivemind_core::{Generation, TenantRef};
+use hivemind_net::addr::IpFamily;
 use hivemind_net::policy::{
-    AnyPolicy, Change, ClusterPolicy, Decision, Endpoint, EndpointKey, Flow, Grant, InvalidFlow, IpFamily,
-    NamedPorts, NetworkPolicy, Party, PolicySpec, Profile, Protocol, Traffic, World,
+    AnyPolicy, Change, ClusterPolicy, Decision, Endpoint, EndpointKey, Flow, Grant, InvalidFlow, NamedPorts,
+    NetworkPolicy, Party, PolicySpec, Profile, Protocol, Traffic, World,
 };
 
 pub fn tenant(name: &str) -> TenantRef {
@@ -124,7 +125,7 @@ pub fn check(name: &str, world: &World, checks: &str) {
         let [ends, what, sign] = words[..] else { panic!("{name}: {check}?") };
         let (from, to) = ends.split_once('>').unwrap();
         let mut asked = 0;
-        for family in IpFamily::ALL {
+        for family in IpFamily::BOTH {
             let Some(flow) = flow(from, to, what, family) else { continue };
             let decision = match world.reach(&flow) {
                 Err(InvalidFlow::NoAddress { .. }) => continue,

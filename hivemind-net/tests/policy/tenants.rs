@@ -1,6 +1,7 @@
 //! What lies between tenants, above them and below them.
 
-use hivemind_net::policy::{Because, Direction, IpFamily, PolicyRef};
+use hivemind_net::addr::IpFamily;
+use hivemind_net::policy::{Because, Direction, PolicyRef};
 
 use crate::support::{ask, check, cluster, cluster_policy, grant, network, tenant};
 

@@ -47,6 +47,10 @@ impl Domain {
         found
     }
 
+    pub(in crate::policy) fn peer_numbers(&self) -> Vec<u32> {
+        self.peers.peers().map(|(number, _)| number).collect()
+    }
+
     pub(in crate::policy) fn class_of(&self, number: u32) -> Option<Class> {
         let key = self.peers.peer(number)?.key;
         let net = key.prefix.and_then(|prefix| self.prefixes.get(prefix)).map(|prefix| prefix.net);

@@ -34,6 +34,7 @@ pub struct PeerId {
 /// ```
 /// use hivemind_core::labels::Labels;
 /// use hivemind_core::{Generation, TenantRef};
+/// use hivemind_net::addr::IpFamily;
 /// use hivemind_net::policy::*;
 ///
 /// let acme = TenantRef::new("acme".parse()?, Generation::from_u64(1));

@@ -1,30 +1,11 @@
 //! What a packet is, to a policy. No I/O, no clock, no async.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Which internet protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[allow(clippy::exhaustive_enums, reason = "there are two")]
-pub enum IpFamily {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl IpFamily {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    /// The family of `address`.
-    pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-}
+use crate::addr::IpFamily;
 
 /// An IP protocol, by its number (IANA, "Protocol Numbers"). Reads and prints `TCP`, `UDP`, `SCTP`, `ICMP`, `ICMPv6`,
 /// or the number.

@@ -1,0 +1,131 @@
+//! Tables for one node's kernel: what a tenant's workloads there may send and get, as packet rules. No I/O, no clock,
+//! no async.
+//!
+//! The cost per packet does not grow with the policies: an address becomes a mark by one look-up, and a mark, a protocol
+//! and a port become a verdict by another. For the workloads of a node with the same policies there is one chain for each
+//! direction, with one map of verdicts for peers of which something is said and one for all others. All chains are
+//! alike, so a change of policies changes elements, not rules.
+
+mod chains;
+mod elements;
+mod flush;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
+use std::net::IpAddr;
+
+use hivemind_core::{NodeId, TenantRef, WorkloadId};
+
+use super::{Class, EndpointKey, Engine};
+use crate::dataplane::rules::{RuleName, RuleTable};
+use crate::dataplane::state::{InvalidKernelName, LinkName};
+
+pub use flush::{Connection, Established, stale_connections};
+
+/// What the rules of a tenant on a node are made of.
+///
+/// A packet is dropped unless rules say that it passes: also one of a workload that the engine does not know yet.
+#[derive(Debug, Clone)]
+pub struct NodeRules<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) tenant: TenantRef,
+    pub(super) node: NodeId,
+    pub(super) hosts: BTreeSet<IpAddr>,
+    pub(super) links: BTreeMap<WorkloadId, LinkName>,
+    pub(super) foreign: BTreeMap<IpAddr, EndpointKey>,
+    pub(super) zone: Option<u16>,
+    pub(super) shared: bool,
+}
+
+impl<'a> NodeRules<'a> {
+    /// The rules for the workloads of `tenant` on `node`.
+    pub fn new(engine: &'a Engine, tenant: TenantRef, node: NodeId) -> Self {
+        let (hosts, links, foreign) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        Self { engine, tenant, node, hosts, links, foreign, zone: None, shared: false }
+    }
+
+    /// The addresses from which the node itself reaches its workloads.
+    #[must_use]
+    pub fn with_hosts(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.hosts.extend(addresses);
+        self
+    }
+
+    /// The link that the workload's packets come in by: others with its addresses are dropped, and so are others of
+    /// the link.
+    #[must_use]
+    pub fn with_link(mut self, workload: WorkloadId, link: LinkName) -> Self {
+        self.links.insert(workload, link);
+        self
+    }
+
+    /// The address in this tenant's network under which another tenant's workload is reached, and reaches out.
+    #[must_use]
+    pub fn with_foreign(mut self, address: IpAddr, workload: EndpointKey) -> Self {
+        self.foreign.insert(address.to_canonical(), workload);
+        self
+    }
+
+    /// The conntrack zone of the tenant: connections with equal addresses of different tenants are never mixed up.
+    #[must_use]
+    pub fn with_zone(mut self, zone: u16) -> Self {
+        self.zone = Some(zone);
+        self
+    }
+
+    /// In a namespace that others route through too: packets that are neither from nor to a workload are left alone.
+    #[must_use]
+    pub fn in_shared_namespace(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
+    /// The table, to be put in force whole.
+    ///
+    /// # Errors
+    /// None in practice; all names in it are made here.
+    pub fn table(&self) -> Result<RuleTable, InvalidKernelName> {
+        chains::table(self)
+    }
+}
+
+/// FNV-1a: the same on every machine and in every version.
+struct Fnv(u64);
+
+impl fmt::Write for Fnv {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        Ok(())
+    }
+}
+
+fn hash(parts: impl FnOnce(&mut Fnv) -> fmt::Result) -> u64 {
+    let mut fnv = Fnv(0xcbf2_9ce4_8422_2325);
+    // Writing into a hash never fails.
+    let _ = parts(&mut fnv);
+    fnv.0
+}
+
+/// A number for what policies can tell of a peer: the same wherever and whenever it is computed.
+fn class_hash(class: &Class) -> u64 {
+    hash(|fnv| {
+        let net = match class {
+            Class::Workloads(profile, net) => {
+                write!(fnv, "{}|{}|{}", profile.tenant(), profile.namespace(), profile.labels())?;
+                write!(fnv, "|{}|{}", profile.namespace_labels(), profile.tenant_labels())?;
+                for (name, protocol, port) in profile.ports().iter() {
+                    write!(fnv, "|{name}={protocol}/{port}")?;
+                }
+                net
+            }
+            Class::Outside(_, net) => net,
+        };
+        net.map_or(Ok(()), |net| write!(fnv, "|{net}"))
+    })
+}
+
+fn name(text: &str) -> Result<RuleName, InvalidKernelName> {
+    text.parse()
+}

@@ -1,0 +1,234 @@
+//! The rules for a node's kernel say what the evaluator says.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use hivemind_net::dataplane::rules::{ConnectionState, Hook, RulePacket, RuleTable, TableChange, evaluate};
+use hivemind_net::policy::rules::{Connection, Established, NodeRules, stale_connections};
+use hivemind_net::policy::{Change, Engine, Flow, Party, Protocol, Traffic, World};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::random::{Dice, change, flow};
+use crate::support::{cluster, grant, key, network, tenant};
+
+/// The address that hosts use in random flows is whatever the flow says.
+fn address(world: &World, party: &Party, flow: &Flow) -> Option<IpAddr> {
+    match party {
+        Party::Workload(key) => world.endpoint(key)?.address(flow.family),
+        Party::Host(_, address) | Party::Outside(address) => Some(*address),
+        _ => None,
+    }
+}
+
+fn packet(from: IpAddr, to: IpAddr, traffic: Traffic) -> RulePacket {
+    let packet = RulePacket::new(from, to, traffic.protocol().number());
+    let [kind, _] = traffic.number().to_be_bytes();
+    if traffic.protocol().is_icmp() {
+        packet.with_icmp_type(kind)
+    } else {
+        packet.with_ports(40_000, traffic.number())
+    }
+}
+
+fn passes(table: &RuleTable, packet: &RulePacket) -> bool {
+    evaluate(table, &Hook::Forward, packet).accepted
+}
+
+/// Whether the kernels of both ends let the flow pass; `None` for what never goes through them.
+fn simulate(engine: &Engine, flow: &Flow) -> Option<bool> {
+    let world = engine.world();
+    let (from, to) = (address(world, &flow.from, flow)?, address(world, &flow.to, flow)?);
+    let mut all = true;
+    for (end, other) in [(&flow.from, &flow.to), (&flow.to, &flow.from)] {
+        let Party::Workload(own) = end else { continue };
+        let node = world.endpoint(own)?.node().clone();
+        let mut rules = NodeRules::new(engine, own.tenant.clone(), node.clone());
+        if let Party::Host(host, address) = other
+            && *host == node
+            && end == &flow.to
+        {
+            rules = rules.with_hosts([*address]);
+        }
+        let (mut from, mut to) = (from, to);
+        if let Party::Workload(peer) = other
+            && peer.tenant != own.tenant
+        {
+            // Another tenant's workload has an address of its own in this network.
+            let stand_in: IpAddr =
+                if from.is_ipv4() { "192.0.2.1" } else { "2001:db8:ffff::1" }.parse().unwrap();
+            rules = rules.with_foreign(stand_in, peer.clone());
+            if end == &flow.from { to = stand_in } else { from = stand_in }
+        }
+        let table = rules.table().unwrap();
+        table.validate().unwrap();
+        all &= passes(&table, &packet(from, to, flow.traffic));
+    }
+    Some(all)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_rules_of_both_nodes_are_the_evaluator(seeds in vec(any::<u64>(), 1..50), ask in any::<u64>()) {
+        let world: World = seeds.into_iter().map(|seed| change(&mut Dice(seed))).collect();
+        let engine = Engine::new(world.clone());
+        let mut dice = Dice(ask);
+        let mut asked = 0;
+        for _ in 0..120 {
+            let flow = flow(&mut dice);
+            let Ok(expected) = world.reach(&flow) else { continue };
+            // Two workloads with one address are no cluster, and a workload reaches itself without the kernel's rules.
+            let owns = |party: &Party| match party {
+                Party::Workload(key) => address(&world, party, &flow).is_some_and(|at| world.at(&key.tenant, at) == Some(key)),
+                _ => true,
+            };
+            if flow.from == flow.to || !owns(&flow.from) || !owns(&flow.to) {
+                continue;
+            }
+            asked += 1;
+            let told = simulate(&engine, &flow).unwrap();
+            prop_assert_eq!(told, expected.verdict().passes(), "{:?}\n{}", flow, world.explain(&flow).unwrap());
+        }
+        prop_assert!(asked < 121);
+    }
+
+    /// However the engine came to be, the tables are the same: a restart changes nothing.
+    #[test]
+    fn the_same_cluster_has_the_same_rules(seeds in vec(any::<u64>(), 1..40)) {
+        let mut engine = Engine::default();
+        for seed in seeds {
+            engine.apply(change(&mut Dice(seed)));
+        }
+        let anew = Engine::new(engine.world().clone());
+        for of in ["acme", "globex"] {
+            let table = |engine| NodeRules::new(engine, tenant(of), "n1".parse().unwrap()).table().unwrap();
+            prop_assert_eq!(table(&engine), table(&anew));
+        }
+    }
+}
+
+fn table(engine: &Engine) -> RuleTable {
+    NodeRules::new(engine, tenant("acme"), "n1".parse().unwrap()).table().unwrap()
+}
+
+#[test]
+fn a_change_of_policy_changes_elements_alone() {
+    let mut engine = Engine::new(cluster());
+    engine.apply(network("acme", "x", "p", r#"{"podSelector":{},"ingress":[{"from":[{"podSelector":{"matchLabels":{"pod":"b"}}}],"ports":[{"port":80}]}]}"#));
+    let before = table(&engine);
+    engine.apply(network("acme", "x", "p", r#"{"podSelector":{},"ingress":[{"from":[{"podSelector":{"matchLabels":{"pod":"b"}}}],"ports":[{"port":81}]}]}"#));
+    let after = table(&engine);
+    let change = TableChange::between(&before, &after).unwrap();
+    assert!(!change.is_empty());
+    let elements: usize = change.elements.values().map(|set| set.add.len() + set.remove.len()).sum();
+    assert_eq!((change.add_chains.len(), change.rules.len(), elements), (0, 0, 2), "{change:?}");
+    // A new workload like others: its address, and nothing of policies.
+    let twin = engine.world().endpoint(&key("x/b")).unwrap().profile().clone();
+    let twin = hivemind_net::policy::Endpoint::new("x-b2".parse().unwrap(), "n2".parse().unwrap(), twin);
+    engine.apply(Change::Endpoint(twin.at("10.0.1.77".parse().unwrap())));
+    let change = TableChange::between(&after, &table(&engine)).unwrap();
+    assert_eq!(change.elements.keys().map(ToString::to_string).collect::<Vec<_>>(), ["peers4"]);
+    assert!(TableChange::between(&after, &after.clone()).unwrap().is_empty());
+}
+
+#[test]
+fn what_the_engine_does_not_know_is_dropped() {
+    let world = cluster();
+    let engine = Engine::new(world);
+    let table = table(&engine);
+    let at = |text: &str| text.parse::<IpAddr>().unwrap();
+    assert!(passes(&table, &packet(at("10.0.1.1"), at("10.0.1.2"), Traffic::tcp(80))));
+    assert!(!passes(&table, &packet(at("10.0.9.9"), at("10.0.9.8"), Traffic::tcp(80))), "neither is here");
+    let none = NodeRules::new(&engine, tenant("nobody"), "n1".parse().unwrap()).table().unwrap();
+    assert!(!passes(&none, &packet(at("10.0.1.1"), at("10.0.1.2"), Traffic::tcp(80))));
+    let shared = NodeRules::new(&engine, tenant("acme"), "n1".parse().unwrap()).in_shared_namespace();
+    assert!(
+        passes(&shared.table().unwrap(), &packet(at("10.0.9.9"), at("10.0.9.8"), Traffic::tcp(80))),
+        "not ours"
+    );
+}
+
+#[test]
+fn replies_pass_and_what_ip_needs_passes_and_spoofed_packets_do_not() {
+    let mut engine = Engine::new(cluster());
+    engine.apply(network("acme", "x", "deny", r#"{"podSelector":{},"policyTypes":["Ingress","Egress"]}"#));
+    let rules = NodeRules::new(&engine, tenant("acme"), "n1".parse().unwrap());
+    let rules = rules.with_link("x-a".parse().unwrap(), "veth-xa".parse().unwrap()).with_zone(7);
+    let table = rules.table().unwrap();
+    table.validate().unwrap();
+    let (own, other): (IpAddr, IpAddr) = ("fd00::1:1".parse().unwrap(), "fd00::2:2".parse().unwrap());
+    let mut reply = packet(own, other, Traffic::tcp(80)).with_connection(ConnectionState::Established);
+    reply.in_link = Some("veth-xa".parse().unwrap());
+    assert!(passes(&table, &reply));
+    let mut spoofed = reply.clone();
+    spoofed.source = other;
+    assert!(!passes(&table, &spoofed), "an address that is not the link's");
+    assert!(passes(&table, &packet(other, own, Traffic::icmp_v6(2, 0))), "packet too big");
+    assert!(passes(&table, &packet(own, other, Traffic::icmp_v6(135, 0))), "neighbour solicitation");
+    assert!(
+        !passes(&table, &packet(own, other, Traffic::icmp_v6(134, 0))),
+        "a router advertisement of a workload"
+    );
+    assert!(!passes(&table, &packet(other, own, Traffic::icmp_v6(128, 0))), "echo is for policies");
+    assert_eq!(evaluate(&table, &Hook::Prerouting, &reply).zone, 7);
+}
+
+#[test]
+fn pitfall_35_a_stranger_never_passes_for_somebody_outside() {
+    let mut engine = Engine::new(cluster());
+    let at: IpAddr = "192.0.2.1".parse().unwrap();
+    let table = |engine: &Engine| {
+        let rules = NodeRules::new(engine, tenant("acme"), "n1".parse().unwrap());
+        rules.with_foreign(at, key("globex:x/a")).table().unwrap()
+    };
+    let out = packet("10.0.1.1".parse().unwrap(), at, Traffic::tcp(80));
+    assert!(!passes(&table(&engine), &out), "no grant");
+    engine.apply(grant(r#"{"by":"acme.0000000000000001","name":"out","direction":"Egress","to":{"tenant":"globex.0000000000000001"},"ports":[{"port":80}]}"#));
+    assert!(passes(&table(&engine), &out));
+    assert!(!passes(&table(&engine), &packet("10.0.1.1".parse().unwrap(), at, Traffic::tcp(81))));
+    assert!(
+        !passes(&table(&engine), &packet(at, "10.0.1.1".parse().unwrap(), Traffic::tcp(80))),
+        "the other way"
+    );
+}
+
+#[test]
+fn connections_are_kept_or_cut_as_stated() {
+    let mut engine = Engine::new(cluster());
+    let at = |text: &str| text.parse::<IpAddr>().unwrap();
+    let of = |from: &str, to: &str| Connection::new(tenant("acme"), at(from), at(to), Traffic::tcp(80));
+    let known = vec![
+        of("10.0.2.2", "10.0.1.1"),
+        of("fd00::2:2", "fd00::1:1"),
+        of("192.168.0.9", "10.0.1.1"),
+        of("10.0.1.1", "10.0.2.2"),
+        of("8.8.8.8", "9.9.9.9"),
+    ];
+    let stale = |engine: &Engine, how| {
+        let host = |address| address == at("192.168.0.9");
+        stale_connections(engine, how, host, known.clone()).collect::<BTreeSet<_>>()
+    };
+    assert!(stale(&engine, Established::Cut).is_empty());
+    engine.apply(network("acme", "x", "deny", r#"{"podSelector":{}}"#));
+    assert!(stale(&engine, Established::Keep).is_empty());
+    assert_eq!(
+        stale(&engine, Established::Cut),
+        BTreeSet::from([of("10.0.2.2", "10.0.1.1"), of("fd00::2:2", "fd00::1:1")]),
+        "both families; not the host's, not those it opened itself, not what is nobody's"
+    );
+}
+
+#[test]
+fn rules_about_a_code_alone_stay_on_the_safe_side() {
+    let mut engine = Engine::new(cluster());
+    engine.apply(network("acme", "x", "p", r#"{"podSelector":{},"ingress":[{"ports":[{"protocol":"ICMP","type":8,"code":0},{"protocol":"ICMP","type":13},{"protocol":"47"}]}]}"#));
+    let table = table(&engine);
+    let sent =
+        |traffic| passes(&table, &packet("10.0.2.1".parse().unwrap(), "10.0.1.1".parse().unwrap(), traffic));
+    assert!(!sent(Traffic::icmp(8, 0)), "only a code of it is allowed");
+    assert!(sent(Traffic::icmp(13, 0)));
+    assert!(sent(Traffic::new(Protocol::from_number(47), 0)));
+    assert!(!sent(Traffic::tcp(80)));
+}
