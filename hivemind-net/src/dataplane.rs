@@ -10,9 +10,11 @@ mod diff;
 mod op;
 pub mod rules;
 pub mod state;
+mod walk;
 
 pub use apply::Refused;
 pub use connection::Connection;
 pub use diff::diff;
 pub use op::{Action, Op};
 pub use state::KernelState;
+pub use walk::{Cluster, Fate};

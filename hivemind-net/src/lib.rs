@@ -50,6 +50,7 @@ pub use adapters::memory::MemoryDataplane;
 pub use config::NetworkConfig;
 pub use manager::{AddressRequest, IpamManager};
 pub use overlay::OverlayNetwork;
+pub use policy::NetworkPolicy;
 pub use ports::dataplane::{Dataplane, DataplaneExt};
 pub use records::Lease;
 pub use service::{Answer, RecordType, Service, ServiceEndpoint, ServiceRegistry};

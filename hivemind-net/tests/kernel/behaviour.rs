@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use hivemind_core::block_on;
 use hivemind_net::adapters::linux::{LinuxDataplane, LinuxOptions};
+use hivemind_net::addr::IpFamily;
 use hivemind_net::dataplane::rules::{
     BaseChain, Chain, Comparison, Family, Field, Hook, RuleTable, Statement, TableKey, Value, Verdict,
 };
 use hivemind_net::dataplane::state::{KernelState, Netns};
 use hivemind_net::overlay::UnderlayFamily;
-use hivemind_net::policy::IpFamily;
 use hivemind_net::{Dataplane, DataplaneExt};
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -196,11 +196,17 @@ fn a_flow_loses_nothing_while_everything_is_applied_again() {
     let _server = Servers::start(&netns_of(&cluster, "red", "w32"), "w32", &[], &[5353]);
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
+    let (ready, is_ready) = std::sync::mpsc::channel();
     let flow = inside(&netns_of(&cluster, "red", "w11"), move || {
         let socket = UdpSocket::bind("[::]:0").unwrap();
         socket.connect("[fd10::3:2]:5353").unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The links of the lab itself may take a moment until they carry anything.
+        socket.set_read_timeout(Some(NEVER)).unwrap();
         let (mut sent, mut answered, mut buffer) = (0, 0, [0; 64]);
+        let is_there = (0..20).any(|_| socket.send(b"who").is_ok() && socket.recv(&mut buffer).is_ok());
+        assert!(is_there);
+        ready.send(()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         while !stopped.load(Ordering::Relaxed) {
             socket.send(b"who").unwrap();
             sent += 1;
@@ -208,6 +214,7 @@ fn a_flow_loses_nothing_while_everything_is_applied_again() {
         }
         (sent, answered)
     });
+    is_ready.recv().unwrap();
     for round in 0..15 {
         if round % 5 == 4 {
             cluster.restart_agents();

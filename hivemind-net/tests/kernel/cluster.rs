@@ -7,14 +7,14 @@ use std::time::Duration;
 use hivemind_core::labels::Labels;
 use hivemind_core::{Generation, NodeId, TenantRef, block_on};
 use hivemind_net::adapters::linux::LinuxDataplane;
+use hivemind_net::addr::IpFamily;
 use hivemind_net::dataplane::{KernelState, Op};
 use hivemind_net::overlay::{
     OverlayChange, OverlayConfig, OverlayNetwork, OverlayNode, OverlayWorkload, TenantNetwork,
     UnderlayFamily, Vni,
 };
 use hivemind_net::policy::{
-    AnyPolicy, Change, Endpoint, EndpointKey, Flow, IpFamily, NetworkPolicy, Party, PolicySpec, Profile,
-    Traffic, World,
+    AnyPolicy, Change, Endpoint, EndpointKey, Flow, NetworkPolicy, Party, PolicySpec, Profile, Traffic, World,
 };
 use hivemind_net::{Dataplane, DataplaneExt};
 
