@@ -24,3 +24,8 @@ pub struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/tenancy.md")]
 pub struct TenancyGuide;
+
+/// And those of the guide to networks.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/networking.md")]
+pub struct NetworkingGuide;

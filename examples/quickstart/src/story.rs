@@ -8,6 +8,7 @@ mod deploy;
 mod disaster;
 mod isolation;
 mod plan;
+mod reach;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -118,6 +119,7 @@ pub async fn tell(
     teller.cluster.settle().await?;
     teller.audit().await?;
     teller.verify_isolation().await?;
+    teller.explain_reach().await?;
     let full = teller.back_up_full().await?;
     teller.lose_a_node().await?;
     teller.restore(full).await?;

@@ -23,14 +23,24 @@ fn the_story_is_told_in_sections_and_without_colour_into_a_pipe() {
     let output = quickstart(&[]);
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && output.stderr.is_empty());
-    for section in ["1. Nodes and tenants", "2. Deployments", "3. Two requests", "5. Isolation", "9. Summary"]
-    {
+    for section in [
+        "1. Nodes and tenants",
+        "2. Deployments",
+        "3. Two requests",
+        "5. Isolation",
+        "6. Who reaches whom",
+        "10. Summary",
+    ] {
         assert!(told.contains(section), "{told}");
     }
     assert!(!told.contains('\x1b'), "colour went into a pipe");
-    for explained in
-        ["no role is bound to user mallory", "short by", "what would help", "put a policy in force"]
-    {
+    for explained in [
+        "no role is bound to user mallory",
+        "short by",
+        "what would help",
+        "put a policy in force",
+        "its peers are others",
+    ] {
         assert!(told.contains(explained), "{told}");
     }
 }

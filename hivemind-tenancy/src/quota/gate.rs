@@ -2,7 +2,7 @@
 
 use hivemind_core::resources::Resources;
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{Error, ErrorKind, QuotaGate, ReservationId, Result, Retry, TenantContext, Timestamp};
+use hivemind_core::{Error, ErrorKind, QuotaGate, ReservationId, Result, TenantContext, Timestamp};
 
 use super::batch::{Held, charges_of, find, remove, replace_all};
 use super::books::Books;
@@ -98,22 +98,42 @@ impl TenantQuota {
         ctx: &TenantContext,
         request: &QuotaRequest,
     ) -> Result<()> {
-        let chain = Tenant::chain(view, txn, ctx)?;
-        let key = reservation_key(ctx.tenant(), &request.id)?;
         if let Some(existing) = find(view, txn, ctx.tenant(), &request.id)? {
             if existing.is_over(ctx.at()) {
-                // As if it had been given back already: whether a sweep came by must make no difference.
-                let mut swept = txn.clone();
-                self.give_back(view, &mut swept, ctx, std::slice::from_ref(&existing))?;
-                self.stage_request(view, &mut swept, ctx, request)?;
-                *txn = swept;
-                return Ok(());
+                return self.renew(view, txn, ctx, &existing, request);
             }
             same(&existing, request)?;
             return existing.expect(view, txn);
         }
+        self.stage_new(view, txn, ctx, request)
+    }
+
+    /// Stages `request` in place of `existing`, whose hold is over; if it is denied, nothing is staged.
+    pub(super) fn renew(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        existing: &Held,
+        request: &QuotaRequest,
+    ) -> Result<()> {
+        // As if it had been given back already: whether a sweep came by must make no difference.
+        let mut swept = txn.clone();
+        self.give_back(view, &mut swept, ctx, std::slice::from_ref(existing))?;
+        self.stage_new(view, &mut swept, ctx, request)?;
+        *txn = swept;
+        Ok(())
+    }
+
+    fn stage_new(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        request: &QuotaRequest,
+    ) -> Result<()> {
         let mut books = Books::at(ctx.at());
-        let levels = books.open(view, txn, &chain)?;
+        let levels = books.open(view, txn, &Tenant::chain(view, txn, ctx)?)?;
         let new = admissible(&books, &levels, ctx, request)?;
         books.add(&levels, &Change::default().with(&new, 1), &new.attributes);
         if let Some(over) = books.over(&levels) {
@@ -121,7 +141,7 @@ impl TenantQuota {
         }
         books.touch(&levels);
         books.stage(view, txn)?;
-        reservations()?.create(view, txn, key, &new)
+        reservations()?.create(view, txn, reservation_key(ctx.tenant(), &request.id)?, &new)
     }
 
     /// Stages a charge that is held until `deadline`, to be committed or aborted.
@@ -416,15 +436,6 @@ pub(super) fn asked(ctx: &TenantContext, request: &QuotaRequest) -> Result<Reser
         bounded: !request.demands.is_empty(),
         slice: None,
     })
-}
-
-/// Whether what is charged under an id is there at `now`, and is what is asked for under it again.
-pub(super) fn still(existing: &Reservation, request: &QuotaRequest, now: Option<Timestamp>) -> Result<()> {
-    if existing.is_over(now) {
-        let message = format!("reservation {} is over and not swept yet: expire it first", request.id);
-        return Err(Error::new(ErrorKind::Conflict, "reserve", message).with_retry(Retry::AfterChange));
-    }
-    same(existing, request)
 }
 
 /// Whether what is charged under an id is what is asked for under it again.

@@ -5,6 +5,7 @@ mod audit;
 mod deploy;
 mod isolation;
 mod look;
+mod reach;
 mod recover;
 mod setup;
 
@@ -28,6 +29,7 @@ pub use app::{App, Workload};
 pub use audit::Totals;
 pub use deploy::Deployed;
 pub(crate) use deploy::cost;
+pub use reach::reach;
 pub use recover::Moves;
 pub use setup::{TenantPlan, node_name};
 

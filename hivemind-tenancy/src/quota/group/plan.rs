@@ -15,8 +15,8 @@ use crate::Tenant;
 use crate::quota::OverQuota;
 use crate::quota::batch::{BATCH_SIZE, Batch, Held, batch_key, batches};
 use crate::quota::books::Books;
-use crate::quota::gate::{QuotaRequest, Returned, TenantQuota, admissible, asked, same, still};
-use crate::quota::ledger::{Change, Reservation};
+use crate::quota::gate::{QuotaRequest, Returned, TenantQuota, admissible, asked, same};
+use crate::quota::ledger::{Change, Reservation, reservation_key};
 
 /// What a caller wants.
 #[derive(Debug, Clone)]
@@ -258,7 +258,7 @@ impl Plan {
         let mut books = Books::at(None);
         let mut chains: BTreeMap<&TenantRef, Result<Arc<[usize]>>> = BTreeMap::new();
         let mut first: HashMap<(&TenantRef, &ReservationId), usize, RandomState> = HashMap::default();
-        let (mut news, mut repeated) = (Vec::new(), Vec::new());
+        let (mut news, mut repeated, mut over) = (Vec::new(), Vec::new(), Vec::new());
         for (number, ask) in self.open_asks(asks) {
             let Operation::Reserve(request) = &ask.operation else { continue };
             let tenant = ask.ctx.tenant();
@@ -270,9 +270,12 @@ impl Plan {
             let decided = match (levels, self.held(facts, tenant, &request.id)) {
                 (Err(e), _) => Some(Err(again(e))),
                 (_, Err(e)) => Some(Err(e)),
-                (Ok(_), Ok(Some(existing))) => {
-                    Some(still(&existing, request, ask.ctx.at()).map(|()| Returned::Already))
+                (Ok(_), Ok(Some(existing))) if existing.is_over(ask.ctx.at()) => {
+                    first.insert((tenant, &request.id), number);
+                    over.push((number, ask, request, existing));
+                    None
                 }
+                (Ok(_), Ok(Some(existing))) => Some(same(&existing, request).map(|()| Returned::Already)),
                 (Ok(levels), Ok(None)) => {
                     first.insert((tenant, &request.id), number);
                     match admissible(&books, levels, &ask.ctx, request) {
@@ -292,6 +295,7 @@ impl Plan {
         admit_all(&mut books, &mut news, &mut self.answers);
         news.retain(|new| self.answers.get(new.number).is_none());
         self.record(facts, &mut books, news)?;
+        self.renew(facts, over)?;
         for (number, first, request) in repeated {
             let before = asks.get(first).map(|ask| (&ask.ctx, &ask.operation));
             let answer = match (before, self.answers.get(first)) {
@@ -302,6 +306,24 @@ impl Plan {
                 _ => Err(Error::internal("reserve", "a repeated request has no first one")),
             };
             self.answers.set(number, answer);
+        }
+        Ok(())
+    }
+
+    /// Stages those whose id was held before and is over: one by one, for each gives back first what was held.
+    fn renew(
+        &mut self,
+        facts: &Facts<'_>,
+        mut over: Vec<(usize, &Ask, &QuotaRequest, Held)>,
+    ) -> Result<(), Broken> {
+        over.sort_by_key(|(_, ask, ..)| ask.ctx.at());
+        for (number, Ask { ctx, .. }, request, existing) in over {
+            let answer = TenantQuota.renew(facts.view, &mut self.txn, ctx, &existing, request);
+            if answer.is_ok() {
+                let key = reservation_key(ctx.tenant(), &request.id)?;
+                self.moved.push((ctx.tenant().clone(), request.id.clone(), Some(key)));
+            }
+            self.answers.set(number, answer.map(|()| Returned::Already));
         }
         Ok(())
     }
