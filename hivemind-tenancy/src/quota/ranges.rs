@@ -51,9 +51,10 @@ impl TenantQuota {
         demand: &Demand,
     ) -> Result<Demand> {
         let chain = limited_chain(view, txn, ctx.tenant())?;
-        let of = chain.iter().enumerate().filter_map(|(depth, (_, spec))| {
-            Some((depth, spec.as_ref()?.limit_range(kind)?))
-        });
+        let of = chain
+            .iter()
+            .enumerate()
+            .filter_map(|(depth, (_, spec))| Some((depth, spec.as_ref()?.limit_range(kind)?)));
         let ranges = Ranges { tenant: &ctx.tenant().id, kind, of: of.collect() };
         let filled = ranges.of.iter().fold(demand.clone(), |demand, (_, range)| range.fill(&demand));
         // Only the whole is checked: a limit that one range demands may be the default of another.
