@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::future::join_all;
 use hivemind_core::labels::Labels;
@@ -13,7 +14,9 @@ use hivemind_core::{
     StateStoreExt, SystemClock, SystemIds, TenantContext, TenantRef, Timestamp, WatchStream, async_trait,
     block_on,
 };
-use hivemind_tenancy::quota::{GroupCommit, QuotaSpec, RequestAttributes, Returned, WhenOver};
+use hivemind_tenancy::quota::{
+    FairQueue, GroupCommit, QueuePolicy, QuotaSpec, RequestAttributes, Returned, Turns, WhenOver,
+};
 use hivemind_tenancy::{QuotaRequest, ResourceQuotas, StillExpired, TenantManager, TenantQuota, TenantSpec};
 
 /// A store that takes no transaction of which `refuse` says why not.
@@ -318,4 +321,27 @@ fn expiry_gives_up_if_others_are_always_faster_and_tells_what_was_done() {
     assert_eq!(error.detail::<StillExpired>().unwrap().given_back, 64);
     assert_eq!(store.refused.load(Ordering::Relaxed), 32);
     assert_eq!(block_on(manager(&disk).expire_reservations(&ctx(&red))).unwrap(), 6);
+}
+
+#[test]
+fn giving_turns_gives_up_if_others_are_always_faster() {
+    let disk = MemoryStore::new();
+    let [red, ..] = world(&disk);
+    let refuse = |txn: &Txn| {
+        let key = txn.guards().next().map(|(key, _)| key.clone())?;
+        Some(Error::of(ErrorKind::Conflict, "commit", Conflict::new(key, None)))
+    };
+    let now = ctx(&red).with_time(Timestamp::from_secs(1));
+    let view = block_on(disk.snapshot(&[Prefix::ROOT])).unwrap();
+    let mut txn = Txn::new();
+    TenantQuota.stage_enqueue(&view, &mut txn, &now, &core("waits")).unwrap();
+    block_on(disk.commit(&txn)).unwrap();
+    let store = Arc::new(Picky { inner: disk.clone(), refuse, refused: AtomicUsize::new(0) });
+    let tenants = TenantManager::new(store.clone(), Arc::new(SystemClock::new()), Arc::new(SystemIds::new()));
+    let turns = Turns::new(FairQueue::new(QueuePolicy::BestEffortFifo, Duration::from_secs(9)));
+    let error = block_on(tenants.admit_waiting(&ctx(&red), &turns)).unwrap_err();
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::Conflict, Retry::Later));
+    assert_eq!(store.refused.load(Ordering::Relaxed), 32);
+    let admitted = block_on(manager(&disk).admit_waiting(&ctx(&red), &turns)).unwrap();
+    assert_eq!(admitted.len(), 1);
 }

@@ -251,6 +251,26 @@ fn what_is_due_is_put_out_and_the_rest_later() {
     assert_eq!(denied.unwrap_err().kind(), ErrorKind::Denied);
 }
 
+#[test]
+fn what_leaves_many_nodes_at_once_fits_a_transaction() {
+    let world = World::new();
+    let acme = tenant(&world, "acme");
+    let down = [Taint::new("down".parse().unwrap(), "".parse().unwrap(), TaintEffect::NoExecute)];
+    let who = admin("t").with_time(Timestamp::from_secs(100));
+    for number in 0..40 {
+        let name = format!("n{number}");
+        node(&world, &name, 1);
+        put(&world, &acme, &name, workload(&format!("w-{number}")));
+        let id = name.parse().unwrap();
+        world.commit(|view, txn| world.tenants.stage_set_taints(view, txn, &who, &id, &down)).unwrap();
+    }
+    let now = Timestamp::from_secs(100);
+    let evict = || world.commit(|view, txn| world.tenants.stage_evict(view, txn, &admin("e"), now)).unwrap();
+    let turns = (1..9).find(|_| !evict());
+    assert!(turns.is_some(), "it ends");
+    assert!(nodes(&world).iter().all(|(_, _, left)| *left == 0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -10,7 +10,7 @@ use crate::quota::{Turns, WaitingRequest};
 use crate::tenant::{key, tenants};
 
 /// How often in a row others may be faster before the host is asked to wait.
-const EXPIRE_ATTEMPTS: u32 = 32;
+const ATTEMPTS: u32 = 32;
 
 /// Not all that has expired was given back. Detail of the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +69,7 @@ impl TenantManager {
     /// [`ErrorKind::Conflict`] with [`StillExpired`] as detail if others changed the tenant's charges at each of 32
     /// attempts; those of the store. What was given back until then stays given back: call it again later.
     pub async fn expire_reservations(&self, ctx: &TenantContext) -> Result<usize> {
-        let (mut expired, mut left, now) = (0, EXPIRE_ATTEMPTS, self.clock.now());
+        let (mut expired, mut left, now) = (0, ATTEMPTS, self.clock.now());
         loop {
             let view = self.store.snapshot(&[crate::prefix()?]).await?;
             let mut txn = Txn::new();
@@ -78,7 +78,7 @@ impl TenantManager {
                 return Ok(expired);
             }
             match self.store.commit(&txn).await {
-                Ok(_) => (expired, left) = (expired + some, EXPIRE_ATTEMPTS),
+                Ok(_) => (expired, left) = (expired + some, ATTEMPTS),
                 // Somebody charged or gave back meanwhile: look again.
                 Err(e) if e.kind() == ErrorKind::Conflict => {
                     left -= 1;
@@ -98,18 +98,25 @@ impl TenantManager {
     /// those that were admitted, in that order. See [`TenantQuota::stage_admit_next`].
     ///
     /// # Errors
-    /// Those of the store and of the decision; what was admitted until then stays admitted.
+    /// [`ErrorKind::Conflict`] if others took quota, or gave turns, at each of 32 attempts in a row: call it again later.
+    /// Those of the store and of the decision. What was admitted until then stays admitted.
     pub async fn admit_waiting(&self, ctx: &TenantContext, turns: &Turns) -> Result<Vec<WaitingRequest>> {
-        let mut admitted = Vec::new();
+        let (mut admitted, mut left) = (Vec::new(), ATTEMPTS);
         loop {
             let now = ctx.clone().with_time(self.clock.now());
             let view = self.store.snapshot(&[crate::prefix()?]).await?;
             let mut txn = Txn::new();
             let next = TenantQuota.stage_admit_next(&view, &mut txn, &now, turns)?;
             match self.store.commit(&txn).await {
-                Ok(_) => {}
+                Ok(_) => left = ATTEMPTS,
                 // Somebody else gave a turn, or took quota, meanwhile: look again.
-                Err(e) if e.kind() == ErrorKind::Conflict => continue,
+                Err(e) if e.kind() == ErrorKind::Conflict => {
+                    left -= 1;
+                    if left == 0 {
+                        return Err(e.with_retry(Retry::Later));
+                    }
+                    continue;
+                }
                 Err(e) => return Err(e),
             }
             match next {

@@ -87,6 +87,8 @@ pub struct ClusterIndex {
     allowance: Allowance,
     /// Nodes that are one tenant's, and others still use.
     mixed: BTreeSet<usize>,
+    /// Tenants that were told to have their nodes to themselves.
+    isolated: BTreeSet<usize>,
 }
 
 fn exhausted(unplaced: Unplaced) -> Error {
@@ -113,6 +115,7 @@ impl ClusterIndex {
             placed: HashMap::default(),
             allowance: Allowance::default(),
             mixed: BTreeSet::new(),
+            isolated: BTreeSet::new(),
         }
     }
 
@@ -390,6 +393,7 @@ impl ClusterIndex {
         let missing = || Error::not_found("unassign", format!("tenant {} runs no {id}", tenant.id));
         let known = *self.tenant_index.get(tenant).ok_or_else(missing)?;
         let at = self.placed.remove(&(known, id.clone())).ok_or_else(missing)?;
+        let isolated = self.isolated.clone();
         let gone = self.change(at, |slot| {
             let position = slot.running.iter().position(|one| one.tenant == known && one.id == *id)?;
             let running = slot.running.remove(position);
@@ -399,7 +403,7 @@ impl ClusterIndex {
             *left = left.saturating_sub(1);
             if *left == 0 {
                 slot.tenants.remove(&known);
-                slot.dedicated = slot.dedicated.filter(|owner| *owner != known);
+                slot.disown(known, &isolated);
             }
             Some((running, slot.is_lost(), slot.node.id.clone()))
         });

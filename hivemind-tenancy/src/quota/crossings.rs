@@ -2,7 +2,7 @@
 
 use hivemind_core::resources::ResourceName;
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{Result, TenantContext, TenantId};
+use hivemind_core::{Result, TenantContext};
 use serde::{Deserialize, Serialize};
 
 use super::Crossing;
@@ -10,14 +10,12 @@ use super::gate::TenantQuota;
 use super::ledger::{ledger_key, ledgers};
 use super::spec::limited_chain;
 
-/// Usage of one resource has crossed the soft limit of one tenant.
+/// Usage of one resource has crossed the soft limit of a tenant, or of one above it: which does not say who that is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct SoftCrossing {
-    /// Whose soft limit: the tenant's, or that of one above it.
-    pub tenant: TenantId,
-    /// How far above the tenant that is; 0 is the tenant itself.
+    /// How far above the tenant the soft limit is; 0 is its own.
     pub depth: usize,
     /// Of what.
     pub resource: ResourceName,
@@ -50,7 +48,6 @@ impl TenantQuota {
                     (_, None) => Some(Crossing::Within),
                 };
                 found.extend(crossing.map(|crossing| SoftCrossing {
-                    tenant: tenant.tenant.id.clone(),
                     depth,
                     resource: resource.clone(),
                     crossing,

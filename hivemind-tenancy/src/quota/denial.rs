@@ -152,9 +152,12 @@ impl OverQuota {
     }
 
     /// As whoever acts in `reader` may see it: the system tenant sees all numbers, one above the tenant those up to its
-    /// own, and everybody else those of the tenant alone.
+    /// own, and everybody else those of the tenant alone. A copy, such as one from a log, stays as it was written.
     #[must_use]
     pub fn seen_by(&self, reader: &TenantContext) -> Self {
+        if self.full.is_empty() {
+            return self.clone();
+        }
         let depth = self.chain.iter().position(|level| level == reader.tenant()).unwrap_or(0);
         let sees_all = *reader.tenant() == TenantRef::system();
         self.clone().up_to(if sees_all { usize::MAX } else { depth })

@@ -10,12 +10,10 @@ use super::{Demand, LimitRange, OutOfBounds};
 
 /// One resource of which a thing asks for too little or too much, by the limit range of one tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{}{wrong}", if *.depth > 0 { format!("at tenant {tenant}: ") } else { String::new() })]
+#[error("{}{wrong}", if *.depth > 0 { "at a tenant above: " } else { "" })]
 #[non_exhaustive]
 pub struct RangeViolation {
-    /// Whose limit range: the tenant, or one above it.
-    pub tenant: TenantId,
-    /// How far above the tenant that is; 0 is the tenant itself.
+    /// How far above the tenant the limit range is; 0 is its own. A tenant is not told who is above it.
     pub depth: usize,
     /// What is wrong.
     pub wrong: OutOfBounds,
@@ -53,11 +51,12 @@ impl TenantQuota {
         demand: &Demand,
     ) -> Result<Demand> {
         let chain = limited_chain(view, txn, ctx.tenant())?;
-        let of = chain.iter().enumerate().filter_map(|(depth, (tenant, spec))| {
-            Some((depth, &tenant.tenant.id, spec.as_ref()?.limit_range(kind)?))
-        });
+        let of = chain
+            .iter()
+            .enumerate()
+            .filter_map(|(depth, (_, spec))| Some((depth, spec.as_ref()?.limit_range(kind)?)));
         let ranges = Ranges { tenant: &ctx.tenant().id, kind, of: of.collect() };
-        let filled = ranges.of.iter().fold(demand.clone(), |demand, (_, _, range)| range.fill(&demand));
+        let filled = ranges.of.iter().fold(demand.clone(), |demand, (_, range)| range.fill(&demand));
         // Only the whole is checked: a limit that one range demands may be the default of another.
         within(&ranges, &filled).map(|()| filled)
     }
@@ -67,15 +66,15 @@ impl TenantQuota {
 pub(super) struct Ranges<'a> {
     pub(super) tenant: &'a TenantId,
     pub(super) kind: &'a str,
-    /// With how far above the tenant each is, and whose it is.
-    pub(super) of: Vec<(usize, &'a TenantId, &'a LimitRange)>,
+    /// With how far above the tenant each is.
+    pub(super) of: Vec<(usize, &'a LimitRange)>,
 }
 
 /// Fails with everything of `demand` that any of `ranges` does not allow.
 pub(super) fn within(ranges: &Ranges<'_>, demand: &Demand) -> Result<()> {
     let mut found = Vec::new();
-    for (depth, tenant, range) in &ranges.of {
-        let at_level = |wrong| RangeViolation { tenant: (*tenant).clone(), depth: *depth, wrong };
+    for (depth, range) in &ranges.of {
+        let at_level = |wrong| RangeViolation { depth: *depth, wrong };
         found.extend(range.check(demand).into_iter().map(at_level));
     }
     if found.is_empty() {

@@ -14,12 +14,10 @@ use crate::tenant::tenants;
 
 /// A rate of one tenant that does not allow something now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{}{reason}", if *.depth > 0 { format!("at tenant {tenant}: ") } else { String::new() })]
+#[error("{}{reason}", if *.depth > 0 { "at a tenant above: " } else { "" })]
 #[non_exhaustive]
 pub struct SlowDown {
-    /// Whose rate: the tenant's, or that of one above it.
-    pub tenant: TenantId,
-    /// How far above the tenant that is; 0 is the tenant itself.
+    /// How far above the tenant the rate is; 0 is its own. A tenant is not told who is above it.
     pub depth: usize,
     /// Why not.
     pub reason: RateExceeded,
@@ -95,7 +93,7 @@ impl TenantQuota {
                     next.states.retain(|name, _| spec.rates.contains_key(name));
                     allowed.push((key, old, next));
                 }
-                Err(reason) => exceeded.push(SlowDown { tenant: tenant.tenant.id.clone(), depth, reason }),
+                Err(reason) => exceeded.push(SlowDown { depth, reason }),
             }
         }
         if !exceeded.is_empty() {

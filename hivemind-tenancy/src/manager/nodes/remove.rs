@@ -110,18 +110,20 @@ impl TenantManager {
     ) -> Result<bool> {
         administered(ctx)?;
         let cluster = self.nodes(view, txn)?;
-        let mut room = VICTIMS;
+        // Beside three records of each workload, each node has two.
+        let mut room = 3 * VICTIMS + 2;
         for (node, running) in &cluster {
             let all = evictions(&[(&*node.value, &*running.value)]);
             let due = all.into_iter().filter(|one| one.is_due(now));
             let mut victims: Vec<_> = due.map(|one| (one.tenant, one.workload)).collect();
-            let more = victims.len() > room;
-            victims.truncate(room);
+            let most = room.saturating_sub(2) / 3;
+            let more = victims.len() > most;
+            victims.truncate(most);
             if !victims.is_empty() {
                 // The taint must still be there.
                 nodes()?.expect(txn, node)?;
                 self.stage_displace(view, txn, (&node.id, running), &victims, DisplacedBy::Taint)?;
-                room = room.saturating_sub(victims.len());
+                room = room.saturating_sub(2 + 3 * victims.len());
             }
             if more {
                 return Ok(true);

@@ -9,15 +9,19 @@ impl ClusterIndex {
     /// A tenant has its nodes to itself from now on, or no longer, by its level or that of one above: where it runs,
     /// nobody else comes any more, or may again. A look at every node.
     pub fn set_isolated(&mut self, tenant: &TenantRef, isolated: bool) {
-        let Some(known) = self.tenant_index.get(tenant).copied() else { return };
+        let known = self.tenant(tenant);
+        if isolated {
+            self.isolated.insert(known);
+        } else {
+            self.isolated.remove(&known);
+        }
+        let others = self.isolated.clone();
         let there = |slot: &Slot| slot.tenants.contains_key(&known);
         for at in 0..self.slots.len() {
             if self.slots.get(at).and_then(Option::as_ref).is_some_and(there) {
-                self.change(at, |slot| {
-                    slot.dedicated = match isolated {
-                        true => Some(known),
-                        false => slot.dedicated.filter(|owner| *owner != known),
-                    };
+                self.change(at, |slot| match isolated {
+                    true => slot.dedicated = Some(known),
+                    false => slot.disown(known, &others),
                 });
             }
         }

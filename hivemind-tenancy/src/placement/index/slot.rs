@@ -1,6 +1,6 @@
 //! One node of an index, and what runs on it. No I/O, no clock, no async.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hivemind_core::WorkloadId;
 use hivemind_core::resources::Resources;
@@ -51,6 +51,14 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) fn is_lost(&self) -> bool {
         self.node.state == NodeState::Failed
+    }
+
+    /// It is not `owner`'s any more, but that of another who is here and has its nodes to itself.
+    pub(super) fn disown(&mut self, owner: usize, isolated: &BTreeSet<usize>) {
+        if self.dedicated == Some(owner) {
+            let mut others = self.tenants.keys().filter(|one| **one != owner);
+            self.dedicated = others.find(|one| isolated.contains(one)).copied();
+        }
     }
 
     /// Counts again what is free.

@@ -1,5 +1,6 @@
 //! The index against the engine that looks at everything.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use hivemind_core::Generation;
@@ -175,9 +176,16 @@ struct Both {
     model: BTreeMap<NodeId, (Node, NodeAllocations)>,
     running: Vec<(TenantRef, WorkloadId, NodeId)>,
     number: usize,
+    isolated: BTreeSet<TenantRef>,
 }
 
 impl Both {
+    /// Whose a node is that is not `owner`'s any more.
+    fn disowned(&self, running: &NodeAllocations, owner: &TenantRef) -> Option<TenantRef> {
+        let others = running.workloads.keys().filter(|one| *one != owner && self.isolated.contains(*one));
+        others.min_by_key(|one| self.index.tenant_index.get(*one)).cloned()
+    }
+
     fn node(&mut self, node: Node) {
         match self.model.get_mut(&node.id) {
             Some((old, _)) => {
@@ -242,7 +250,7 @@ proptest! {
     ) {
         let packing = if pack { Packing::BinPack } else { Packing::Spread };
         let index = ClusterIndex::new(packing, seed);
-        let mut both = Both { index, model: BTreeMap::new(), running: Vec::new(), number: 0 };
+        let mut both = Both { index, model: BTreeMap::new(), running: Vec::new(), number: 0, isolated: BTreeSet::new() };
         nodes.into_iter().for_each(|node| both.node(node));
         for step in steps {
             match step {
@@ -263,7 +271,13 @@ proptest! {
                 Step::Leave(which) if !both.running.is_empty() => {
                     let (tenant, id, node) = both.running.swap_remove(which % both.running.len());
                     prop_assert_eq!(&both.index.unassign(&tenant, &id).unwrap(), &node);
-                    both.model.get_mut(&node).unwrap().1.remove(&tenant, &id).unwrap();
+                    let (_, mut here) = both.model[&node].clone();
+                    let owned = here.dedicated_to.as_ref() == Some(&tenant);
+                    here.remove(&tenant, &id).unwrap();
+                    if owned && here.dedicated_to.is_none() {
+                        here.dedicated_to = both.disowned(&here, &tenant);
+                    }
+                    both.model.get_mut(&node).unwrap().1 = here;
                 }
                 Step::Terminate(which) if !both.running.is_empty() => {
                     let (tenant, id, node) = &both.running[which % both.running.len()];
@@ -274,12 +288,21 @@ proptest! {
                 Step::Isolate(number, isolated) => {
                     let tenant = tenant(number);
                     both.index.set_isolated(&tenant, isolated);
-                    for (_, running) in both.model.values_mut() {
+                    match isolated {
+                        true => both.isolated.insert(tenant.clone()),
+                        false => both.isolated.remove(&tenant),
+                    };
+                    let mut model = both.model.clone();
+                    for (_, running) in model.values_mut() {
                         if running.workloads.contains_key(&tenant) {
-                            let owner = running.dedicated_to.take().filter(|owner| *owner != tenant);
-                            running.dedicated_to = if isolated { Some(tenant.clone()) } else { owner };
+                            if isolated {
+                                running.dedicated_to = Some(tenant.clone());
+                            } else if running.dedicated_to.as_ref() == Some(&tenant) {
+                                running.dedicated_to = both.disowned(running, &tenant);
+                            }
                         }
                     }
+                    both.model = model;
                 }
                 Step::Forget => both.index.forget(),
                 Step::Leave(_) | Step::Terminate(_) => {}
@@ -295,7 +318,7 @@ proptest! {
         last in workload(),
     ) {
         let index = ClusterIndex::new(Packing::Spread, 1);
-        let mut both = Both { index, model: BTreeMap::new(), running: Vec::new(), number: 0 };
+        let mut both = Both { index, model: BTreeMap::new(), running: Vec::new(), number: 0, isolated: BTreeSet::new() };
         nodes.into_iter().for_each(|node| both.node(node));
         for (number, workload) in workloads {
             both.place(&tenant(number), number == 0, None, workload)?;
@@ -345,4 +368,24 @@ fn a_batch_is_placed_whole_or_not_at_all() {
     assert!(index.running(&"n1".parse().unwrap()).unwrap().is_empty());
     assert_eq!(index.place_all(&PlacementRequest::new(&acme, false, &two)).unwrap().len(), 2);
     assert_eq!(index.place(Ask::new(&acme, &two[0])).unwrap_err().kind(), ErrorKind::Exhausted);
+}
+
+/// Two that were beside each other became isolated: when one is no longer, the node is still the other's.
+#[test]
+fn a_node_of_two_isolated_tenants_is_not_open_when_one_of_them_is_no_longer() {
+    let mut index = ClusterIndex::new(Packing::Spread, 1);
+    index.add_node(Node::new("n1".parse().unwrap(), size(4000, 4096))).unwrap();
+    let ask = |name: &str| WorkloadRequest::new(name.parse().unwrap(), size(100, 64));
+    let all = [tenant(0), tenant(1), tenant(2)];
+    for one in &all[..2] {
+        index.place(Ask::new(one, &ask("w"))).unwrap();
+    }
+    all[..2].iter().for_each(|one| index.set_isolated(one, true));
+    index.set_isolated(&all[1], false);
+    assert!(index.find(Ask::new(&all[2], &ask("x"))).is_err());
+    index.set_isolated(&all[1], true);
+    index.unassign(&all[1], &"w".parse().unwrap()).unwrap();
+    assert!(index.find(Ask::new(&all[2], &ask("x"))).is_err());
+    index.set_isolated(&all[0], false);
+    assert!(index.find(Ask::new(&all[2], &ask("x"))).is_ok());
 }

@@ -26,9 +26,9 @@ impl Books {
         }
         let levels = || chain.iter().filter_map(|number| self.levels.get(*number));
         let Some(own) = levels().next() else { return Ok(()) };
-        let ranges = levels().enumerate().filter_map(|(depth, level)| {
-            Some((depth, &level.tenant.tenant.id, level.spec.limit_range(&attributes.kind)?))
-        });
+        let ranges = levels()
+            .enumerate()
+            .filter_map(|(depth, level)| Some((depth, level.spec.limit_range(&attributes.kind)?)));
         let ranges = Ranges { tenant: &own.tenant.tenant.id, kind: &attributes.kind, of: ranges.collect() };
         demands.iter().try_for_each(|demand| within(&ranges, demand))
     }

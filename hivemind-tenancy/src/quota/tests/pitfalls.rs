@@ -246,6 +246,7 @@ fn a_denial_tells_a_tenant_no_numbers_of_those_above_it() {
     );
     let copy: OverQuota = serde_json::from_str(&json).unwrap();
     assert_eq!((copy.to_string(), copy.in_full().len()), (over.to_string(), 0));
+    assert_eq!(copy.seen_by(&world.ctx(&TenantRef::system())), copy, "what it says is not lost");
 
     let depths = |reader: &TenantRef| -> Vec<usize> {
         over.seen_by(&world.ctx(reader)).short.iter().map(|short| short.depth).collect()

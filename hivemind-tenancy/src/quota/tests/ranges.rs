@@ -66,8 +66,8 @@ fn everything_that_any_level_refuses_is_listed() {
     assert_eq!(
         error.message(),
         "pod of tenant team: cpu: request 50m is below the least, 100m; cpu: limit 5 is above the highest, 4; \
-         at tenant corp: cpu: limit 5 is above the highest, 1; \
-         at tenant corp: cpu: limit 5 is above 2000/1000 of request 50m"
+         at a tenant above: cpu: limit 5 is above the highest, 1; \
+         at a tenant above: cpu: limit 5 is above 2000/1000 of request 50m"
     );
     let depths: Vec<_> =
         error.detail::<RangeViolations>().unwrap().found.iter().map(|found| found.depth).collect();

@@ -50,7 +50,7 @@ fn a_rate_counts_for_all_levels_or_for_none() {
     assert_eq!((error.kind(), error.retry()), (ErrorKind::QuotaExceeded, Retry::Later));
     assert_eq!(
         error.message(),
-        "rate creates of tenant red: at tenant corp: too many lately: try again in 10s"
+        "rate creates of tenant red: at a tenant above: too many lately: try again in 10s"
     );
     assert_eq!((states(&world, &red), states(&world, &corp)), (None, before));
     create(&world, &red, 110, 1).unwrap();
