@@ -356,6 +356,27 @@ fn what_is_excluded_while_in_use_is_reported() {
 }
 
 #[test]
+fn node_subnets_that_are_excluded_or_reserved_whole_are_passed_over() {
+    let range = |first: &str, last: &str| {
+        AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
+    };
+    // Four subnets of the first network and, of IPv6, half of it: 2^23 regions that nobody may look at one by one.
+    let config = dual("10.0.0.0/22", "fd00::/32").excluding(range("10.0.0.0", "10.0.0.255")).unwrap();
+    let config = config.reserving(range("fd00::", "fd00:0:7fff:ffff:ffff:ffff:ffff:ffff")).unwrap();
+    let world = World::new([config]);
+    let lease = world.ask((workload(0), node(0))).unwrap();
+    assert_eq!((lease.v4.unwrap().octets()[2], lease.v6.unwrap().segments()[2]), (1, 0x8000));
+    let state = world
+        .commit(|v, t| world.ipam.stage_node_subnets(v, t, &world.ctx("n"), (&pool("default"), &node(1))))
+        .unwrap();
+    assert_eq!(state.v4[0].to_string(), "10.0.1.64/26");
+    // What is reserved is still there for those who ask for it.
+    let asked = AddressRequest::new(workload(1), node(2)).with_address("fd00::5".parse().unwrap());
+    assert_eq!(world.ask(asked).unwrap().v6, Some("fd00::5".parse().unwrap()));
+    world.clean();
+}
+
+#[test]
 fn pools_are_chosen_by_order_labels_and_name_and_say_why_not() {
     let gpu: Selector = "zone=gpu".parse().unwrap();
     let first = with(v4("10.1.0.0/24").named(pool("gpu")), |o| o.nodes = gpu);

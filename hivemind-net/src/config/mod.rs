@@ -294,6 +294,16 @@ impl NetworkConfig {
         layout
     }
 
+    /// Whether a node subnet has an address for those who ask for none by name.
+    pub(crate) fn gives_out_of(&self, subnet: Cidr) -> bool {
+        let kept = |range: &AddressRange| range.overlaps(subnet.range());
+        if !self.excluded.iter().chain(&self.reserved).any(kept) {
+            return true;
+        }
+        let layout = self.layout(subnet);
+        !layout.open().is_empty() || !layout.band().is_empty()
+    }
+
     /// Whether two pools have an address in common: then they cannot be of one tenant.
     ///
     /// # Errors
