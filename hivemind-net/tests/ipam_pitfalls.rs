@@ -631,6 +631,35 @@ fn an_observation_tells_leaks_conflicts_and_what_is_missing() {
 }
 
 #[test]
+fn pitfall_02_what_was_begun_before_a_move_says_nothing_about_the_new_node() {
+    let world = World::new([v4("10.0.0.0/24")]);
+    let ctx = world.ctx("move");
+    let look = |number: usize| {
+        world.wait(Duration::from_secs(1));
+        Observation::new(world.now()).of_node(node(number))
+    };
+    world.ask((workload(0), node(0))).unwrap();
+    // Begun before the workload was at the node, told later: by a transfer, and by a new request.
+    let before = [look(1), look(1)];
+    world.commit(|v, t| world.ipam.stage_transfer(v, t, &ctx, &workload(0), (&node(0), &node(1)))).unwrap();
+    world.wait(Duration::from_secs(1));
+    let nowhere = world.see(&Observation::new(world.now()));
+    assert_eq!(nowhere.suspected, [workload(0)].into());
+    world.wait(Duration::from_secs(1));
+    world.commit(|v, t| world.ipam.stage_transferred(v, t, &ctx, &workload(0), &node(1))).unwrap();
+    let late = before.map(|seen| world.see(&seen));
+    assert!(late.iter().all(|told| told.suspected.is_empty() && told.leaked.is_empty()), "{late:?}");
+    let before = [look(2), look(2)];
+    world.wait(Duration::from_secs(1));
+    world.ask((workload(0), node(2))).unwrap();
+    let late = before.map(|seen| world.see(&seen));
+    assert!(late.iter().all(|told| told.suspected.is_empty() && told.leaked.is_empty()), "{late:?}");
+    // What is missed at its new node is missed anew, twice.
+    assert_eq!(world.see(&look(2)).suspected, [workload(0)].into());
+    assert_eq!(world.see(&look(2)).leaked, [workload(0)].into());
+}
+
+#[test]
 fn the_operations_of_the_plan() {
     let world = World::new([dual("10.0.0.0/24", "fd00::/48")]);
     block_on(async {

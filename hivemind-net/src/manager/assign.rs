@@ -57,8 +57,9 @@ fn again(
         holder.lease.request = ctx.request().clone();
         holder.at = session.now;
     }
-    if holder.moving.is_none() {
+    if holder.moving.is_none() && holder.node != request.node {
         holder.node = request.node.clone();
+        holder.at = session.now;
     }
     if holder == *found.value {
         holders()?.expect(&mut session.txn, found)?;

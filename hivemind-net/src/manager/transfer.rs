@@ -50,9 +50,11 @@ impl IpamManager {
         workload: &WorkloadId,
         to: &NodeId,
     ) -> Result<()> {
-        self.change(view, txn, ctx, workload, |_, holder| match holder.moving.take() {
+        self.change(view, txn, ctx, workload, |session, holder| match holder.moving.take() {
             Some(moving) if moving == *to => {
                 holder.node = moving;
+                // What was begun before says nothing about the workload there.
+                (holder.at, holder.missed) = (session.now, None);
                 Ok(())
             }
             None if holder.node == *to => Ok(()),
