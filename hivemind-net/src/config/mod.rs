@@ -189,8 +189,13 @@ impl NetworkConfig {
     /// [`InvalidConfig::Outside`] if the pool has no such network, [`InvalidConfig::NoPool`] for the last one.
     pub fn without_network(mut self, net: IpNet) -> Result<Self, InvalidConfig> {
         let gone = Cidr::try_from(net)?;
+        // A range may reach into other networks, and counts there still.
+        let others: Vec<_> =
+            self.families().flat_map(FamilyConfig::cidrs).filter(|cidr| *cidr != gone).collect();
         for ranges in [&mut self.excluded, &mut self.reserved] {
-            ranges.retain(|range| !gone.range().overlaps(*range));
+            ranges.retain(|range| {
+                !gone.range().overlaps(*range) || others.iter().any(|cidr| cidr.range().overlaps(*range))
+            });
         }
         self.change(gone.family(), |cidrs| {
             let outside = || InvalidConfig::Outside { what: gone.to_string() };
