@@ -357,9 +357,8 @@ fn what_is_excluded_while_in_use_is_reported() {
 
 #[test]
 fn node_subnets_that_are_excluded_or_reserved_whole_are_passed_over() {
-    let range = |first: &str, last: &str| {
-        AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
-    };
+    let range =
+        |first: &str, last: &str| AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap();
     // Four subnets of the first network and, of IPv6, half of it: 2^23 regions that nobody may look at one by one.
     let config = dual("10.0.0.0/22", "fd00::/32").excluding(range("10.0.0.0", "10.0.0.255")).unwrap();
     let config = config.reserving(range("fd00::", "fd00:0:7fff:ffff:ffff:ffff:ffff:ffff")).unwrap();

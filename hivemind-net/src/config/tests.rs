@@ -88,9 +88,8 @@ fn both_families_are_the_default_and_the_prefix_has_the_form_of_rfc_4193() {
 
 #[test]
 fn a_range_counts_in_what_is_left_of_its_networks() {
-    let range = |first: &str, last: &str| {
-        AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
-    };
+    let range =
+        |first: &str, last: &str| AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap();
     let both = v4("10.0.0.0/24").unwrap().with_network(net("10.0.1.0/24")).unwrap();
     let both = both.excluding(range("10.0.0.250", "10.0.1.5")).unwrap();
     let both = both.reserving(range("10.0.0.7", "10.0.0.9")).unwrap();
