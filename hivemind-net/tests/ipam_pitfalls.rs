@@ -659,6 +659,37 @@ fn pitfall_02_what_was_begun_before_a_move_says_nothing_about_the_new_node() {
 }
 
 #[test]
+fn pitfall_02_what_was_seen_running_is_not_freed_by_older_observations() {
+    let world = World::new([v4("10.0.0.0/24")]);
+    world.ask((workload(0), node(0))).unwrap();
+    let look = || {
+        world.wait(Duration::from_secs(1));
+        Observation::new(world.now())
+    };
+    let [first, late, later] = [look(), look(), look()];
+    assert_eq!(world.see(&first).suspected, [workload(0)].into());
+    world.see(&look().with(workload(0), []));
+    for old in [late, later] {
+        let told = world.see(&old);
+        assert!(told.suspected.is_empty() && told.leaked.is_empty(), "{told:?}");
+    }
+    assert_eq!(world.see(&look()).suspected, [workload(0)].into());
+    assert_eq!(world.see(&look()).leaked, [workload(0)].into());
+}
+
+#[test]
+fn pitfall_05_a_move_to_a_node_that_is_lost_meanwhile_does_not_commit() {
+    let world = World::new([v4("10.0.0.0/24")]);
+    let ctx = world.ctx("move");
+    world.ask((workload(0), node(0))).unwrap();
+    let (view, mut txn) = (world.view(), Txn::new());
+    world.ipam.stage_transfer(&view, &mut txn, &ctx, &workload(0), (&node(0), &node(1))).unwrap();
+    // The node has no record until it is declared lost.
+    world.commit(|v, t| world.ipam.stage_node_lost(v, t, &ctx, &node(1))).unwrap();
+    assert_eq!(block_on(world.store.commit(&txn)).unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+#[test]
 fn the_operations_of_the_plan() {
     let world = World::new([dual("10.0.0.0/24", "fd00::/48")]);
     block_on(async {

@@ -30,9 +30,7 @@ impl IpamManager {
                 let lost = super::NodeLost { node: to.clone(), since, epoch };
                 return Err(Error::of(ErrorKind::Denied, "transfer", lost));
             }
-            if let Some(found) = found {
-                crate::records::nodes()?.expect(&mut session.txn, &found)?;
-            }
+            session.expect_node(to, found.as_ref())?;
             holder.moving = Some(to.clone());
             Ok(())
         })
