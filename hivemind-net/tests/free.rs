@@ -166,3 +166,14 @@ fn pitfall_08_any_size_and_difference() {
     let all = FreeRanges::from_range(0, u128::MAX);
     assert_eq!((all.count(), all.fragments()), (u128::MAX, 1));
 }
+
+#[test]
+fn a_length_that_the_family_lacks_changes_nothing() {
+    let mut free = FreePrefixes::new(IpFamily::V4);
+    let all: Cidr = "10.0.0.0/8".parse().unwrap();
+    assert!(free.put(all));
+    for len in [33, 64, 255] {
+        assert_eq!((free.take(len), free.prefixes().collect::<Vec<_>>()), (None, vec![all]), "/{len}");
+    }
+    assert_eq!(free.take(32), Some("10.0.0.0/32".parse().unwrap()));
+}

@@ -356,6 +356,26 @@ fn what_is_excluded_while_in_use_is_reported() {
 }
 
 #[test]
+fn node_subnets_that_are_excluded_or_reserved_whole_are_passed_over() {
+    let range =
+        |first: &str, last: &str| AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap();
+    // Four subnets of the first network and, of IPv6, half of it: 2^23 regions that nobody may look at one by one.
+    let config = dual("10.0.0.0/22", "fd00::/32").excluding(range("10.0.0.0", "10.0.0.255")).unwrap();
+    let config = config.reserving(range("fd00::", "fd00:0:7fff:ffff:ffff:ffff:ffff:ffff")).unwrap();
+    let world = World::new([config]);
+    let lease = world.ask((workload(0), node(0))).unwrap();
+    assert_eq!((lease.v4.unwrap().octets()[2], lease.v6.unwrap().segments()[2]), (1, 0x8000));
+    let state = world
+        .commit(|v, t| world.ipam.stage_node_subnets(v, t, &world.ctx("n"), (&pool("default"), &node(1))))
+        .unwrap();
+    assert_eq!(state.v4[0].to_string(), "10.0.1.64/26");
+    // What is reserved is still there for those who ask for it.
+    let asked = AddressRequest::new(workload(1), node(2)).with_address("fd00::5".parse().unwrap());
+    assert_eq!(world.ask(asked).unwrap().v6, Some("fd00::5".parse().unwrap()));
+    world.clean();
+}
+
+#[test]
 fn pools_are_chosen_by_order_labels_and_name_and_say_why_not() {
     let gpu: Selector = "zone=gpu".parse().unwrap();
     let first = with(v4("10.1.0.0/24").named(pool("gpu")), |o| o.nodes = gpu);
@@ -607,6 +627,66 @@ fn an_observation_tells_leaks_conflicts_and_what_is_missing() {
     assert_eq!(one(&world).leaked, [workload(2)].into());
     assert!(world.leases().contains_key(&workload(0)));
     world.clean();
+}
+
+#[test]
+fn pitfall_02_what_was_begun_before_a_move_says_nothing_about_the_new_node() {
+    let world = World::new([v4("10.0.0.0/24")]);
+    let ctx = world.ctx("move");
+    let look = |number: usize| {
+        world.wait(Duration::from_secs(1));
+        Observation::new(world.now()).of_node(node(number))
+    };
+    world.ask((workload(0), node(0))).unwrap();
+    // Begun before the workload was at the node, told later: by a transfer, and by a new request.
+    let before = [look(1), look(1)];
+    world.commit(|v, t| world.ipam.stage_transfer(v, t, &ctx, &workload(0), (&node(0), &node(1)))).unwrap();
+    world.wait(Duration::from_secs(1));
+    let nowhere = world.see(&Observation::new(world.now()));
+    assert_eq!(nowhere.suspected, [workload(0)].into());
+    world.wait(Duration::from_secs(1));
+    world.commit(|v, t| world.ipam.stage_transferred(v, t, &ctx, &workload(0), &node(1))).unwrap();
+    let late = before.map(|seen| world.see(&seen));
+    assert!(late.iter().all(|told| told.suspected.is_empty() && told.leaked.is_empty()), "{late:?}");
+    let before = [look(2), look(2)];
+    world.wait(Duration::from_secs(1));
+    world.ask((workload(0), node(2))).unwrap();
+    let late = before.map(|seen| world.see(&seen));
+    assert!(late.iter().all(|told| told.suspected.is_empty() && told.leaked.is_empty()), "{late:?}");
+    // What is missed at its new node is missed anew, twice.
+    assert_eq!(world.see(&look(2)).suspected, [workload(0)].into());
+    assert_eq!(world.see(&look(2)).leaked, [workload(0)].into());
+}
+
+#[test]
+fn pitfall_02_what_was_seen_running_is_not_freed_by_older_observations() {
+    let world = World::new([v4("10.0.0.0/24")]);
+    world.ask((workload(0), node(0))).unwrap();
+    let look = || {
+        world.wait(Duration::from_secs(1));
+        Observation::new(world.now())
+    };
+    let [first, late, later] = [look(), look(), look()];
+    assert_eq!(world.see(&first).suspected, [workload(0)].into());
+    world.see(&look().with(workload(0), []));
+    for old in [late, later] {
+        let told = world.see(&old);
+        assert!(told.suspected.is_empty() && told.leaked.is_empty(), "{told:?}");
+    }
+    assert_eq!(world.see(&look()).suspected, [workload(0)].into());
+    assert_eq!(world.see(&look()).leaked, [workload(0)].into());
+}
+
+#[test]
+fn pitfall_05_a_move_to_a_node_that_is_lost_meanwhile_does_not_commit() {
+    let world = World::new([v4("10.0.0.0/24")]);
+    let ctx = world.ctx("move");
+    world.ask((workload(0), node(0))).unwrap();
+    let (view, mut txn) = (world.view(), Txn::new());
+    world.ipam.stage_transfer(&view, &mut txn, &ctx, &workload(0), (&node(0), &node(1))).unwrap();
+    // The node has no record until it is declared lost.
+    world.commit(|v, t| world.ipam.stage_node_lost(v, t, &ctx, &node(1))).unwrap();
+    assert_eq!(block_on(world.store.commit(&txn)).unwrap_err().kind(), ErrorKind::Conflict);
 }
 
 #[test]

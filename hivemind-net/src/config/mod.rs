@@ -189,8 +189,13 @@ impl NetworkConfig {
     /// [`InvalidConfig::Outside`] if the pool has no such network, [`InvalidConfig::NoPool`] for the last one.
     pub fn without_network(mut self, net: IpNet) -> Result<Self, InvalidConfig> {
         let gone = Cidr::try_from(net)?;
+        // A range may reach into other networks, and counts there still.
+        let others: Vec<_> =
+            self.families().flat_map(FamilyConfig::cidrs).filter(|cidr| *cidr != gone).collect();
         for ranges in [&mut self.excluded, &mut self.reserved] {
-            ranges.retain(|range| !gone.range().overlaps(*range));
+            ranges.retain(|range| {
+                !gone.range().overlaps(*range) || others.iter().any(|cidr| cidr.range().overlaps(*range))
+            });
         }
         self.change(gone.family(), |cidrs| {
             let outside = || InvalidConfig::Outside { what: gone.to_string() };
@@ -292,6 +297,16 @@ impl NetworkConfig {
             layout = layout.reserving(*range);
         }
         layout
+    }
+
+    /// Whether a node subnet has an address for those who ask for none by name.
+    pub(crate) fn gives_out_of(&self, subnet: Cidr) -> bool {
+        let kept = |range: &AddressRange| range.overlaps(subnet.range());
+        if !self.excluded.iter().chain(&self.reserved).any(kept) {
+            return true;
+        }
+        let layout = self.layout(subnet);
+        !layout.open().is_empty() || !layout.band().is_empty()
     }
 
     /// Whether two pools have an address in common: then they cannot be of one tenant.

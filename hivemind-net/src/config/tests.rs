@@ -83,6 +83,18 @@ fn both_families_are_the_default_and_the_prefix_has_the_form_of_rfc_4193() {
     assert_eq!(config.families().count(), 2);
     let prefixes: std::collections::BTreeSet<_> = (0..10_000).map(unique_local).collect();
     assert_eq!(prefixes.len(), 10_000, "seeds that follow each other differ");
+    assert_eq!(unique_local(0).to_string(), "fde2:20a8:397b::/48", "the same in every version");
+}
+
+#[test]
+fn a_range_counts_in_what_is_left_of_its_networks() {
+    let range =
+        |first: &str, last: &str| AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap();
+    let both = v4("10.0.0.0/24").unwrap().with_network(net("10.0.1.0/24")).unwrap();
+    let both = both.excluding(range("10.0.0.250", "10.0.1.5")).unwrap();
+    let both = both.reserving(range("10.0.0.7", "10.0.0.9")).unwrap();
+    let left = both.without_network(net("10.0.0.0/24")).unwrap();
+    assert_eq!((left.excluded(), left.reserved().len()), ([range("10.0.0.250", "10.0.1.5")].as_slice(), 0));
 }
 
 #[test]

@@ -57,8 +57,11 @@ impl FreePrefixes {
             .filter_map(|(len, first)| Cidr::containing(self.family, *first, *len))
     }
 
-    /// Takes a network of `len` bits; `None` if no free one is large enough.
+    /// Takes a network of `len` bits; `None` if no free one is large enough, or the family has no such length.
     pub fn take(&mut self, len: u8) -> Option<Cidr> {
+        if len > self.family.bits() {
+            return None;
+        }
         self.probes += 1;
         let (from, first) = self
             .by_len

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hivemind_core::store::{Guard, Key, Staged};
+use hivemind_core::store::Key;
 use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, WorkloadId};
 
 use super::request::{AddressRequest, Fenced, NoAddress, NodeLost, NotFrom};
@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::NetworkConfig;
 use crate::addr::IpFamily;
 use crate::ipam::{Pair, Refusal, same_as_asked};
-use crate::records::{Holder, Lease, Pools, holders, nodes};
+use crate::records::{Holder, Lease, Pools, holders};
 
 /// Gives every workload of `requests` its lease.
 pub(super) fn assign(
@@ -57,8 +57,9 @@ fn again(
         holder.lease.request = ctx.request().clone();
         holder.at = session.now;
     }
-    if holder.moving.is_none() {
+    if holder.moving.is_none() && holder.node != request.node {
         holder.node = request.node.clone();
+        holder.at = session.now;
     }
     if holder == *found.value {
         holders()?.expect(&mut session.txn, found)?;
@@ -145,15 +146,7 @@ fn admitted(session: &mut Session<'_>, request: &AddressRequest) -> Result<()> {
         let detail = NodeLost { node: request.node.clone(), since, epoch };
         return Err(Error::of(ErrorKind::Denied, "assign", detail));
     }
-    if let Some(found) = found {
-        return nodes()?.expect(&mut session.txn, &found);
-    }
-    // A node that is declared lost gets a record.
-    let key = session.keys.node(&request.node)?;
-    match session.txn.staged(&key) {
-        Staged::Untouched => session.txn.guard(&key, Guard::Absent),
-        _ => Ok(()),
-    }
+    session.expect_node(&request.node, found.as_ref())
 }
 
 fn hold(

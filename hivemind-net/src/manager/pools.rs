@@ -184,7 +184,7 @@ fn put_pool(session: &mut Session<'_>, config: &NetworkConfig, operation: &'stat
     for family in config.families() {
         let prefix = session.keys.regions(config.name(), family.family())?;
         let regions = regions()?.list(session.view, &session.txn, &prefix)?;
-        let index = Index::of(family, regions.iter().map(|region| &*region.value));
+        let index = Index::of(config, family, regions.iter().map(|region| &*region.value));
         let key = session.keys.index(config.name(), family.family())?;
         match indexes()?.get(session.view, &session.txn, &key)? {
             Some(old) => indexes()?.update(&mut session.txn, &old, &index)?,

@@ -162,7 +162,8 @@ fn apply(
             told.suspected.insert(holder.workload.clone());
             holder.missed = Some(at);
         }
-        Verdict::Clear => holder.missed = None,
+        // It was there then, whatever older observations will say.
+        Verdict::Clear => (holder.missed, holder.at) = (None, holder.at.max(at)),
     }
     holders()?.update(&mut session.txn, found, &holder)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hivemind_core::store::{Snapshot, Txn};
+use hivemind_core::store::{Guard, Snapshot, Staged, Txn};
 use hivemind_core::{Error, NodeId, Result, Stamped, TenantContext, Timestamp};
 
 use crate::NetworkConfig;
@@ -51,6 +51,18 @@ impl<'a> Session<'a> {
 
     pub(super) fn node(&self, node: &NodeId) -> Result<Option<Stamped<Node>>> {
         nodes()?.get(self.view, &self.txn, &self.keys.node(node)?)
+    }
+
+    /// The node is still as it was found when the transaction commits: also not declared lost, which makes a record.
+    pub(super) fn expect_node(&mut self, id: &NodeId, found: Option<&Stamped<Node>>) -> Result<()> {
+        if let Some(found) = found {
+            return nodes()?.expect(&mut self.txn, found);
+        }
+        let key = self.keys.node(id)?;
+        match self.txn.staged(&key) {
+            Staged::Untouched => self.txn.guard(&key, Guard::Absent),
+            _ => Ok(()),
+        }
     }
 
     /// Stages what a node has; a node that has nothing and was never lost needs no record.

@@ -35,13 +35,13 @@ impl Session<'_> {
             let found = self.region(&key)?;
             let mut region =
                 found.as_ref().map_or_else(|| Region::new(number), |found| (*found.value).clone());
-            let Some((slot, subnet)) = region.free(family) else {
+            let Some((slot, subnet)) = region.free(config, family) else {
                 changed.open.remove(&number);
                 continue;
             };
             region.taken.insert(slot, Some(node.clone()));
             region.next = slot.wrapping_add(1);
-            match region.free(family) {
+            match region.free(config, family) {
                 Some(_) => changed.open.insert(number),
                 None => changed.open.remove(&number),
             };
@@ -73,7 +73,7 @@ impl Session<'_> {
         let index = self.index(config, family)?;
         let mut changed = (*index.value).clone();
         changed.fresh.take(number);
-        match region.free(family) {
+        match region.free(config, family) {
             Some(_) => changed.open.insert(number),
             None => changed.open.remove(&number),
         };
@@ -139,7 +139,7 @@ impl Session<'_> {
             let index = self.index(config, family)?;
             let mut changed = (*index.value).clone();
             changed.open.remove(&number);
-            if region.free(family).is_some() {
+            if region.free(config, family).is_some() {
                 if region.taken.is_empty() {
                     changed.fresh.put(number);
                 } else {

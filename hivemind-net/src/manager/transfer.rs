@@ -30,9 +30,7 @@ impl IpamManager {
                 let lost = super::NodeLost { node: to.clone(), since, epoch };
                 return Err(Error::of(ErrorKind::Denied, "transfer", lost));
             }
-            if let Some(found) = found {
-                crate::records::nodes()?.expect(&mut session.txn, &found)?;
-            }
+            session.expect_node(to, found.as_ref())?;
             holder.moving = Some(to.clone());
             Ok(())
         })
@@ -50,9 +48,11 @@ impl IpamManager {
         workload: &WorkloadId,
         to: &NodeId,
     ) -> Result<()> {
-        self.change(view, txn, ctx, workload, |_, holder| match holder.moving.take() {
+        self.change(view, txn, ctx, workload, |session, holder| match holder.moving.take() {
             Some(moving) if moving == *to => {
                 holder.node = moving;
+                // What was begun before says nothing about the workload there.
+                (holder.at, holder.missed) = (session.now, None);
                 Ok(())
             }
             None if holder.node == *to => Ok(()),

@@ -49,7 +49,7 @@ pub(crate) struct Holder {
     pub(crate) lease: Lease,
     /// Where the workload is.
     pub(crate) node: NodeId,
-    /// Since when it has the lease.
+    /// Since when it has the lease on this node, or when it was last known there: only what was begun later can miss it.
     pub(crate) at: Timestamp,
     /// Where it is moving to.
     #[serde(default, skip_serializing_if = "Option::is_none")]

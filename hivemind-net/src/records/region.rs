@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hivemind_core::{NodeId, Stored};
 use serde::{Deserialize, Serialize};
 
+use crate::NetworkConfig;
 use crate::addr::Cidr;
 use crate::config::FamilyConfig;
 use crate::ipam::FreeRanges;
@@ -58,14 +59,15 @@ impl Region {
         Self { number, taken: BTreeMap::new(), next: 0 }
     }
 
-    /// A free subnet in a network that is not being drained.
-    pub(crate) fn free(&self, config: &FamilyConfig) -> Option<(u8, Cidr)> {
+    /// A free subnet in a network that is not being drained, of which something is given out.
+    pub(crate) fn free(&self, config: &NetworkConfig, family: &FamilyConfig) -> Option<(u8, Cidr)> {
         (0..=u8::MAX).map(|offset| self.next.wrapping_add(offset)).find_map(|slot| {
             if self.taken.contains_key(&slot) {
                 return None;
             }
-            let subnet = SubnetNumber { region: self.number, slot }.subnet(config)?;
-            config.active().any(|cidr| cidr.covers(subnet)).then_some((slot, subnet))
+            let subnet = SubnetNumber { region: self.number, slot }.subnet(family)?;
+            let active = family.active().any(|cidr| cidr.covers(subnet));
+            (active && config.gives_out_of(subnet)).then_some((slot, subnet))
         })
     }
 
@@ -96,18 +98,30 @@ impl Stored for Index {
 
 impl Index {
     /// The index of a pool of which these regions have a record.
-    pub(crate) fn of<'a>(config: &FamilyConfig, regions: impl IntoIterator<Item = &'a Region>) -> Self {
+    pub(crate) fn of<'a>(
+        config: &NetworkConfig,
+        family: &FamilyConfig,
+        regions: impl IntoIterator<Item = &'a Region>,
+    ) -> Self {
         let mut index = Self::default();
-        for cidr in config.active() {
-            let first = Cidr::containing(cidr.family(), cidr.first(), config.node_prefix());
-            let last = Cidr::containing(cidr.family(), cidr.last(), config.node_prefix());
-            if let (Some(first), Some(last)) = (first, last) {
-                index.fresh.insert(SubnetNumber::of(first).region, SubnetNumber::of(last).region);
-            }
+        let regions_of = |cidr: Cidr| {
+            let first = Cidr::containing(cidr.family(), cidr.first(), family.node_prefix())?;
+            let last = Cidr::containing(cidr.family(), cidr.last(), family.node_prefix())?;
+            Some((SubnetNumber::of(first).region, SubnetNumber::of(last).region))
+        };
+        for (first, last) in family.active().filter_map(regions_of) {
+            index.fresh.insert(first, last);
+        }
+        // Regions that lie in one range as a whole are never looked at, however many they are.
+        let kept = config.excluded().iter().chain(config.reserved());
+        let kept = kept.filter(|range| range.family() == family.family()).flat_map(|range| range.cidrs());
+        let whole = kept.filter(|cidr| u16::from(cidr.prefix_len()) + 8 <= u16::from(family.node_prefix()));
+        for (first, last) in whole.filter_map(regions_of) {
+            index.fresh.remove(first, last);
         }
         for region in regions {
             index.fresh.take(region.number);
-            if region.free(config).is_some() {
+            if region.free(config, family).is_some() {
                 index.open.insert(region.number);
             }
         }
