@@ -196,6 +196,26 @@ fn pitfall_35_a_stranger_never_passes_for_somebody_outside() {
         !passes(&table(&engine), &packet(at, "10.0.1.1".parse().unwrap(), Traffic::tcp(80))),
         "the other way"
     );
+    engine.apply(Change::NoEndpoint(key("globex:x/a")));
+    assert!(!passes(&table(&engine), &out), "it is gone, and its address is still nobody else's");
+    let going_on = out.with_connection(ConnectionState::Established);
+    assert!(!passes(&table(&engine), &going_on), "nor does what was there before go on");
+}
+
+#[test]
+fn links_of_a_tenant_of_whom_nothing_is_known_stay_shut_where_others_route_too() {
+    let engine = Engine::new(cluster());
+    let at = |text: &str| text.parse::<IpAddr>().unwrap();
+    let rules = NodeRules::new(&engine, tenant("nobody"), "n1".parse().unwrap()).in_shared_namespace();
+    let rules = rules.with_link("w".parse().unwrap(), "veth-w".parse().unwrap());
+    let table = rules.with_foreign(at("192.0.2.1"), key("globex:x/a")).table().unwrap();
+    table.validate().unwrap();
+    let not_ours = packet(at("10.0.9.9"), at("10.0.9.8"), Traffic::tcp(80));
+    assert!(passes(&table, &not_ours), "others route here too");
+    let mut from_link = not_ours.clone();
+    from_link.in_link = Some("veth-w".parse().unwrap());
+    assert!(!passes(&table, &from_link), "the link is the tenant's");
+    assert!(!passes(&table, &packet(at("10.0.9.9"), at("192.0.2.1"), Traffic::tcp(80))), "and so is the stand-in");
 }
 
 #[test]
