@@ -398,6 +398,15 @@ fn names_that_collide_are_refused() {
     overlay.apply(remove("red", "a")).unwrap();
     overlay.apply(OverlayChange::PutWorkload(named("b", "10.10.7.2"))).unwrap();
 
+    // A tunnel end that comes later must find its name free, too.
+    let like_a_tunnel = workload("red", "t", 1, &["10.10.7.4"]).with_link("vx4711".parse().unwrap());
+    overlay.apply(OverlayChange::PutWorkload(like_a_tunnel)).unwrap();
+    let renumbered = overlay.tenants().find(|network| network.tenant == tenant("red")).unwrap();
+    let mut renumbered = renumbered.clone();
+    renumbered.vni = Vni::new(4711).unwrap();
+    let refused = overlay.apply(OverlayChange::PutTenant(renumbered)).unwrap_err();
+    assert!(matches!(refused, InvalidOverlay::LinkTaken { .. }), "{refused}");
+
     // Where another tenant's packets are routed, a workload would see them all.
     let on_node = overlay.node_state(&"n1".parse().unwrap()).unwrap();
     let routers = on_node.namespaces.keys().map(ToString::to_string).filter(|name| name.starts_with("hm-r"));

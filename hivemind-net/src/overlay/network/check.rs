@@ -96,6 +96,7 @@ impl OverlayNetwork {
             }
             for workload in state.workloads.values() {
                 self.check_mac(workload, network)?;
+                self.check_names(workload, network)?;
             }
         }
         Ok(())
