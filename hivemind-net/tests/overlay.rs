@@ -372,7 +372,7 @@ fn what_cannot_be_is_refused_and_says_why() {
         ),
         (
             OverlayChange::PutWorkload(w(1, "10.10.4.1").with_netns(Netns::Host)),
-            "workload new cannot be in network namespace @host: it is the machine's or another workload's",
+            "workload new cannot be in network namespace @host: it is the machine's, a router's or another workload's",
         ),
     ] {
         let before = kernels(&overlay);
@@ -397,6 +397,26 @@ fn names_that_collide_are_refused() {
     assert!(matches!(refused, InvalidOverlay::NetnsTaken { .. }));
     overlay.apply(remove("red", "a")).unwrap();
     overlay.apply(OverlayChange::PutWorkload(named("b", "10.10.7.2"))).unwrap();
+
+    // A tunnel end that comes later must find its name free, too.
+    let like_a_tunnel = workload("red", "t", 1, &["10.10.7.4"]).with_link("vx4711".parse().unwrap());
+    overlay.apply(OverlayChange::PutWorkload(like_a_tunnel)).unwrap();
+    let renumbered = overlay.tenants().find(|network| network.tenant == tenant("red")).unwrap();
+    let mut renumbered = renumbered.clone();
+    renumbered.vni = Vni::new(4711).unwrap();
+    let refused = overlay.apply(OverlayChange::PutTenant(renumbered)).unwrap_err();
+    assert!(matches!(refused, InvalidOverlay::LinkTaken { .. }), "{refused}");
+
+    // Where another tenant's packets are routed, a workload would see them all.
+    let on_node = overlay.node_state(&"n1".parse().unwrap()).unwrap();
+    let routers = on_node.namespaces.keys().map(ToString::to_string).filter(|name| name.starts_with("hm-r"));
+    let routers: Vec<_> = routers.collect();
+    assert_eq!(routers.len(), 2, "{routers:?}");
+    for netns in routers.iter().flat_map(|name| [name.clone(), format!("/run/netns/{name}")]) {
+        let inside = workload("red", "c", 1, &["10.10.7.3"]).with_netns(netns.parse().unwrap());
+        let refused = overlay.apply(OverlayChange::PutWorkload(inside)).unwrap_err();
+        assert!(matches!(refused, InvalidOverlay::NetnsTaken { .. }), "{netns}: {refused}");
+    }
 
     // Two names of nodes whose MACs are the same in this VNI, found by search.
     let (one, other): (NodeId, NodeId) = ("n1733597".parse().unwrap(), "n14119134".parse().unwrap());

@@ -6,7 +6,9 @@ mod overlay_world;
 use std::net::IpAddr;
 
 use hivemind_net::dataplane::diff;
-use hivemind_net::dataplane::rules::{Field, Hook, RulePacket, RuleTable, Statement, Verdict, evaluate};
+use hivemind_net::dataplane::rules::{
+    ConnectionState, Field, Hook, RulePacket, RuleTable, Statement, Verdict, evaluate,
+};
 use hivemind_net::dataplane::state::{LinkName, Netns, RouteKey};
 use hivemind_net::overlay::{
     AddressPlan, InvalidOverlay, OverlayChange, OverlayConfig, OverlayNetwork, Transit, UnderlayFamily, Vni,
@@ -125,7 +127,14 @@ fn the_machine_lets_transit_out_and_no_tenant_to_another() {
     assert!(!is_masqueraded(table, "192.0.2.1", "198.51.100.7"), "the machine's own packets");
     let passes = |from, to| evaluate(table, &Hook::Forward, &RulePacket::new(ip(from), ip(to), 6)).accepted;
     assert!(!passes("100.64.0.1", "100.64.0.2") && !passes("fd00:6::2", "fd00:6::1"));
-    assert!(passes("100.64.0.1", "198.51.100.7") && passes("198.51.100.7", "100.64.0.1"));
+    assert!(passes("100.64.0.1", "198.51.100.7"));
+    for (from, to) in
+        [("198.51.100.7", "100.64.0.1"), ("10.0.0.1", "100.64.0.2"), ("2001:db8:7::1", "fd00:6::2")]
+    {
+        assert!(!passes(from, to), "{from} to {to}: a workload's own address, or anybody's");
+        let answer = RulePacket::new(ip(from), ip(to), 6).with_connection(ConnectionState::Established);
+        assert!(evaluate(table, &Hook::Forward, &answer).accepted, "an answer from {from} to {to}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::plan::Masquerade;
 use super::vni::Vni;
 use crate::dataplane::KernelState;
 use crate::dataplane::rules::{
-    BaseChain, Chain, Family, Field, Hook, RuleTable, Statement, TableKey, Verdict,
+    BaseChain, Chain, ConnectionState, Family, Field, Hook, RuleTable, Statement, TableKey, Verdict,
 };
 use crate::dataplane::state::{
     Address, AddressKey, InvalidKernelName, Link, LinkName, Neighbour, NeighbourKey, Netns, NetnsState,
@@ -166,11 +166,14 @@ pub(super) fn machine(
         set(host, &format!("net/ipv6/conf/{uplink}/accept_ra"), "2")?;
     }
     let prefixes: Vec<_> = transit.prefixes().collect();
-    // One tenant's router never speaks to another's.
+    // One tenant's router never speaks to another's. Not every packet of a tenant comes under a transit address: what is
+    // routed by the world keeps its own. So it is answers alone that get to a transit address, from wherever they come.
     let mut between = Chain::base(BaseChain::filter(Hook::Forward));
     for prefix in &prefixes {
-        let drop = Statement::Verdict(Verdict::Drop);
-        between = between.with_rule([within(*prefix, true), within(*prefix, false), drop]);
+        let drop = || Statement::Verdict(Verdict::Drop);
+        between = between.with_rule([within(*prefix, true), within(*prefix, false), drop()]);
+        let asking = [ConnectionState::New, ConnectionState::Invalid, ConnectionState::Untracked];
+        between = between.with_rule([within(*prefix, false), Statement::Connection(asking.into()), drop()]);
     }
     let rules = masquerading(&prefixes, &[])?.with_chain("between-tenants".parse()?, between);
     host.tables.insert(table("")?, rules);

@@ -172,9 +172,9 @@ pub enum InvalidOverlay {
         /// The workload.
         workload: WorkloadId,
     },
-    /// Two workloads in one network namespace, or one in that of the machine.
+    /// Two workloads in one network namespace, or one in that of the machine or of a tenant's router.
     #[error(
-        "workload {workload} cannot be in network namespace {netns}: it is the machine's or another workload's"
+        "workload {workload} cannot be in network namespace {netns}: it is the machine's, a router's or another workload's"
     )]
     NetnsTaken {
         /// The namespace.

@@ -100,6 +100,15 @@ pub(crate) fn router_netns(node: &NodeId, vni: Vni) -> Result<Netns, InvalidKern
     format!("hm-r{vni}-{}", base32(stable([b"router", node.as_str().as_bytes()]))).parse()
 }
 
+/// Whether `netns` is one that routes for a tenant on `node`: by its name, so also for tenants that come later.
+pub(crate) fn is_router(node: &NodeId, netns: &Netns) -> bool {
+    let text = netns.to_string();
+    let name = text.rsplit('/').next().unwrap_or_default();
+    let number = name.strip_prefix("hm-r").and_then(|rest| rest.split_once('-')?.0.parse().ok());
+    let router = number.and_then(|number| router_netns(node, Vni::new(number).ok()?).ok());
+    router.is_some_and(|router| router.to_string() == name)
+}
+
 /// The name of the namespace of a workload that was given none.
 pub(crate) fn workload_netns(
     node: &NodeId,

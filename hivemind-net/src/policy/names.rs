@@ -19,12 +19,19 @@ pub struct NameLimits {
     pub min_ttl: Duration,
     /// How many addresses a tenant may have; beyond, those that expire first go.
     pub most: usize,
+    /// How many names one of them may have; beyond, those that expire first go.
+    pub most_names: usize,
 }
 
 impl Default for NameLimits {
-    /// Ten minutes of grace, five seconds at least, 10,000 addresses.
+    /// Ten minutes of grace, five seconds at least, 10,000 addresses of 256 names each.
     fn default() -> Self {
-        Self { grace: Duration::from_secs(600), min_ttl: Duration::from_secs(5), most: 10_000 }
+        Self {
+            grace: Duration::from_secs(600),
+            min_ttl: Duration::from_secs(5),
+            most: 10_000,
+            most_names: 256,
+        }
     }
 }
 
@@ -110,6 +117,15 @@ impl NameCache {
                     names.insert(name.clone(), until);
                     changed.insert(address);
                 }
+            }
+            // Whoever has a domain can make up names below it without end.
+            while names.len() > self.limits.most_names.max(1) {
+                let others = names.iter().filter(|(other, _)| *other != name);
+                let Some(first) = others.min_by_key(|(_, until)| **until).map(|(other, _)| other.clone())
+                else {
+                    break;
+                };
+                names.remove(&first);
             }
         }
         // The answer's own addresses are not the ones to go: a workload is about to use them.

@@ -93,6 +93,38 @@ fn every_kind_is_made_and_read_back_and_taken_away() {
 }
 
 #[test]
+fn values_from_before_go_with_what_they_were_of() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new("saved", 1);
+    let agent = lab.agent(1);
+    let workload = lab.netns("sweb");
+    let file = format!("/run/hivemind/hm-saved-1.{}.sysctls", lab.host(1));
+    let written = || std::fs::read_to_string(&file).unwrap_or_default();
+    let mut desired = everything(&workload);
+    let parameter = "net/ipv6/conf/eth0/accept_ra".parse().unwrap();
+    desired.namespace_mut(&workload).sysctls.insert(parameter, "0".to_owned());
+    block_on(agent.sync(&desired)).unwrap();
+    assert!(written().contains("conf/eth0/"));
+    run(&lab.host(1), "ip link del v-web");
+    read(&agent);
+    assert!(!written().contains("conf/eth0/"), "{}", written());
+    assert!(written().contains("ip_forward"));
+
+    desired
+        .namespace_mut(&workload)
+        .sysctls
+        .insert("net/ipv6/conf/all/forwarding".parse().unwrap(), "1".to_owned());
+    block_on(agent.sync(&desired)).unwrap();
+    assert!(written().contains("all/forwarding"));
+    run(&lab.host(1), &format!("ip netns del {workload}"));
+    read(&agent);
+    assert!(!written().contains(&workload.to_string()), "{}", written());
+    assert!(written().contains("ip_forward"));
+}
+
+#[test]
 fn whatever_breaks_is_repaired_and_nothing_else_is_touched() {
     if !is_root() {
         return;
@@ -173,6 +205,13 @@ fn what_is_not_ours_stays() {
     };
     let bridge = Link::new(LinkKind::Bridge, mac(1), 1500);
     refused(Action::CreateLink { name: name("br-other"), link: Box::new(bridge), peer: None });
+    // A tunnel is made where its packets go, under its name, before it is handed over.
+    let tunnel = Vxlan::new(1003, ip("10.255.0.1")).with_underlay(Netns::Host);
+    let link = Box::new(Link::new(LinkKind::Vxlan(tunnel), mac(2), 1450));
+    let create = Action::CreateLink { name: name("br-other"), link, peer: None };
+    let error = block_on(agent.apply(&[Op::new(lab.netns("fab"), create)])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    assert_eq!(theirs(), before, "neither marked nor moved");
     refused(Action::SetUp(name("br-other"), false));
     refused(Action::DeleteLink(name("br-other")));
     let key = RouteKey::new("10.98.0.0/16".parse().unwrap());

@@ -95,6 +95,21 @@ fn pitfall_28_an_answer_waits_for_its_rules_and_an_address_outlives_its_time_to_
 }
 
 #[test]
+fn names_of_one_address_are_bounded() {
+    let mut limits = NameLimits::default();
+    limits.most_names = 3;
+    let mut cache = NameCache::new(limits);
+    for n in 0..10_u64 {
+        let answer = [("203.0.113.7".parse().unwrap(), Duration::from_secs(10 + n))];
+        let name = format!("n{n}.example.com").parse().unwrap();
+        let (changes, _) = cache.learn(&tenant("acme"), &name, &answer, Timestamp::EPOCH);
+        let [Change::Names(_, _, names)] = &*changes else { panic!("{changes:?}") };
+        assert!(names.contains(&name), "the one that was just told stays");
+        assert_eq!(names.len(), usize::try_from(n + 1).unwrap().min(3), "{names:?}");
+    }
+}
+
+#[test]
 fn names_are_bounded_and_survive_a_restart() {
     let mut limits = NameLimits::default();
     limits.most = 3;

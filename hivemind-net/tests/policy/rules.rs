@@ -196,6 +196,29 @@ fn pitfall_35_a_stranger_never_passes_for_somebody_outside() {
         !passes(&table(&engine), &packet(at, "10.0.1.1".parse().unwrap(), Traffic::tcp(80))),
         "the other way"
     );
+    engine.apply(Change::NoEndpoint(key("globex:x/a")));
+    assert!(!passes(&table(&engine), &out), "it is gone, and its address is still nobody else's");
+    let going_on = out.with_connection(ConnectionState::Established);
+    assert!(!passes(&table(&engine), &going_on), "nor does what was there before go on");
+}
+
+#[test]
+fn links_of_a_tenant_of_whom_nothing_is_known_stay_shut_where_others_route_too() {
+    let engine = Engine::new(cluster());
+    let at = |text: &str| text.parse::<IpAddr>().unwrap();
+    let rules = NodeRules::new(&engine, tenant("nobody"), "n1".parse().unwrap()).in_shared_namespace();
+    let rules = rules.with_link("w".parse().unwrap(), "veth-w".parse().unwrap());
+    let table = rules.with_foreign(at("192.0.2.1"), key("globex:x/a")).table().unwrap();
+    table.validate().unwrap();
+    let not_ours = packet(at("10.0.9.9"), at("10.0.9.8"), Traffic::tcp(80));
+    assert!(passes(&table, &not_ours), "others route here too");
+    let mut from_link = not_ours.clone();
+    from_link.in_link = Some("veth-w".parse().unwrap());
+    assert!(!passes(&table, &from_link), "the link is the tenant's");
+    assert!(
+        !passes(&table, &packet(at("10.0.9.9"), at("192.0.2.1"), Traffic::tcp(80))),
+        "and so is the stand-in"
+    );
 }
 
 #[test]
@@ -212,7 +235,7 @@ fn connections_are_kept_or_cut_as_stated() {
     ];
     let stale = |engine: &Engine, how| {
         let host = |address| address == at("192.168.0.9");
-        stale_connections(engine, how, host, known.clone()).collect::<BTreeSet<_>>()
+        stale_connections(engine, how, host, |_| None, known.clone()).collect::<BTreeSet<_>>()
     };
     assert!(stale(&engine, Established::Cut).is_empty());
     engine.apply(network("acme", "x", "deny", r#"{"podSelector":{}}"#));
@@ -222,6 +245,34 @@ fn connections_are_kept_or_cut_as_stated() {
         BTreeSet::from([of("10.0.2.2", "10.0.1.1"), of("fd00::2:2", "fd00::1:1")]),
         "both families; not the host's, not those it opened itself, not what is nobody's"
     );
+}
+
+#[test]
+fn connections_with_another_tenant_are_cut_when_a_grant_is_narrowed_or_the_other_is_gone() {
+    let mut engine = Engine::new(cluster());
+    let stand_in: IpAddr = "192.0.2.1".parse().unwrap();
+    let one = Connection::new(tenant("acme"), "10.0.1.1".parse().unwrap(), stand_in, Traffic::tcp(80));
+    let cut = |engine: &Engine| {
+        let foreign = |address| (address == stand_in).then(|| key("globex:x/a"));
+        stale_connections(engine, Established::Cut, |_| false, foreign, [one.clone()]).count()
+    };
+    assert_eq!(cut(&engine), 1, "no grant");
+    for (by, direction, other, port) in [
+        ("acme", "Egress", "globex", 80),
+        ("globex", "Ingress", "acme", 80),
+        ("acme", "Egress", "globex", 81),
+    ] {
+        engine.apply(grant(&format!(
+            r#"{{"by":"{by}.0000000000000001","name":"g","direction":"{direction}","to":{{"tenant":"{other}.0000000000000001"}},"ports":[{{"port":{port}}}]}}"#
+        )));
+        if by == "globex" {
+            assert_eq!(cut(&engine), 0, "both grant it");
+            let mut gone = engine.clone();
+            gone.apply(Change::NoEndpoint(key("globex:x/a")));
+            assert_eq!(cut(&gone), 1, "the other is gone");
+        }
+    }
+    assert_eq!(cut(&engine), 1, "another port");
 }
 
 #[test]

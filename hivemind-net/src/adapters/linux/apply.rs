@@ -122,6 +122,10 @@ impl Kernel {
             LinkKind::Vxlan(Vxlan { underlay: Some(underlay), .. }) if underlay != at => {
                 let own = inside.file.clone();
                 let carrier = self.inside(open, underlay)?;
+                // It is there for a moment: a link of that name would be marked and handed over in its place.
+                if link::one(&mut carrier.route, name.as_str())?.is_some() {
+                    return Err(Fault::foreign(format!("link {name} in namespace {underlay}")));
+                }
                 let create = link::create(&mut carrier.route, name, link, None)?;
                 let hand_over = link::hand_over(name, &own);
                 send(carrier, &[create, mark.clone(), hand_over], "make it")?;

@@ -43,6 +43,12 @@ impl Kernel {
                 Err(_) => {}
             }
         }
+        let within = &self.places;
+        self.saved.keep(|at, name| match (places.get(at), name.link()) {
+            (Some(place), Some(link)) => place.links.iter().any(|seen| seen.name == link.as_str()),
+            (Some(_), None) => true,
+            (None, _) => !matches!(within.file(at), Ok(None)),
+        })?;
         let mut peers = Peers::default();
         for (at, place) in &places {
             for link in &place.links {

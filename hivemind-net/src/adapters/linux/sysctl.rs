@@ -64,6 +64,13 @@ impl Saved {
         if self.before.len() == count { Ok(()) } else { self.write() }
     }
 
+    /// Forgets what is gone: nobody can give it its value back.
+    pub(super) fn keep(&mut self, is_there: impl Fn(&Netns, &SysctlName) -> bool) -> Result<(), Fault> {
+        let count = self.before.len();
+        self.before.retain(|(at, name), _| is_there(at, name));
+        if self.before.len() == count { Ok(()) } else { self.write() }
+    }
+
     fn write(&self) -> Result<(), Fault> {
         let doing = || format!("write {}", self.path.display());
         if self.before.is_empty() {

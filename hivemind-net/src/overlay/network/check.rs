@@ -11,7 +11,7 @@ use crate::dataplane::state::Netns;
 use crate::overlay::egress::UPLINK;
 use crate::overlay::error::InvalidOverlay;
 use crate::overlay::model::{Encapsulation, OverlayChange, OverlayNode, OverlayWorkload, TenantNetwork};
-use crate::overlay::names::{gateway_mac, tunnel_link, vtep_mac};
+use crate::overlay::names::{gateway_mac, is_router, tunnel_link, vtep_mac};
 use crate::overlay::tenant::TenantState;
 
 type Checked = Result<(), InvalidOverlay>;
@@ -96,6 +96,7 @@ impl OverlayNetwork {
             }
             for workload in state.workloads.values() {
                 self.check_mac(workload, network)?;
+                self.check_names(workload, network)?;
             }
         }
         Ok(())
@@ -199,7 +200,7 @@ impl OverlayNetwork {
         }
         let netns = workload.effective_netns()?;
         let taken = self.netns.get(&(node.clone(), netns.clone())).is_some_and(|holder| *holder != ours);
-        if taken || netns == Netns::Host {
+        if taken || netns == Netns::Host || is_router(node, &netns) {
             return Err(InvalidOverlay::NetnsTaken { netns, workload: id });
         }
         Ok(())

@@ -32,8 +32,15 @@ struct Builder<'a> {
 }
 
 pub(super) fn table(rules: &NodeRules<'_>) -> Made<RuleTable> {
-    let Some(domain) = rules.engine.domain(&rules.tenant) else {
-        return Ok(RuleTable::new().with_chain(name("forward")?, forward_base(rules)));
+    let nothing;
+    let domain = match rules.engine.domain(&rules.tenant) {
+        Some(domain) => domain,
+        // Where others route too, what is known to be this tenant's alone is dropped: its links, and its stand-ins.
+        None if rules.shared => {
+            nothing = Domain::new(rules.tenant.clone());
+            &nothing
+        }
+        None => return Ok(RuleTable::new().with_chain(name("forward")?, forward_base(rules))),
     };
     let local = domain.endpoints.values().map(|placed| &placed.endpoint);
     let local = local.filter(|endpoint| *endpoint.node() == rules.node).collect();
@@ -90,11 +97,12 @@ impl Builder<'_> {
 
     /// Which address is which peer, which are here, and which are the host's.
     fn addresses(&mut self) -> Made<()> {
-        let foreign = self.rules.foreign.iter().filter_map(|(address, key)| {
-            let profile = self.rules.engine.world().endpoint(key)?.profile();
-            Some((*address, self.domain.foreign_peer(profile)))
+        let foreign = self.rules.foreign.iter().map(|(address, key)| {
+            let endpoint = self.rules.engine.world().endpoint(key);
+            (*address, endpoint.and_then(|endpoint| self.domain.foreign_peer(endpoint.profile())))
         });
-        // An address of another tenant's workload that no grant reaches is nobody's: no mark, so no verdict but drop.
+        // An address of another tenant's workload that is gone, or that no grant reaches, is nobody's: it is never taken
+        // for one outside.
         let foreign: BTreeMap<IpAddr, Option<u32>> = foreign.collect();
         let known = foreign.iter().filter_map(|(address, peer)| Some((*address, (*peer)?))).collect();
         for family in IpFamily::BOTH {
@@ -193,6 +201,11 @@ impl Builder<'_> {
             own.iter().try_for_each(|(name, protocol, port)| write!(fnv, "{name}={protocol}/{port}|"))
         });
         let letter = direction.of(("i", "e"));
+        // Names of policies are the tenant's to choose, and those of two sets may be made to give one number.
+        let mut id = id;
+        while self.table.chains.contains_key(&name(&format!("{letter}-{id:016x}"))?) {
+            id = id.wrapping_add(1);
+        }
         let at = |what: &str| format!("{letter}{what}-{id:016x}");
         let common = self.domain.runs(set, direction, None);
         let mut named = Maps::new(true);

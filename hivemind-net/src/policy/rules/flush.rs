@@ -1,5 +1,7 @@
 //! What happens to connections that are there when policies become stricter. No I/O, no clock, no async.
 
+use std::net::IpAddr;
+
 use hivemind_core::TenantRef;
 use serde::{Deserialize, Serialize};
 
@@ -25,41 +27,47 @@ pub struct Connection {
     /// In whose network; the zone tells.
     pub tenant: TenantRef,
     /// Who opened it.
-    pub from: std::net::IpAddr,
+    pub from: IpAddr,
     /// Who got it.
-    pub to: std::net::IpAddr,
+    pub to: IpAddr,
     /// What it is.
     pub traffic: Traffic,
 }
 
 impl Connection {
     /// A connection in the network of `tenant`.
-    pub fn new(tenant: TenantRef, from: std::net::IpAddr, to: std::net::IpAddr, traffic: Traffic) -> Self {
+    pub fn new(tenant: TenantRef, from: IpAddr, to: IpAddr, traffic: Traffic) -> Self {
         Self { tenant, from: from.to_canonical(), to: to.to_canonical(), traffic }
     }
 
-    fn flow(&self, engine: &Engine) -> Flow {
-        let party = |address| match engine.world().at(&self.tenant, address) {
-            Some(key) => Party::Workload(EndpointKey::clone(key)),
-            None => Party::Outside(address),
+    /// Whether the tables do not let it in. A connection with another tenant's workload that is gone is not let in.
+    fn is_denied(&self, engine: &Engine, foreign: &impl Fn(IpAddr) -> Option<EndpointKey>) -> bool {
+        let party = |address| match (foreign(address), engine.world().at(&self.tenant, address)) {
+            (Some(key), _) => (Party::Workload(key), true),
+            (None, Some(key)) => (Party::Workload(EndpointKey::clone(key)), false),
+            (None, None) => (Party::Outside(address), false),
         };
-        Flow::new(party(self.from), party(self.to), IpFamily::of(self.from), self.traffic)
+        let ((from, from_foreign), (to, to_foreign)) = (party(self.from), party(self.to));
+        let flow = Flow::new(from, to, IpFamily::of(self.from), self.traffic);
+        engine.reach(&flow).map_or(from_foreign || to_foreign, |verdict| !verdict.passes())
     }
 }
 
 /// The connections to be taken out of connection tracking, now that `engine` is in force. `is_host` tells the
-/// addresses of hosts, whose connections to their workloads are never cut.
+/// addresses of hosts, whose connections to their workloads are never cut; `foreign` tells whose workload of another
+/// tenant is reached under an address, as [`NodeRules::with_foreign`](super::NodeRules::with_foreign) does.
 ///
 /// A connection of which no end is a workload is left alone.
 pub fn stale_connections<'a>(
     engine: &'a Engine,
     established: Established,
-    is_host: impl Fn(std::net::IpAddr) -> bool + 'a,
+    is_host: impl Fn(IpAddr) -> bool + 'a,
+    foreign: impl Fn(IpAddr) -> Option<EndpointKey> + 'a,
     connections: impl IntoIterator<Item = Connection> + 'a,
 ) -> impl Iterator<Item = Connection> + 'a {
     let all = connections.into_iter().filter(move |_| established == Established::Cut);
     all.filter(move |one| {
         let known = !is_host(one.from) && one.traffic.fits(IpFamily::of(one.from));
-        known && engine.reach(&one.flow(engine)).is_ok_and(|verdict| !verdict.passes())
+        known && one.is_denied(engine, &foreign)
     })
 }

@@ -138,6 +138,10 @@ impl Socket {
                 interrupted |= flags & DUMP_INTERRUPTED != 0;
                 match kind {
                     NLMSG_DONE => {
+                        // A list that broke off is no list: what is missing in it may be there.
+                        if let Some(errno) = error_of(body) {
+                            return Err(errno);
+                        }
                         return Ok((!interrupted).then_some(replies));
                     }
                     NLMSG_ERROR => return Err(error_of(body).unwrap_or(Errno::EPROTO)),
