@@ -66,7 +66,7 @@ fn bound(number: usize, tenants: usize) -> RoleBinding {
     let (name, role) =
         (format!("b-{number}").parse().unwrap(), format!("role-{}", number % 10).parse().unwrap());
     let scope = Scope::Tenant(tenant(number % tenants));
-    let inherit = if number % 2 == 0 { Inherit::Down } else { Inherit::None };
+    let inherit = if number.is_multiple_of(2) { Inherit::Down } else { Inherit::None };
     RoleBinding::new(name, role, scope, [Subject::Principal(user(number))]).with_inherit(inherit)
 }
 
