@@ -39,7 +39,7 @@ fn the_story_is_told_in_sections_and_without_colour_into_a_pipe() {
         "short by",
         "what would help",
         "put a policy in force",
-        "its peers are others",
+        "no grant of this side covers it",
     ] {
         assert!(told.contains(explained), "{told}");
     }

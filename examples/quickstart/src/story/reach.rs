@@ -29,6 +29,8 @@ impl Teller<'_> {
     /// Asks the policies three questions: within an app, within a tenant, and between tenants.
     pub(super) async fn explain_reach(&mut self) -> Result<()> {
         self.out.section("Who reaches whom");
+        self.out
+            .line("By the policies of the network, which this simulated cluster has no packets to hold to:");
         let mut world = self.cluster.network(&self.names()).await?;
         let all: Vec<Endpoint> = world.endpoints().cloned().collect();
         let Some(target) = all.first() else { return Ok(()) };
