@@ -2,7 +2,7 @@
 //!
 //! [`KernelState`] is a plain value: namespaces with their links, addresses, routes, neighbours, forwarding entries,
 //! sysctls and rule tables. Nothing in it is left to chance (every MAC and MTU is given), so that equal states are equal
-//! kernels. [`diff`] says which changes lead from one to another.
+//! kernels. [`diff()`] says which changes lead from one to another.
 
 mod apply;
 mod connection;
