@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use hivemind_core::resources::Resources;
-use hivemind_core::store::{Key, Snapshot, Txn};
+use hivemind_core::store::{Guard, Key, Snapshot, Staged, Txn};
 use hivemind_core::{
     Collection, Error, ErrorKind, Principal, ReservationId, Result, Stamped, Stored, TenantContext, TenantId,
     TenantRef, Timestamp,
@@ -19,7 +19,7 @@ use super::audit::subtree;
 use super::batch::find;
 use super::books::Books;
 use super::gate::{TenantQuota, admissible, same};
-use super::ledger::{Change, ledger_key, ledgers};
+use super::ledger::{Change, ledger_key, ledgers, reservation_key};
 use super::level::UNLIMITED;
 use super::spec::limited_chain;
 use super::{Demand, DominantShare, FairQueue, QueueFit, QuotaRequest, RequestAttributes, WaitingRequest};
@@ -169,6 +169,11 @@ impl TenantQuota {
         }
         for tenant in &chain {
             tenants()?.expect(txn, tenant)?;
+        }
+        // The same request may have waited, had its turn and be charged by the time that this commits.
+        let charge = reservation_key(ctx.tenant(), id)?;
+        if matches!(txn.staged(&charge), Staged::Untouched) {
+            txn.guard(&charge, Guard::Absent)?;
         }
         let new = Waiting {
             amount: request.amount.clone(),

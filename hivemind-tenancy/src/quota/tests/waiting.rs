@@ -229,6 +229,18 @@ fn two_turns_fit_into_one_transaction() {
     assert_eq!(all.unwrap(), [("red".to_owned(), "r1".to_owned()), ("blue".to_owned(), "r2".to_owned())]);
 }
 
+/// A late enqueue of a request that waited and had its turn meanwhile conflicts: it would wait beside its own charge.
+#[test]
+fn what_had_its_turn_meanwhile_does_not_wait_again() {
+    let (world, pool, teams) = pool();
+    let (view, mut late) = (world.view(), Txn::new());
+    TenantQuota.stage_enqueue(&view, &mut late, &timed(&world, &teams[0], 0), &request(3, 1)).unwrap();
+    enqueue(&world, &teams[0], &request(3, 1), 0).unwrap();
+    assert!(next(&world, &pool, 0).is_some());
+    assert_eq!(block_on(world.store.commit(&late)).unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!((waits(&world, &teams[0]), used(&world, &pool)), (0, 1));
+}
+
 /// Whoever gives turns crashes at any step: each request waits, or is charged, and none does both.
 #[test]
 fn a_crash_loses_no_request_and_charges_none_twice() {
