@@ -11,6 +11,8 @@ mod mvcc;
 mod noop;
 #[cfg(feature = "redb")]
 mod redb;
+#[cfg(feature = "sealed-keys")]
+mod sealed_keys;
 mod thread_runtime;
 #[cfg(feature = "tokio")]
 mod tokio_runtime;
@@ -27,6 +29,8 @@ pub use memory_store::MemoryStore;
 pub use noop::NoopRecorder;
 #[cfg(feature = "redb")]
 pub use redb::{Durability, RedbCheck, RedbOptions, RedbStore};
+#[cfg(feature = "sealed-keys")]
+pub use sealed_keys::SealedKeys;
 pub use thread_runtime::{ThreadRuntime, block_on};
 #[cfg(feature = "tokio")]
 pub use tokio_runtime::TokioRuntime;

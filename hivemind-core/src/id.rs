@@ -97,6 +97,10 @@ text_type! {
     ///
     /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
     ClaimId, InvalidName, check;
+    /// Names a storage class: a kind of volume that an administrator offers.
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    StorageClassName, InvalidName, check;
     /// Names a storage provider.
     ///
     /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).

@@ -47,6 +47,7 @@
 //! | `jiff` | conversions between [`Timestamp`] and calendar time |
 //! | `redb` | `RedbStore`: the state store in one file on one machine |
 //! | `mock` | `mockall` mocks of every port, in `mock` |
+//! | `sealed-keys` | `SealedKeys`: a key management service in one sealed file |
 //! | `testkit` | conformance suites, a fault-injecting store, a deterministic simulator, a linearizability checker |
 //! | `tokio` | `TokioRuntime` |
 
@@ -74,6 +75,8 @@ mod time;
 mod trace;
 mod worker;
 
+#[cfg(feature = "sealed-keys")]
+pub use adapters::SealedKeys;
 #[cfg(feature = "tokio")]
 pub use adapters::TokioRuntime;
 #[cfg(feature = "redb")]
@@ -91,7 +94,7 @@ pub use election::{Candidate, Leadership, Standing};
 pub use error::{Effect, Error, ErrorKind, Result, Retry};
 pub use files::{publish_file, sync_directory};
 pub use id::*;
-pub use mirror::{Mirror, MirrorFeed, MirrorView};
+pub use mirror::{Mirror, MirrorChange, MirrorFeed, MirrorView};
 pub use ports::*;
 pub use progress::{OpToken, Pending, Progress};
 pub use requests::{Answered, Once, forget_requests, transact};

@@ -84,6 +84,19 @@ impl Mirror {
     }
 }
 
+/// What brought a [`Mirror`] forward: what is derived from it can follow, without a watch of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MirrorChange {
+    /// One transaction: what the watch told of it. They come in order and without a gap.
+    Applied(WatchBatch),
+    /// The state of this revision was read anew, for what came before it is compacted away: what is derived must be
+    /// derived anew, too.
+    ReadAnew(Revision),
+    /// Nothing changed: the watch ended, and the next call begins another.
+    Nothing,
+}
+
 /// Keeps a [`Mirror`] current: drive it with [`run`](Self::run), or step by step.
 pub struct MirrorFeed {
     store: Arc<dyn StateStore>,
@@ -107,6 +120,41 @@ impl MirrorFeed {
     /// # Errors
     /// Those of the store.
     pub async fn tick(&mut self) -> Result<Revision> {
+        self.advance().await?;
+        Ok(self.revision())
+    }
+
+    /// As [`tick`](Self::tick), and tells what changed, once the mirror shows it.
+    ///
+    /// ```
+    /// use hivemind_core::store::{Event, Key, Prefix, Txn};
+    /// use hivemind_core::{MemoryStore, Mirror, MirrorChange, StateStore, block_on};
+    /// use std::sync::Arc;
+    ///
+    /// # block_on(async {
+    /// let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+    /// let (mirror, mut feed) = Mirror::open(Arc::clone(&store), Prefix::ROOT).await?;
+    /// let mut txn = Txn::new();
+    /// txn.put(Key::new(["a"])?, "1");
+    /// store.commit(&txn).await?;
+    ///
+    /// // A list that is derived from the mirror.
+    /// let mut names: Vec<String> = Vec::new();
+    /// match feed.advance().await? {
+    ///     MirrorChange::Applied(batch) => names.extend(batch.events.iter().map(|event| match event {
+    ///         Event::Put(record) => format!("+{}", record.key),
+    ///         Event::Delete(key) => format!("-{key}"),
+    ///     })),
+    ///     MirrorChange::ReadAnew(_) => names = mirror.view().scan(&Prefix::ROOT).map(|one| one.key.to_string()).collect(),
+    ///     _ => {}
+    /// }
+    /// assert_eq!(names, ["+a"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn advance(&mut self) -> Result<MirrorChange> {
         if self.watch.is_none() {
             let next = self.revision().next();
             match self.store.watch(&self.prefix, next).await {
@@ -115,12 +163,15 @@ impl MirrorFeed {
                 Err(other) => return Err(other),
             }
         }
-        let Some(watch) = &mut self.watch else { return Ok(self.revision()) };
+        let Some(watch) = &mut self.watch else { return Ok(MirrorChange::Nothing) };
         match std::future::poll_fn(|context| watch.as_mut().poll_next(context)).await {
-            Some(Ok(batch)) => Ok(self.apply(batch)),
+            Some(Ok(batch)) => {
+                self.apply(&batch);
+                Ok(MirrorChange::Applied(batch))
+            }
             None => {
                 self.watch = None;
-                Ok(self.revision())
+                Ok(MirrorChange::Nothing)
             }
             Some(Err(e)) => {
                 self.watch = None;
@@ -141,17 +192,24 @@ impl MirrorFeed {
     }
 
     /// Ticks until `shutdown` is ready; waits `pause` after a failure of the store.
-    pub async fn run(
+    pub async fn run(self, runtime: Arc<dyn Runtime>, pause: Duration, shutdown: impl Future<Output = ()>) {
+        self.run_with(runtime, pause, shutdown, |_| {}).await;
+    }
+
+    /// As [`run`](Self::run), and tells `each` what changed, in order and once the mirror shows it.
+    pub async fn run_with(
         mut self,
         runtime: Arc<dyn Runtime>,
         pause: Duration,
         shutdown: impl Future<Output = ()>,
+        mut each: impl FnMut(&MirrorChange),
     ) {
         let mut shutdown = pin!(shutdown);
         loop {
             let step = async {
-                if self.tick().await.is_err() {
-                    runtime.sleep(pause).await;
+                match self.advance().await {
+                    Ok(change) => each(&change),
+                    Err(_) => runtime.sleep(pause).await,
                 }
             };
             if first(shutdown.as_mut(), pin!(step)).await {
@@ -164,24 +222,23 @@ impl MirrorFeed {
         self.shared.view.read().unwrap_or_else(PoisonError::into_inner).revision()
     }
 
-    async fn resync(&mut self) -> Result<Revision> {
+    async fn resync(&mut self) -> Result<MirrorChange> {
         self.watch = None;
         let (revision, records) = self.store.scan_all(&self.prefix, None).await?;
         self.change(|view| *view = Snapshot::new(revision, records));
-        Ok(revision)
+        Ok(MirrorChange::ReadAnew(revision))
     }
 
-    fn apply(&self, batch: WatchBatch) -> Revision {
+    fn apply(&self, batch: &WatchBatch) {
         self.change(|view| {
-            for event in batch.events {
+            for event in &batch.events {
                 match event {
-                    Event::Put(record) => view.put(record),
-                    Event::Delete(key) => view.remove(&key),
+                    Event::Put(record) => view.put(record.clone()),
+                    Event::Delete(key) => view.remove(key),
                 }
             }
             view.advance(batch.revision);
         });
-        batch.revision
     }
 
     fn change(&self, change: impl FnOnce(&mut Snapshot)) {
@@ -244,8 +301,32 @@ mod tests {
         put(&store, "b", "1");
         let last = put(&store, "c", "1");
         block_on(store.compact(last)).unwrap();
-        block_on(feed.catch_up(last)).unwrap();
+        assert_eq!(block_on(feed.advance()).unwrap(), MirrorChange::ReadAnew(last));
         assert_eq!(names(&mirror), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn tells_each_change_once_in_order_and_after_it_shows() {
+        let store = MemoryStore::new();
+        let (mirror, feed) =
+            block_on(Mirror::open(Arc::new(store.clone()), Prefix::new(["a"]).unwrap())).unwrap();
+        let put_all = ["a/1", "b/1", "a/2"].map(|name| put(&store, name, "x"));
+        let (told, mirror) = (Arc::new(Mutex::new(Vec::new())), mirror.clone());
+        let each = {
+            let (told, mirror) = (Arc::clone(&told), mirror.clone());
+            move |change: &MirrorChange| {
+                let MirrorChange::Applied(batch) = change else { panic!("{change:?}") };
+                assert_eq!(mirror.view().revision(), batch.revision);
+                told.lock().unwrap().extend(batch.events.iter().map(|event| match event {
+                    Event::Put(record) => (batch.revision, record.key.to_string()),
+                    Event::Delete(key) => panic!("{key}"),
+                }));
+            }
+        };
+        let runtime = Arc::new(crate::ThreadRuntime::new());
+        block_on(feed.run_with(runtime, Duration::from_secs(1), mirror.reached(put_all[2]), each));
+        let told = told.lock().unwrap();
+        assert_eq!(*told, [(put_all[0], "a/1".to_owned()), (put_all[2], "a/2".to_owned())]);
     }
 
     #[test]

@@ -154,9 +154,14 @@ impl Resources {
         well_known.into_iter().filter(|(_, amount)| *amount > 0).chain(custom)
     }
 
+    /// The custom resources of which there is some, with whole numbers, in the order of names.
+    pub fn custom(&self) -> impl Iterator<Item = (&ResourceName, u64)> {
+        self.custom.iter().map(|(name, amount)| (name, *amount))
+    }
+
     /// Whether there is nothing.
     pub fn is_zero(&self) -> bool {
-        self.iter().next().is_none()
+        self.cpu == 0 && self.memory == 0 && self.storage == 0 && self.custom.is_empty()
     }
 
     /// The sum.
@@ -164,14 +169,19 @@ impl Resources {
     /// # Errors
     /// [`ResourceOverflow`] names the resource that cannot be counted.
     pub fn checked_add(&self, other: &Self) -> Result<Self, ResourceOverflow> {
-        let mut sum = self.clone();
-        for (resource, amount) in other.iter() {
-            let Some(total) = sum.amount(&resource).checked_add(amount) else {
-                return Err(ResourceOverflow { resource });
-            };
-            sum.set(resource, total);
+        let sum =
+            |name: ResourceName, a: u64, b: u64| a.checked_add(b).ok_or(ResourceOverflow { resource: name });
+        let mut all = Self {
+            cpu: sum(ResourceName::Cpu, self.cpu, other.cpu)?,
+            memory: sum(ResourceName::Memory, self.memory, other.memory)?,
+            storage: sum(ResourceName::Storage, self.storage, other.storage)?,
+            custom: self.custom.clone(),
+        };
+        for (name, amount) in &other.custom {
+            let there = all.custom.entry(name.clone()).or_default();
+            *there = sum(name.clone(), *there, *amount)?;
         }
-        Ok(sum)
+        Ok(all)
     }
 
     /// So many times as much.
@@ -199,10 +209,19 @@ impl Resources {
     /// The difference, at least zero of each.
     #[must_use]
     pub fn saturating_sub(&self, other: &Self) -> Self {
-        let mut rest = self.clone();
-        for (resource, amount) in other.iter() {
-            let left = rest.amount(&resource).saturating_sub(amount);
-            rest.set(resource, left);
+        let mut rest = Self {
+            cpu: self.cpu.saturating_sub(other.cpu),
+            memory: self.memory.saturating_sub(other.memory),
+            storage: self.storage.saturating_sub(other.storage),
+            custom: self.custom.clone(),
+        };
+        for (name, amount) in &other.custom {
+            if let Some(there) = rest.custom.get_mut(name) {
+                *there = there.saturating_sub(*amount);
+            }
+        }
+        if !other.custom.is_empty() {
+            rest.custom.retain(|_, amount| *amount > 0);
         }
         rest
     }

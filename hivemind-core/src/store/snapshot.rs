@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
 use foldhash::fast::RandomState;
@@ -57,6 +58,15 @@ impl Snapshot {
         self.entries.range(prefix.range()).map(|(_, entry)| &entry.record)
     }
 
+    /// The records below `prefix` from the key `from` on, in key order: finding the first one takes O(log n).
+    pub fn scan_from<'a>(&'a self, prefix: &'a Prefix, from: &Key) -> impl Iterator<Item = &'a Record> {
+        let (first, _) = prefix.range();
+        let before = matches!(&first, Bound::Excluded(first) | Bound::Included(first) if from <= first);
+        let start = if before { first } else { Bound::Included(from.clone()) };
+        let rest = self.entries.range((start, Bound::Unbounded));
+        rest.take_while(|(key, _)| prefix.covers(key)).map(|(_, entry)| &entry.record)
+    }
+
     /// How many records there are.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -89,5 +99,30 @@ impl Snapshot {
 
     pub(crate) fn advance(&mut self, revision: Revision) {
         self.revision = self.revision.max(revision);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_may_begin_anywhere() -> Result<(), crate::store::InvalidKey> {
+        let record = |key: &str| -> Result<Record, crate::store::InvalidKey> {
+            let revision = Revision::new(1);
+            Ok(Record::new(Key::new(key.split('/'))?, bytes::Bytes::new(), revision, revision))
+        };
+        let keys = ["a/1", "b/1", "b/3", "b/5", "c/1"];
+        let records = keys.into_iter().map(record).collect::<Result<Vec<_>, _>>()?;
+        let (view, below) = (Snapshot::new(Revision::new(1), records), Prefix::new(["b"])?);
+        let from = |key: &str| -> Result<Vec<String>, crate::store::InvalidKey> {
+            let from = Key::new(key.split('/'))?;
+            Ok(view.scan_from(&below, &from).map(|record| record.key.to_string()).collect())
+        };
+        assert_eq!(from("a/0")?, ["b/1", "b/3", "b/5"]);
+        assert_eq!(from("b/2")?, ["b/3", "b/5"]);
+        assert_eq!(from("b/5")?, ["b/5"]);
+        assert!(from("b/6")?.is_empty() && from("c/0")?.is_empty());
+        Ok(())
     }
 }
