@@ -1,7 +1,7 @@
 //! The speed of quotas in memory.
 //!
 //! `cargo bench -p hivemind-tenancy --bench quota`: reserve and commit, then release, on a tree of four levels that counts
-//! six resources; alone, and with other threads at the same tree.
+//! six resources; alone, and with other threads at the same tree. Charge is reserve and commit in one step.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -73,6 +73,14 @@ fn alone(c: &mut Criterion) {
                 left -= batch;
             }
             took
+        });
+    });
+    group.bench_function("charge + release", |b| {
+        let (tree, leaves, asked) = tree();
+        let mut turn = 0;
+        b.iter(|| {
+            turn += 1;
+            tree.release(tree.charge(leaves[turn % 8], black_box(&asked)).unwrap()).is_ok()
         });
     });
     group.bench_function("reserve + commit + release", |b| {

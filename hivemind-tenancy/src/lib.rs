@@ -51,7 +51,7 @@ pub mod tenant;
 pub use adoption::Adoption;
 pub use claims::NameClaims;
 pub use isolation::{IsolationLevel, IsolationSettings};
-pub use manager::{DrainPlan, Eviction, StillExpired, TenantManager, TenantUpdate};
+pub use manager::{ClusterMirror, DrainPlan, Eviction, StillExpired, TenantManager, TenantUpdate};
 pub use placement::{ClusterIndex, Node, PlacementRequest, place};
 pub use quota::{OverQuota, QuotaRequest, QuotaTree, TenantQuota};
 pub use rbac::{Role, RoleAuthorizer, RoleBinding};

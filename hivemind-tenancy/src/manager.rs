@@ -13,7 +13,7 @@ use hivemind_core::{Clock, IdSource, Once, Result, StateStore, TenantContext, tr
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use self::nodes::{NodeRemoval, Removal};
+pub use self::nodes::{ClusterMirror, NodeRemoval, Removal};
 pub use self::quota::StillExpired;
 pub use self::tenants::{DrainPlan, Eviction, TenantUpdate};
 

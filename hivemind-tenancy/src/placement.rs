@@ -15,17 +15,19 @@ mod rules;
 mod scores;
 mod taint;
 
-pub use self::cluster::{Ask, Cluster, Seat};
-pub use crate::manager::{NodeRemoval, Removal};
+pub use self::cluster::{Ask, Cluster, Opinion, Seat};
+pub use crate::manager::{ClusterMirror, NodeRemoval, Removal};
 
 pub use self::displaced::{Displaced, DisplacedBy, broken_budget};
 pub(crate) use self::displaced::{
     TenantBudgets, budgets, budgets_key, displaced, displaced_key, displaced_of, within_budgets,
 };
+pub(crate) use self::engine::groups;
 pub use self::engine::{Engine, Placement, place};
 pub use self::evict::{TaintEviction, evictions};
 pub use self::filters::{
-    Affinity, AntiAffinity, Check, Exclusion, Filter, Fit, NodeLabels, Radius, Ready, Spread, Taints, filters,
+    Affinity, AntiAffinity, Check, Exclusion, Filter, Fit, Host, NodeLabels, Radius, Ready, Shares, Spread,
+    Taints, filters,
 };
 pub use self::index::ClusterIndex;
 pub use self::node::{Node, NodeAllocations, NodeState, PlacedWorkload};
@@ -38,11 +40,11 @@ pub(crate) use self::record::{
 };
 pub use self::request::{Packing, PlacementPolicy, PlacementRequest, WorkloadRequest};
 pub use self::rules::{
-    AffinityTerm, BlastRadius, NodeAffinity, NodeInclusion, Topology, TopologySpread, Weighted,
-    WhenUnsatisfiable, WorkloadAffinity,
+    AffinityTerm, BlastRadius, DomainShare, NodeAffinity, NodeInclusion, NodeSelectorTerm, Topology,
+    TopologySpread, Weighted, WhenUnsatisfiable, WorkloadAffinity,
 };
 pub use self::scores::{
-    Load, NodePreference, Rate, Replicas, Score, SpreadPreference, TaintPreference, WorkloadPreference,
-    scores,
+    HostPreference, Load, NodePreference, Rate, Replicas, Score, SpreadPreference, TaintPreference,
+    WorkloadPreference, scores,
 };
 pub use self::taint::{Taint, TaintEffect, Tolerated, Toleration, repelled_by};

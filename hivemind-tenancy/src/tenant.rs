@@ -12,12 +12,12 @@ mod spec;
 mod state;
 mod teardown;
 
-use hivemind_core::store::Key;
-use hivemind_core::{Collection, Result, TenantId, TenantRef};
+use hivemind_core::store::{Key, Snapshot, Txn};
+use hivemind_core::{Collection, Result, Stamped, TenantId, TenantRef};
 
 pub use self::ceiling::{Breach, Ceiling, Delegation, OverCeiling};
 pub use self::chain::MAX_DEPTH;
-pub(crate) use self::chain::{chain_of, is_owner};
+pub(crate) use self::chain::{all_allow, chain_of, is_owner, named};
 pub use self::finalizer::{Finalizer, FinalizerState};
 pub(crate) use self::finalizer::{advance as finalizers_advance, due as finalizers_due};
 pub use self::metadata::{
@@ -44,6 +44,17 @@ pub(crate) fn key(id: &TenantId) -> Result<Key> {
 /// How many tenants are directly below each: what a deletion and a limit on children must be able to guard.
 pub(crate) fn children() -> Result<Collection<TenantChildren>> {
     crate::collection("children")
+}
+
+/// `tenant`, if it is there and its count says that nothing is below it: most are such, and then nobody need look through
+/// all tenants for those below. Where there is no count, such as in a view of the tenants alone, that is not known.
+pub(crate) fn leaf(view: &Snapshot, txn: &Txn, tenant: &TenantRef) -> Result<Option<Stamped<Tenant>>> {
+    let count = children()?.get(view, txn, &children_key(tenant)?)?;
+    if count.is_none_or(|count| count.count > 0) {
+        return Ok(None);
+    }
+    let found = tenants()?.get(view, txn, &key(&tenant.id)?)?;
+    Ok(found.filter(|found| found.tenant == *tenant))
 }
 
 pub(crate) fn children_key(tenant: &TenantRef) -> Result<Key> {

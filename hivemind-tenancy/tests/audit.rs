@@ -1,7 +1,7 @@
 //! The audit log shows what was done to it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
+use crate::common;
 
 use std::sync::Arc;
 

@@ -14,6 +14,9 @@ mod things;
 
 #[path = "boundary/access.rs"]
 mod access;
+#[cfg(feature = "cedar")]
+#[path = "boundary/cedar.rs"]
+mod cedar;
 #[path = "boundary/scene.rs"]
 mod scene;
 #[path = "boundary/tenants.rs"]
@@ -23,10 +26,17 @@ mod work;
 
 use scene::{Case, Own, Scene};
 
+fn cases() -> Vec<Case> {
+    #[cfg(feature = "cedar")]
+    let by_policies = cedar::CASES;
+    #[cfg(not(feature = "cedar"))]
+    let by_policies: &[Case] = &[];
+    [tenants::CASES, access::CASES, work::CASES, by_policies].concat()
+}
+
 #[test]
 fn pitfall_08_what_is_anothers_looks_like_what_is_not_there() {
-    let cases: Vec<Case> = [tenants::CASES, access::CASES, work::CASES].concat();
-    for case in cases {
+    for case in cases() {
         let [foreign, nothing] = [Scene::foreign, Scene::nothing].map(|make| Scene::told(&make(), &case));
         assert_eq!(foreign, nothing, "{}", case.name);
     }
@@ -34,8 +44,7 @@ fn pitfall_08_what_is_anothers_looks_like_what_is_not_there() {
 
 #[test]
 fn pitfall_08_no_operation_changes_or_tells_of_anothers_things() {
-    let cases: Vec<Case> = [tenants::CASES, access::CASES, work::CASES].concat();
-    for case in cases {
+    for case in cases() {
         for make in [Scene::foreign, Scene::nothing, Scene::own] {
             let scene = make();
             let before = scene.theirs();

@@ -2,7 +2,7 @@
 #![cfg(feature = "cedar")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-mod common;
+use crate::common;
 
 use common::{World, admin, ctx, user};
 use hivemind_core::labels::Labels;
@@ -136,8 +136,12 @@ fn what_the_context_lacks_permits_nothing() {
         assert_eq!(allowed(&world, text, &ctx, &get()), expected, "{text} for {ctx:?}");
     }
     let told = decide(&world, early, &bare, &get()).because;
-    assert_eq!(told[0], "no policy permits user ada to get apps web");
-    assert!(told[1].starts_with("policy policy0 permits nothing: "), "{told:?}");
+    assert_eq!(told, ["no policy permits user ada to get apps web"]);
+    // Which policies are broken is for who writes them.
+    let cedar = CedarAuthorizer::new(PolicySet::parse(early).unwrap(), Revision::ZERO);
+    let told = cedar.diagnose(&world.view(), &bare, &get());
+    assert!(!told.allowed && told.because[0] == "no policy permits user ada to get apps web");
+    assert!(told.because[1].starts_with("policy policy0 permits nothing: "), "{told:?}");
 }
 
 #[test]
@@ -173,6 +177,23 @@ fn a_forbid_that_cannot_be_evaluated_forbids() {
     assert!(told.because[0].starts_with("policy business-hours forbids it: "), "{told:?}");
     assert!(allowed(&world, text, &bare.clone().with_time(Timestamp::from_secs(100)), &get()));
     assert!(!allowed(&world, text, &bare.with_time(Timestamp::from_secs(99)), &get()));
+}
+
+#[test]
+fn what_forbids_is_told_to_whom_it_is_permitted_otherwise() {
+    let world = World::new();
+    let here = ctx(&acme(&world), "r");
+    let forbid = "@id(\"frozen\") forbid(principal, action, resource);";
+    let permit = "permit(principal == User::\"ada\", action, resource);";
+    let (alone, both) = (forbid.to_owned(), format!("{forbid}{permit}"));
+    let nothing = "no policy permits user ada to get apps web";
+    for (text, asker) in [(&alone, nothing), (&both, "policy frozen forbids it")] {
+        let cedar = CedarAuthorizer::new(PolicySet::parse(text).unwrap(), Revision::ZERO);
+        let told = cedar.authorize(&world.view(), &here, &get());
+        assert_eq!((told.allowed, told.because), (false, vec![asker.to_owned()]));
+        let told = cedar.diagnose(&world.view(), &here, &get());
+        assert_eq!((told.allowed, told.because), (false, vec!["policy frozen forbids it".to_owned()]));
+    }
 }
 
 #[test]

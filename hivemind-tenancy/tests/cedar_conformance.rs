@@ -2,7 +2,7 @@
 #![cfg(feature = "cedar")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-mod common;
+use crate::common;
 
 use common::{World, admin, user};
 use hivemind_core::store::Revision;

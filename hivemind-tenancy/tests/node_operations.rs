@@ -1,7 +1,7 @@
 //! Nodes that go, are labelled anew or tainted, with work on them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-mod common;
+use crate::common;
 
 use common::{World, admin, ctx};
 use hivemind_core::labels::Labels;
@@ -105,6 +105,28 @@ fn a_drain_keeps_budgets_and_ends_when_the_rest_may_go() {
     put(&world, &acme, "n2", workload("a-1"));
     assert!(remove(&world, &admin("r"), "n1", Removal::Drain).unwrap().is_done());
     assert_eq!(nodes(&world), [("n2".to_owned(), NodeState::Ready, 1)]);
+}
+
+#[test]
+fn a_drain_meets_the_failure_of_the_node_with_what_a_budget_keeps() {
+    let world = World::new();
+    node(&world, "n1", 4);
+    node(&world, "n2", 4);
+    let acme = tenant(&world, "acme");
+    let budget = DisruptionBudget::new(acme.tenant().clone(), "app=a".parse().unwrap(), 1);
+    world.commit(|view, txn| world.tenants.stage_set_budgets(view, txn, &acme, &[budget])).unwrap();
+    put(&world, &acme, "n1", workload("a-1"));
+    put(&world, &acme, "n2", workload("a-2"));
+    let (view, root, mut txn) = (world.view(), admin("r"), Txn::new());
+    let n1 = "n1".parse().unwrap();
+    world.tenants.stage_remove_node(&view, &mut txn, &root, &n1, Removal::Drain).unwrap();
+    let failed = |view: &_, txn: &mut _| {
+        world.tenants.stage_set_node_state(view, txn, &root, &"n2".parse().unwrap(), NodeState::Failed)
+    };
+    world.commit(failed).unwrap();
+    assert_eq!(block_on(world.store.commit(&txn)).unwrap_err().kind(), ErrorKind::Conflict);
+    let again = remove(&world, &admin("again"), "n1", Removal::Drain).unwrap();
+    assert_eq!((again.displaced.len(), again.left), (0, 1), "it is the last one now");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Nodes are never overfull, and isolated tenants never share one.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 

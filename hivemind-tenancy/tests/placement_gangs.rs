@@ -1,7 +1,7 @@
 //! Gangs follow the policy of the host, beside a search through every assignment.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-mod common;
+use crate::common;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! What two requests, a tenant's state and a lost member do to placements in the store.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Tenants that become isolated while they run beside others, and nodes that change under them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-mod common;
+use crate::common;
 
 use common::{World, admin, ctx};
 use hivemind_core::labels::Labels;

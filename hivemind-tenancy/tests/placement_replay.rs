@@ -118,7 +118,7 @@ fn records_from_before_taints_and_priorities_are_read() {
     let running: NodeAllocations = serde_json::from_str(text).unwrap();
     let placed = running.workloads.values().flat_map(BTreeMap::values).next().unwrap();
     assert_eq!((placed.priority, placed.generation, placed.terminating), (0, 0, false));
-    // What needs no new field is written as before, but for three small ones.
-    let again: NodeAllocations = serde_json::from_str(&serde_json::to_string(&running).unwrap()).unwrap();
-    assert_eq!(again, running);
+    // What needs no new field is written as before.
+    let before: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_value(&running).unwrap(), before);
 }

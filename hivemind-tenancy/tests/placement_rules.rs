@@ -15,6 +15,11 @@ use hivemind_tenancy::placement::{
 use hivemind_tenancy::placement::{NodeInclusion, NodeState};
 use hivemind_tenancy::{Node, PlacementRequest, place};
 
+#[path = "placement_rules/host.rs"]
+mod host;
+#[path = "placement_rules/terms.rs"]
+mod terms;
+
 fn acme() -> TenantRef {
     TenantRef::new("acme".parse().unwrap(), Generation::from_u64(1))
 }

@@ -1,7 +1,7 @@
 //! Placement through the store: schedulers that race, gangs that wait, questions without effect.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Preemption through the store: one transaction, budgets kept, managers that race, and it ends.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-mod common;
+use crate::common;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use hivemind_core::resources::{MilliCpu, Resources};
 use hivemind_core::store::{Prefix, Txn};
 use hivemind_core::{ErrorKind, NodeId, Result, StateStore, TenantContext, WorkloadId, block_on};
 use hivemind_tenancy::placement::{
-    DisplacedBy, DisruptionBudget, Node, PlacementPolicy, Preemption, Reach, WorkloadRequest,
+    DisplacedBy, DisruptionBudget, Node, NodeState, PlacementPolicy, Preemption, Reach, WorkloadRequest,
 };
 use hivemind_tenancy::{IsolationLevel, TenantSpec};
 use proptest::prelude::*;
@@ -177,7 +177,7 @@ fn two_stagings_into_one_transaction_see_each_other() {
 
 #[test]
 fn two_that_would_break_a_budget_together_meet_on_different_nodes() {
-    for case in ["preempt", "take away", "terminate", "set"] {
+    for case in ["preempt", "take away", "terminate", "set", "node fails"] {
         let world = World::new();
         node(&world, "n1", 1);
         node(&world, "n2", 1);
@@ -203,6 +203,13 @@ fn two_that_would_break_a_budget_together_meet_on_different_nodes() {
                     "take away" => {
                         let gone = BTreeMap::from([(a, n1)]);
                         world.tenants.stage_unplace(&view, &mut txn, &acme, &gone).unwrap();
+                    }
+                    "node fails" => {
+                        let root = admin("fails");
+                        world
+                            .tenants
+                            .stage_set_node_state(&view, &mut txn, &root, &n1, NodeState::Failed)
+                            .unwrap();
                     }
                     "terminate" => world.tenants.stage_terminate(&view, &mut txn, &acme, &a, &n1).unwrap(),
                     _ => {

@@ -1,7 +1,7 @@
 //! Shares under conflicts, lost replies, failures and crashes: nobody is bound to terms it was never shown.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

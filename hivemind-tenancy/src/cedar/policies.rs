@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use cedar_policy::{Policy, PolicyId, Schema, ValidationMode, Validator};
+use cedar_policy::{Effect, Policy, PolicyId, Schema, ValidationMode, Validator};
 use hivemind_core::{Error, ErrorKind, Result};
 use miette::Diagnostic;
 
@@ -150,6 +150,11 @@ impl PolicySet {
 
     pub(super) fn as_cedar(&self) -> &cedar_policy::PolicySet {
         &self.0
+    }
+
+    /// What permits, without what forbids.
+    pub(super) fn permits(&self) -> Result<Self> {
+        Self::of(self.0.policies().filter(|policy| policy.effect() == Effect::Permit).cloned())
     }
 }
 

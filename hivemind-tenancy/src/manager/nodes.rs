@@ -3,6 +3,7 @@
 mod displace;
 mod gang;
 mod isolation;
+mod mirror;
 mod place;
 mod preempt;
 mod remove;
@@ -18,6 +19,7 @@ use crate::placement::{NodeAllocations, NodeState, Taint, TaintEffect};
 use crate::placement::{allocations, nodes};
 
 pub(crate) use self::isolation::stage_isolation_changed;
+pub use self::mirror::ClusterMirror;
 pub use self::remove::{NodeRemoval, Removal};
 
 /// A node with what runs there, as the levels of tenants are now.

@@ -110,8 +110,8 @@ impl Engine {
         let mut placed = BTreeMap::new();
         for group in groups(request.workloads) {
             let Some(first) = group.first() else { continue };
-            let local = self.is_local(ask(request, first));
-            let mut ready = self.prepare(ask(request, first), &cluster);
+            let local = self.is_local(request.ask(first));
+            let mut ready = self.prepare(request.ask(first), &cluster);
             let mut verdicts: Vec<_> = cluster.seats().iter().map(|seat| ready.verdict(seat)).collect();
             for (position, workload) in group.iter().enumerate() {
                 let Some(best) = best(&verdicts, &ties) else {
@@ -120,14 +120,14 @@ impl Engine {
                 };
                 let Some(node) = cluster.seats().get(best).map(|seat| seat.node.id.clone()) else { continue };
                 placed.insert(workload.id.clone(), node);
-                cluster.assign(best, &ask(request, workload));
+                cluster.assign(best, &request.ask(workload));
                 if local {
                     // Nothing else has changed.
                     if let (Some(verdict), Some(seat)) = (verdicts.get_mut(best), cluster.seats().get(best)) {
                         *verdict = ready.verdict(seat);
                     }
                 } else {
-                    ready = self.prepare(ask(request, first), &cluster);
+                    ready = self.prepare(request.ask(first), &cluster);
                     verdicts = cluster.seats().iter().map(|seat| ready.verdict(seat)).collect();
                 }
             }
@@ -148,16 +148,6 @@ impl Engine {
     }
 }
 
-fn ask<'a>(request: &'a PlacementRequest<'_>, workload: &'a WorkloadRequest) -> Ask<'a> {
-    Ask {
-        tenant: request.tenant,
-        isolated: request.isolated,
-        packing: request.policy.packing,
-        blast_radius: request.policy.blast_radius.as_ref(),
-        workload,
-    }
-}
-
 /// The node that is disliked the least, then by the seed, then the first name.
 fn best(verdicts: &[Verdict], ties: &[u64]) -> Option<usize> {
     let possible = verdicts.iter().zip(ties).enumerate();
@@ -166,7 +156,7 @@ fn best(verdicts: &[Verdict], ties: &[u64]) -> Option<usize> {
 }
 
 /// Workloads that are alike for placement, which are scored once; large ones first: they are the hardest to place.
-fn groups(workloads: &[WorkloadRequest]) -> Vec<Vec<&WorkloadRequest>> {
+pub(crate) fn groups(workloads: &[WorkloadRequest]) -> Vec<Vec<&WorkloadRequest>> {
     let mut groups: Vec<Vec<&WorkloadRequest>> = Vec::new();
     for workload in workloads {
         let alike = |group: &&mut Vec<&WorkloadRequest>| group.first().is_some_and(|one| one.alike(workload));

@@ -6,6 +6,7 @@ use hivemind_core::{NodeId, TenantRef, Timestamp, WorkloadId};
 use serde::{Deserialize, Serialize};
 
 use super::{Node, NodeAllocations, PlacedWorkload, Taint, TaintEffect};
+use crate::isolation::mark;
 
 /// A workload that a `NoExecute` taint puts out of its node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,10 +31,10 @@ impl TaintEviction {
 
 /// When `placed` has to leave a node with these taints, as in Kubernetes: at once if it does not tolerate one of them;
 /// never if it tolerates all for ever; else when the shortest of its tolerations ends. A toleration counts from when
-/// the taint came, or the workload if that was later.
-pub(crate) fn due(taints: &[Taint], placed: &PlacedWorkload) -> Option<Timestamp> {
+/// the taint came, or the workload if that was later. The mark `own` of its tenant does not put it out.
+pub(crate) fn due(taints: &[Taint], placed: &PlacedWorkload, own: &str) -> Option<Timestamp> {
     let mut first: Option<Timestamp> = None;
-    for taint in taints.iter().filter(|taint| taint.effect == TaintEffect::NoExecute) {
+    for taint in taints.iter().filter(|taint| taint.puts_out(own)) {
         let tolerating: Vec<_> = placed.tolerations.iter().filter(|one| one.tolerates(taint)).collect();
         let since = taint.added.max(placed.since).unwrap_or_default();
         if tolerating.is_empty() {
@@ -48,7 +49,8 @@ pub(crate) fn due(taints: &[Taint], placed: &PlacedWorkload) -> Option<Timestamp
     first
 }
 
-/// What leaves which node for its `NoExecute` taints, and when, the first that is due first.
+/// What leaves which node for its `NoExecute` taints, and when, the first that is due first. The taint that marks a node
+/// as a tenant's own does not put out what is that tenant's.
 pub fn evictions(nodes: &[(&Node, &NodeAllocations)]) -> Vec<TaintEviction> {
     let mut all = Vec::new();
     for (node, running) in nodes {
@@ -56,8 +58,9 @@ pub fn evictions(nodes: &[(&Node, &NodeAllocations)]) -> Vec<TaintEviction> {
             continue;
         }
         for (tenant, theirs) in &running.workloads {
+            let own = mark(tenant);
             for (workload, placed) in theirs {
-                if let Some(due) = due(&node.taints, placed) {
+                if let Some(due) = due(&node.taints, placed, &own) {
                     let (node, tenant) = (node.id.clone(), tenant.clone());
                     all.push(TaintEviction { due, node, tenant, workload: workload.clone() });
                 }

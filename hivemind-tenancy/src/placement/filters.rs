@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use hivemind_core::labels::{CompiledSelector, Selector};
+use hivemind_core::labels::CompiledSelector;
 
 use super::cluster::{Ask, Cluster, Seat};
 use super::rules::{NodeInclusion, TopologySpread, WhenUnsatisfiable};
-use super::{AffinityTerm, NodeState, PlacedWorkload, Rejection, Topology, repelled_by};
+use super::taint::repelled_among;
+use super::{AffinityTerm, Node, NodeSelectorTerm, NodeState, PlacedWorkload, Rejection, Topology};
 use crate::isolation::mark;
 
 /// A filter made ready for one workload: `None` if the node passes.
@@ -37,6 +38,8 @@ pub fn filters() -> Vec<Box<dyn Filter>> {
         Box::new(AntiAffinity),
         Box::new(Spread),
         Box::new(Radius),
+        Box::new(Shares),
+        Box::new(Host),
         Box::new(Fit),
     ]
 }
@@ -62,7 +65,8 @@ impl Filter for Ready {
 
 /// Tenants that are kept apart share no node, and use none that is marked as another one's.
 ///
-/// The mark is the label [`DEDICATED_KEY`](crate::isolation::DEDICATED_KEY).
+/// The mark is the label [`DEDICATED_KEY`](crate::isolation::DEDICATED_KEY), or a taint of that key that repels: to
+/// tolerate it does not help.
 #[derive(Debug, Clone, Copy)]
 pub struct Exclusion;
 
@@ -71,7 +75,7 @@ impl Filter for Exclusion {
         let own = mark(ask.tenant);
         Box::new(move |seat| {
             // Whatever taints the workload puts up with.
-            if seat.node.mark().is_some_and(|mark| mark != own) {
+            if seat.node.marks().any(|mark| mark != own) {
                 return Some(Rejection::Dedicated);
             }
             if seat.running.dedicated_to.as_ref().is_some_and(|owner| owner != ask.tenant) {
@@ -89,9 +93,27 @@ impl Filter for Exclusion {
 #[derive(Debug, Clone, Copy)]
 pub struct NodeLabels;
 
+/// A term made ready for many nodes.
+#[derive(Debug, Clone)]
+pub(crate) struct CompiledTerm {
+    term: NodeSelectorTerm,
+    labels: CompiledSelector,
+}
+
+impl CompiledTerm {
+    /// `None` for an empty one, which matches nothing.
+    pub(crate) fn new(term: &NodeSelectorTerm) -> Option<Self> {
+        (!term.is_empty()).then(|| Self { term: term.clone(), labels: term.labels.compile() })
+    }
+
+    pub(crate) fn matches(&self, node: &Node) -> bool {
+        self.term.names_allow(&node.id) && self.labels.matches(&node.labels)
+    }
+}
+
 /// One of `terms` matches as a whole; an empty one matches nothing.
-pub(crate) fn compile_terms(terms: &[Selector]) -> Vec<CompiledSelector> {
-    terms.iter().filter(|term| !term.is_everything()).map(Selector::compile).collect()
+pub(crate) fn compile_terms(terms: &[NodeSelectorTerm]) -> Vec<CompiledTerm> {
+    terms.iter().filter_map(CompiledTerm::new).collect()
 }
 
 impl Filter for NodeLabels {
@@ -103,8 +125,7 @@ impl Filter for NodeLabels {
             if !selector.matches(&seat.node.labels) {
                 return Some(Rejection::Selector);
             }
-            let met =
-                |terms: &Vec<CompiledSelector>| terms.iter().any(|term| term.matches(&seat.node.labels));
+            let met = |terms: &Vec<CompiledTerm>| terms.iter().any(|term| term.matches(seat.node));
             let allowed = affinity.names_allow(&seat.node.id) && terms.as_ref().is_none_or(met);
             (!allowed).then_some(Rejection::NodeAffinity)
         })
@@ -112,14 +133,17 @@ impl Filter for NodeLabels {
     local!();
 }
 
-/// The workload puts up with the node's taints.
+/// The workload puts up with the node's taints: it does with the one that marks the node as its tenant's own.
 #[derive(Debug, Clone, Copy)]
 pub struct Taints;
 
 impl Filter for Taints {
     fn prepare<'a>(&self, ask: Ask<'a>, _: &Cluster<'_>) -> Check<'a> {
-        let tolerations = &ask.workload.tolerations;
-        Box::new(move |seat| repelled_by(&seat.node.taints, tolerations).map(|_| Rejection::Taint))
+        let (tolerations, own) = (&ask.workload.tolerations, mark(ask.tenant));
+        Box::new(move |seat| {
+            let others = seat.node.taints.iter().filter(|taint| taint.mark() != Some(own.as_str()));
+            repelled_among(others, tolerations).map(|_| Rejection::Taint)
+        })
     }
     local!();
 }
@@ -171,8 +195,8 @@ impl Filter for AntiAffinity {
             let counts = matching(ask, cluster, &term.topology, &[term.workloads.compile()]);
             forbidden.push((term.topology.clone(), counts));
         }
-        let mut theirs: Vec<&AffinityTerm> = cluster
-            .seats()
+        let speaking = if cluster.speaks(ask.tenant) { cluster.seats() } else { &[] };
+        let mut theirs: Vec<&AffinityTerm> = speaking
             .iter()
             .flat_map(|seat| seat.of(ask.tenant))
             .flat_map(|placed| &placed.anti_affinity)
@@ -306,6 +330,39 @@ impl Filter for Radius {
     fn is_local(&self, ask: Ask<'_>) -> bool {
         ask.blast_radius.is_none()
     }
+}
+
+/// No place is the tenant's by more than it may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Shares;
+
+impl Filter for Shares {
+    fn prepare<'a>(&self, ask: Ask<'a>, cluster: &Cluster<'_>) -> Check<'a> {
+        let Some(share) = ask.domain_share else { return Box::new(|_| None) };
+        let (shares, wants) = (cluster.shares(&share.topology, ask.tenant), ask.wants());
+        Box::new(move |seat| {
+            // A node in no place is shared by itself.
+            let (capacity, used) = shares.get(share.topology.domain(seat.node)?)?;
+            (!share.allows(*used, wants, *capacity)).then_some(Rejection::DomainShare)
+        })
+    }
+    fn is_local(&self, ask: Ask<'_>) -> bool {
+        ask.domain_share.is_none()
+    }
+}
+
+/// The host has nothing against it.
+#[derive(Debug, Clone, Copy)]
+pub struct Host;
+
+impl Filter for Host {
+    fn prepare<'a>(&self, ask: Ask<'a>, _: &Cluster<'_>) -> Check<'a> {
+        Box::new(move |seat| {
+            let refused = ask.opinion.is_some_and(|opinion| opinion.of(seat.node).is_none());
+            refused.then_some(Rejection::Custom)
+        })
+    }
+    local!();
 }
 
 /// Enough is free.

@@ -6,29 +6,34 @@ mod find;
 mod intern;
 mod preempt;
 mod query;
+mod rule;
 mod scopes;
 mod shapes;
+mod shares;
 mod slot;
+mod tally;
 mod tidy;
 mod tree;
+mod workloads;
 
-use std::collections::hash_map::Entry;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 use hivemind_core::resources::Resources;
 use hivemind_core::{Error, ErrorKind, NodeId, Result, TenantRef, WorkloadId};
 
-use self::counters::{Counters, Kind};
-use self::preempt::Bands;
+use self::counters::Counters;
 use self::query::Query;
+use self::rule::Kind;
 use self::shapes::Shapes;
-use self::slot::{Class, Equals, Running, Slot};
+use self::shares::Shares;
+use self::slot::{Class, Equals, Here, Slot};
 use self::tidy::Allowance;
+use self::tree::amounts;
+use self::workloads::{Running, Workloads};
 use super::cluster::{Ask, tie};
-use super::{
-    Node, NodeAllocations, Packing, PlacedWorkload, Placement, PlacementRequest, Unplaceable, Unplaced,
-};
+use super::{Node, Packing, PlacedWorkload, Placement, PlacementRequest, Unplaceable, Unplaced};
 use crate::isolation::mark;
 
 /// So many classes without a node are kept.
@@ -82,8 +87,8 @@ pub struct ClusterIndex {
     classes_of: Vec<Vec<usize>>,
     shapes: Shapes,
     counters: Counters,
-    /// Where each workload runs. Never iterated.
-    placed: HashMap<(usize, WorkloadId), usize, RandomState>,
+    shares: Shares,
+    workloads: Workloads,
     allowance: Allowance,
     /// Nodes that are one tenant's, and others still use.
     mixed: BTreeSet<usize>,
@@ -112,29 +117,12 @@ impl ClusterIndex {
             classes_of: Vec::new(),
             shapes: Shapes::default(),
             counters: Counters::default(),
-            placed: HashMap::default(),
+            shares: Shares::default(),
+            workloads: Workloads::default(),
             allowance: Allowance::default(),
             mixed: BTreeSet::new(),
             isolated: BTreeSet::new(),
         }
-    }
-
-    /// These nodes with what runs on them.
-    ///
-    /// # Errors
-    /// [`ErrorKind::AlreadyExists`] if a node or a workload is there twice.
-    pub fn of(packing: Packing, seed: u64, nodes: &[(&Node, &NodeAllocations)]) -> Result<Self> {
-        let mut index = Self::new(packing, seed);
-        for (node, running) in nodes {
-            index.add_node((*node).clone())?;
-            for (tenant, theirs) in &running.workloads {
-                let isolated = running.dedicated_to.as_ref() == Some(tenant);
-                for (id, placed) in theirs {
-                    index.assign(tenant, id, placed, isolated, &node.id)?;
-                }
-            }
-        }
-        Ok(index)
     }
 
     fn tenant(&mut self, tenant: &TenantRef) -> usize {
@@ -211,19 +199,11 @@ impl ClusterIndex {
         self.by_node.insert(node.id.clone(), at);
         self.shapes.renew(at, Some(&node));
         self.counters.renew(at, Some(&node), &self.shapes);
-        let slot = Slot {
-            tie: tie(Some(self.seed), &node.id),
-            class: self.class(at, &node.capacity),
-            used: Resources::new(),
-            free: Resources::new(),
-            rank: 0,
-            tenants: BTreeMap::new(),
-            dedicated: None,
-            running: Vec::new(),
-            amounts: [0; 4],
-            bands: Bands::default(),
-            node,
-        };
+        self.shares.nodes_changed();
+        let class = self.class(at, &node.capacity);
+        let tie = tie(Some(self.seed), &node.id);
+        let mut slot = Slot::new(node, tie);
+        slot.class = class;
         self.put(at, slot);
         self.merge_classes();
         Ok(())
@@ -258,6 +238,15 @@ impl ClusterIndex {
         Some(slot)
     }
 
+    /// What runs on a node counts, or no longer, unless the node is lost.
+    fn count_all(&mut self, at: usize, slot: &Slot, more: bool) {
+        let running = slot.running.iter().filter(|_| !slot.is_lost());
+        for one in running.filter_map(|one| self.workloads.get(one.number)) {
+            self.counters.count(at, one.group, &one.held, more);
+            self.shares.count(&self.counters, at, one.tenant, &one.resources, more);
+        }
+    }
+
     /// A node has other labels, taints, capacity or another state than before. What runs there stays.
     ///
     /// # Errors
@@ -265,16 +254,13 @@ impl ClusterIndex {
     pub fn update_node(&mut self, node: Node) -> Result<()> {
         let at = self.at(&node.id)?;
         let Some(mut slot) = self.take(at) else { return Ok(()) };
-        if !slot.is_lost() {
-            slot.running.iter().for_each(|one| self.counters.count(at, one.group, &one.apart, false));
-        }
+        self.count_all(at, &slot, false);
         self.shapes.renew(at, Some(&node));
         slot.class = self.class(at, &node.capacity);
-        slot.node = node;
+        slot.become_like(node);
         self.counters.renew(at, Some(&slot.node), &self.shapes);
-        if !slot.is_lost() {
-            slot.running.iter().for_each(|one| self.counters.count(at, one.group, &one.apart, true));
-        }
+        self.shares.nodes_changed();
+        self.count_all(at, &slot, true);
         self.put(at, slot);
         self.merge_classes();
         Ok(())
@@ -294,6 +280,7 @@ impl ClusterIndex {
         self.by_node.remove(node);
         self.shapes.renew(at, None);
         self.counters.renew(at, None, &self.shapes);
+        self.shares.nodes_changed();
         self.spare.push(at);
         Ok(running)
     }
@@ -304,7 +291,9 @@ impl ClusterIndex {
     /// [`ErrorKind::NotFound`] if it is not there.
     pub fn running(&self, node: &NodeId) -> Result<Vec<(TenantRef, WorkloadId)>> {
         let slot = self.slots.get(self.at(node)?).and_then(Option::as_ref);
-        let named = |one: &Running| Some((self.tenants.get(one.tenant)?.clone(), one.id.clone()));
+        let named = |one: &Here| {
+            Some((self.tenants.get(one.tenant)?.clone(), self.workloads.get(one.number)?.id.clone()))
+        };
         let mut running: Vec<_> = slot.into_iter().flat_map(|slot| &slot.running).filter_map(named).collect();
         running.sort();
         Ok(running)
@@ -324,13 +313,6 @@ impl ClusterIndex {
     ) -> Result<()> {
         self.tidy();
         let (at, tenant) = (self.at(node)?, self.tenant(tenant));
-        let (group, apart) = self.counted(tenant, placed);
-        let (resources, priority) = (placed.resources.clone(), placed.priority);
-        self.put_on(at, Running { tenant, id: id.clone(), resources, priority, group, apart }, isolated)
-    }
-
-    /// The group and the rules of a workload.
-    fn counted(&mut self, tenant: usize, placed: &PlacedWorkload) -> (usize, Vec<usize>) {
         let group = self.counters.group(Kind {
             tenant,
             labels: &placed.labels,
@@ -338,7 +320,10 @@ impl ClusterIndex {
             terminating: placed.terminating,
             spread_key: placed.spread_key.as_deref(),
         });
-        (group, self.apart(tenant, &placed.anti_affinity))
+        let held = self.held(tenant, placed.stances());
+        let (id, resources, priority) = (id.clone(), placed.resources.clone(), placed.priority);
+        let running = Running { tenant, id, slot: at, resources, priority, group, member: 0, held };
+        self.put_on(at, running, isolated)
     }
 
     fn put_on(&mut self, at: usize, running: Running, isolated: bool) -> Result<()> {
@@ -349,40 +334,68 @@ impl ClusterIndex {
             .used
             .checked_add(&running.resources)
             .map_err(|e| Error::of(ErrorKind::Invalid, "assign", e))?;
-        let lost = slot.is_lost();
-        match self.placed.entry((running.tenant, running.id.clone())) {
-            Entry::Occupied(_) => {
-                let message = format!("workload {} runs already: take it away first", running.id);
-                return Err(Error::new(ErrorKind::AlreadyExists, "assign", message));
-            }
-            Entry::Vacant(entry) => entry.insert(at),
+        if self.workloads.find(running.tenant, &running.id).is_some() {
+            let message = format!("workload {} runs already: take it away first", running.id);
+            return Err(Error::new(ErrorKind::AlreadyExists, "assign", message));
+        }
+        let (tenant, priority, uses) = (running.tenant, running.priority, amounts(&running.resources));
+        let before = |one: &Here| match (one.priority, one.tenant).cmp(&(priority, tenant)) {
+            Ordering::Equal => self.workloads.get(one.number).is_some_and(|one| one.id < running.id),
+            order => order.is_lt(),
         };
-        self.counters.change(at, running.group, &running.apart, true, lost);
+        let position = slot.running.partition_point(before);
+        let number = self.workloads.add(running);
+        self.join(number);
         self.change(at, |slot| {
             slot.used = used;
-            *slot.tenants.entry(running.tenant).or_default() += 1;
+            slot.count(tenant, true);
             if isolated {
-                slot.dedicated = Some(running.tenant);
+                slot.dedicated = Some(tenant);
             }
-            slot.bands.change(&running, true);
-            let position = slot.running.partition_point(|one| one.order() < running.order());
-            slot.running.insert(position, running);
+            slot.bands.change(priority, &uses, true);
+            slot.running.insert(position, Here { priority, tenant, number });
         });
         Ok(())
     }
 
+    /// A workload that is on its node is one of its group from now on, and counts.
+    fn join(&mut self, number: usize) {
+        let Some(running) = self.workloads.get_mut(number) else { return };
+        running.member = self.counters.join(running.group, number);
+        let lost = self.slots.get(running.slot).and_then(Option::as_ref).is_none_or(Slot::is_lost);
+        if !lost {
+            self.counters.count(running.slot, running.group, &running.held, true);
+            self.shares.count(&self.counters, running.slot, running.tenant, &running.resources, true);
+        }
+    }
+
+    /// The contrary of [`join`](Self::join).
+    fn leave(&mut self, running: &Running) {
+        let moved = self.counters.leave(running.group, running.member);
+        if let Some(moved) = moved.and_then(|number| self.workloads.get_mut(number)) {
+            moved.member = running.member;
+        }
+        let lost = self.slots.get(running.slot).and_then(Option::as_ref).is_none_or(Slot::is_lost);
+        if !lost {
+            self.counters.count(running.slot, running.group, &running.held, false);
+            self.shares.count(&self.counters, running.slot, running.tenant, &running.resources, false);
+        }
+    }
+
     /// The workload that asks runs here.
-    fn put_query(&mut self, at: usize, query: &Query<'_>) -> Result<()> {
-        let workload = query.ask.workload;
+    fn put_query(&mut self, at: usize, query: Query<'_>) -> Result<()> {
+        let (workload, isolated) = (query.ask.workload, query.ask.isolated);
         let running = Running {
             tenant: query.tenant,
             id: workload.id.clone(),
+            slot: at,
             resources: workload.resources.clone(),
             priority: workload.priority,
             group: query.group,
-            apart: query.apart.clone(),
+            member: 0,
+            held: query.held,
         };
-        self.put_on(at, running, query.ask.isolated)
+        self.put_on(at, running, isolated)
     }
 
     /// A workload no longer runs; returns where it did.
@@ -392,24 +405,21 @@ impl ClusterIndex {
     pub fn unassign(&mut self, tenant: &TenantRef, id: &WorkloadId) -> Result<NodeId> {
         let missing = || Error::not_found("unassign", format!("tenant {} runs no {id}", tenant.id));
         let known = *self.tenant_index.get(tenant).ok_or_else(missing)?;
-        let at = self.placed.remove(&(known, id.clone())).ok_or_else(missing)?;
-        let isolated = self.isolated.clone();
-        let gone = self.change(at, |slot| {
-            let position = slot.running.iter().position(|one| one.tenant == known && one.id == *id)?;
-            let running = slot.running.remove(position);
-            slot.bands.change(&running, false);
+        let number = self.workloads.find(known, id).ok_or_else(missing)?;
+        let running = self.workloads.remove(number).ok_or_else(missing)?;
+        self.leave(&running);
+        let (uses, isolated) = (amounts(&running.resources), std::mem::take(&mut self.isolated));
+        let node = self.change(running.slot, |slot| {
+            slot.running.retain(|one| one.number != number);
+            slot.bands.change(running.priority, &uses, false);
             slot.used = slot.used.saturating_sub(&running.resources);
-            let left = slot.tenants.get_mut(&known)?;
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                slot.tenants.remove(&known);
+            if slot.count(known, false) == 0 {
                 slot.disown(known, &isolated);
             }
-            Some((running, slot.is_lost(), slot.node.id.clone()))
+            slot.node.id.clone()
         });
-        let (running, lost, node) = gone.flatten().ok_or_else(missing)?;
-        self.counters.change(at, running.group, &running.apart, false, lost);
-        Ok(node)
+        self.isolated = isolated;
+        node.ok_or_else(missing)
     }
 
     /// A workload is on its way out: it keeps its room, and no longer counts where live ones are counted.
@@ -419,15 +429,14 @@ impl ClusterIndex {
     pub fn terminate(&mut self, tenant: &TenantRef, id: &WorkloadId) -> Result<()> {
         let missing = || Error::not_found("terminate", format!("tenant {} runs no {id}", tenant.id));
         let known = *self.tenant_index.get(tenant).ok_or_else(missing)?;
-        let at = *self.placed.get(&(known, id.clone())).ok_or_else(missing)?;
-        let slot = self.slots.get_mut(at).and_then(Option::as_mut).ok_or_else(missing)?;
-        let lost = slot.is_lost();
-        let found = slot.running.iter_mut().find(|one| one.tenant == known && one.id == *id);
-        let running = found.ok_or_else(missing)?;
+        let number = self.workloads.find(known, id).ok_or_else(missing)?;
+        let running = self.workloads.get(number).cloned().ok_or_else(missing)?;
+        self.leave(&running);
         let leaving = self.counters.leaving(running.group);
-        self.counters.change(at, running.group, &running.apart, false, lost);
-        self.counters.change(at, leaving, &running.apart, true, lost);
-        running.group = leaving;
+        if let Some(running) = self.workloads.get_mut(number) {
+            running.group = leaving;
+        }
+        self.join(number);
         Ok(())
     }
 
@@ -447,8 +456,8 @@ impl ClusterIndex {
     /// As [`find`](Self::find); [`ErrorKind::AlreadyExists`] if it runs somewhere.
     pub fn place(&mut self, ask: Ask<'_>) -> Result<NodeId> {
         let query = self.query(ask);
-        let at = self.best(&query).ok_or_else(|| exhausted(self.why_not(&query)))?;
-        self.put_query(at, &query)?;
+        let Some(at) = self.best(&query) else { return Err(exhausted(self.why_not(&query))) };
+        self.put_query(at, query)?;
         let slot = self.slots.get(at).and_then(Option::as_ref);
         slot.map(|slot| slot.node.id.clone()).ok_or_else(|| Error::internal("place", "a node without a slot"))
     }
@@ -461,15 +470,13 @@ impl ClusterIndex {
     pub fn place_all(&mut self, request: &PlacementRequest<'_>) -> Result<Placement> {
         let mut placed = Placement::new();
         for workload in request.workloads {
-            let (tenant, isolated) = (request.tenant, request.isolated);
-            let blast_radius = request.policy.blast_radius.as_ref();
-            match self.place(Ask { tenant, isolated, packing: self.packing, blast_radius, workload }) {
+            match self.place(request.ask(workload).packing(self.packing)) {
                 Ok(node) => {
                     placed.insert(workload.id.clone(), node);
                 }
                 Err(refused) => {
                     for id in placed.keys() {
-                        self.unassign(tenant, id)?;
+                        self.unassign(request.tenant, id)?;
                     }
                     return Err(refused);
                 }

@@ -7,8 +7,9 @@ use hivemind_core::resources::Resources;
 use hivemind_core::{Collection, Error, ErrorKind, NodeId, Result, Stored, TenantRef, Timestamp, WorkloadId};
 use serde::{Deserialize, Serialize};
 
-use super::{AffinityTerm, Taint, TaintEffect, Toleration, WorkloadRequest};
-use crate::isolation::DEDICATED_KEY;
+use super::rules::{Stance, stances};
+use super::{AffinityTerm, Taint, Toleration, Weighted, WorkloadRequest};
+use crate::isolation::{DEDICATED_KEY, mark};
 
 /// Whether a node takes workloads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,9 +52,11 @@ impl Node {
         Self { id, capacity, labels: Labels::new(), state: NodeState::Ready, taints: Vec::new() }
     }
 
-    /// Whose it is, by its label: what [`NodeIntent::Dedicated`](crate::isolation::NodeIntent::Dedicated) names.
-    pub(crate) fn mark(&self) -> Option<&str> {
-        self.labels.get(DEDICATED_KEY).map(|mark| mark.as_str())
+    /// Whose it is, by its label and its taints: what [`NodeIntent::Dedicated`](crate::isolation::NodeIntent::Dedicated)
+    /// names. If they say different things, it is nobody's.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = &str> {
+        let label = self.labels.get(DEDICATED_KEY).map(|mark| mark.as_str());
+        label.into_iter().chain(self.taints.iter().filter_map(Taint::mark))
     }
 
     /// With labels.
@@ -69,6 +72,11 @@ impl Node {
         self.taints.push(taint);
         self
     }
+}
+
+/// What most workloads do not say takes no room: each time one comes or goes, all of its node are written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A workload on a node.
@@ -89,14 +97,23 @@ pub struct PlacedWorkload {
     /// Which workloads must not come beside it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub anti_affinity: Vec<AffinityTerm>,
+    /// Beside which workloads it had to come: those draw it, a little, to where it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub affinity: Vec<AffinityTerm>,
+    /// Which workloads it prefers to have beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preferred: Vec<Weighted<AffinityTerm>>,
+    /// Which workloads it prefers not to have beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anti_preferred: Vec<Weighted<AffinityTerm>>,
     /// A workload of a higher priority may take its place.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i32,
     /// Which rollout it belongs to.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub generation: u64,
     /// It is on its way out: it holds its room, and counts no longer where live workloads are counted.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub terminating: bool,
     /// Since when it is here, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,11 +129,19 @@ impl PlacedWorkload {
             labels: Labels::new(),
             tolerations: Vec::new(),
             anti_affinity: Vec::new(),
+            affinity: Vec::new(),
+            preferred: Vec::new(),
+            anti_preferred: Vec::new(),
             priority: 0,
             generation: 0,
             terminating: false,
             since: None,
         }
+    }
+
+    /// What it says of other workloads.
+    pub(crate) fn stances(&self) -> impl Iterator<Item = (&AffinityTerm, Stance)> {
+        stances(&self.anti_affinity, &self.affinity, &self.preferred, &self.anti_preferred)
     }
 }
 
@@ -184,17 +209,20 @@ impl NodeAllocations {
     }
 
     /// What does not tolerate a `NoExecute` taint of these at all, in the order of tenants and names. What tolerates one
-    /// for a time is told by [`evictions`](crate::placement::evictions).
+    /// for a time is told by [`evictions`](crate::placement::evictions). A tenant's workloads tolerate the taint that
+    /// marks a node as its own.
     pub fn evicted_by(&self, taints: &[Taint]) -> Vec<(TenantRef, WorkloadId)> {
-        let stays = |placed: &PlacedWorkload| {
-            let mut leaving = taints.iter().filter(|taint| taint.effect == TaintEffect::NoExecute);
-            leaving.all(|taint| placed.tolerations.iter().any(|one| one.tolerates(taint)))
-        };
-        let all =
-            self.workloads.iter().flat_map(|(tenant, theirs)| theirs.iter().map(move |one| (tenant, one)));
-        all.filter(|(_, (_, placed))| !stays(placed))
-            .map(|(tenant, (id, _))| (tenant.clone(), id.clone()))
-            .collect()
+        let mut gone = Vec::new();
+        for (tenant, theirs) in &self.workloads {
+            let own = mark(tenant);
+            let stays = |placed: &PlacedWorkload| {
+                let mut leaving = taints.iter().filter(|taint| taint.puts_out(&own));
+                leaving.all(|taint| placed.tolerations.iter().any(|one| one.tolerates(taint)))
+            };
+            let leaving = theirs.iter().filter(|(_, placed)| !stays(placed));
+            gone.extend(leaving.map(|(id, _)| (tenant.clone(), id.clone())));
+        }
+        gone
     }
 
     /// How many of the tenant's workloads here have this spread key.

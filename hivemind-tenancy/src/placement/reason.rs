@@ -32,6 +32,8 @@ pub enum Rejection {
     Spread,
     /// Too much of the tenant would be lost with the place.
     BlastRadius,
+    /// The tenant would have too much of the place.
+    DomainShare,
     /// A filter of the host's own says no.
     Custom,
     /// Too little is free.
@@ -51,6 +53,7 @@ impl fmt::Display for Rejection {
             Self::AntiAffinity => "with a workload it must not run beside",
             Self::Spread => "where the spread would be too uneven",
             Self::BlastRadius => "where too much of the tenant would be lost at once",
+            Self::DomainShare => "where the tenant would have too much of the place",
             Self::Custom => "refused by a filter of the host",
             Self::Full => "too little free",
         })

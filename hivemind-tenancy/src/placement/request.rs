@@ -6,8 +6,8 @@ use hivemind_core::{TenantRef, WorkloadId};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BlastRadius, NodeAffinity, PlacedWorkload, Toleration, TopologySpread, WhenUnsatisfiable,
-    WorkloadAffinity,
+    Ask, BlastRadius, DomainShare, NodeAffinity, Opinion, PlacedWorkload, Toleration, TopologySpread,
+    WhenUnsatisfiable, WorkloadAffinity,
 };
 
 /// How nodes are filled.
@@ -159,6 +159,9 @@ impl WorkloadRequest {
             labels: self.labels.clone(),
             tolerations: self.tolerations.clone(),
             anti_affinity: self.affinity.anti_required.clone(),
+            affinity: self.affinity.required.clone(),
+            preferred: self.affinity.preferred.clone(),
+            anti_preferred: self.affinity.anti_preferred.clone(),
             priority: self.priority,
             generation: self.generation,
             terminating: false,
@@ -182,7 +185,7 @@ impl WorkloadRequest {
 }
 
 /// How a host wants workloads placed, whatever they ask for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct PlacementPolicy {
@@ -192,9 +195,36 @@ pub struct PlacementPolicy {
     pub seed: Option<u64>,
     /// How much of a tenant may be lost with one place.
     pub blast_radius: Option<BlastRadius>,
+    /// How much of one place a tenant may have.
+    pub domain_share: Option<DomainShare>,
+    /// A running workload that had to come beside others draws more of these to its place by so much of 100: 1 if
+    /// nothing is said, 0 for not at all. It is Kubernetes' `hardPodAffinityWeight`.
+    pub hard_affinity_weight: u8,
+}
+
+/// What Kubernetes has, if nothing is said.
+pub(crate) const HARD_AFFINITY_WEIGHT: u8 = 1;
+
+impl Default for PlacementPolicy {
+    fn default() -> Self {
+        Self {
+            packing: Packing::default(),
+            seed: None,
+            blast_radius: None,
+            domain_share: None,
+            hard_affinity_weight: HARD_AFFINITY_WEIGHT,
+        }
+    }
 }
 
 impl PlacementPolicy {
+    /// With another weight of required affinity, seen from the other side.
+    #[must_use]
+    pub fn with_hard_affinity_weight(mut self, weight: u8) -> Self {
+        self.hard_affinity_weight = weight;
+        self
+    }
+
     /// With nodes filled so.
     #[must_use]
     pub fn with_packing(mut self, packing: Packing) -> Self {
@@ -215,6 +245,13 @@ impl PlacementPolicy {
         self.blast_radius = Some(radius);
         self
     }
+
+    /// With a limit on what a tenant may have of one place.
+    #[must_use]
+    pub fn with_domain_share(mut self, share: DomainShare) -> Self {
+        self.domain_share = Some(share);
+        self
+    }
 }
 
 /// Workloads of one tenant, to be placed all or none.
@@ -227,6 +264,8 @@ pub struct PlacementRequest<'a> {
     pub isolated: bool,
     /// How.
     pub policy: PlacementPolicy,
+    /// What the host thinks of each node.
+    pub opinion: Option<Opinion<'a>>,
     /// What.
     pub workloads: &'a [WorkloadRequest],
 }
@@ -234,7 +273,7 @@ pub struct PlacementRequest<'a> {
 impl<'a> PlacementRequest<'a> {
     /// `workloads` of `tenant`, spread over the nodes.
     pub fn new(tenant: &'a TenantRef, isolated: bool, workloads: &'a [WorkloadRequest]) -> Self {
-        Self { tenant, isolated, policy: PlacementPolicy::default(), workloads }
+        Self { tenant, isolated, policy: PlacementPolicy::default(), opinion: None, workloads }
     }
 
     /// Filled so.
@@ -249,6 +288,22 @@ impl<'a> PlacementRequest<'a> {
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.policy.seed = Some(seed);
         self
+    }
+
+    /// As the host thinks of each node.
+    #[must_use]
+    pub fn with_opinion(mut self, opinion: Opinion<'a>) -> Self {
+        self.opinion = Some(opinion);
+        self
+    }
+
+    /// What it asks for `workload`.
+    pub(crate) fn ask<'s>(&'s self, workload: &'s WorkloadRequest) -> Ask<'s> {
+        Ask {
+            isolated: self.isolated,
+            opinion: self.opinion,
+            ..Ask::new(self.tenant, workload).with_policy(&self.policy)
+        }
     }
 
     /// As the policy says.

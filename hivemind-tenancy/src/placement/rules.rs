@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Node;
 
 /// Something wanted, and how much: 1 to 100, as in Kubernetes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Weighted<T> {
     /// How much; more than 100 counts as 100.
@@ -31,27 +31,126 @@ impl<T> Weighted<T> {
     }
 }
 
-/// Which nodes a workload runs on, by their labels.
+/// Which nodes, by labels and by names: Kubernetes' `NodeSelectorTerm`. All that it says must be so.
+///
+/// Serialized as the text of its selector if it says nothing about names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "TermForm", into = "TermForm")]
+#[non_exhaustive]
+pub struct NodeSelectorTerm {
+    /// By their labels: `matchExpressions`.
+    pub labels: Selector,
+    /// Only nodes of these names: `matchFields` of `metadata.name` with the operator `In`. `None` allows every name,
+    /// an empty set none.
+    pub names: Option<BTreeSet<NodeId>>,
+    /// No node of these names: the same with `NotIn`.
+    pub not_names: BTreeSet<NodeId>,
+}
+
+/// How a term is written.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum TermForm {
+    Labels(Selector),
+    #[serde(rename_all = "camelCase")]
+    Term {
+        #[serde(default, skip_serializing_if = "Selector::is_everything")]
+        labels: Selector,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        names: Option<BTreeSet<NodeId>>,
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        not_names: BTreeSet<NodeId>,
+    },
+}
+
+impl From<TermForm> for NodeSelectorTerm {
+    fn from(form: TermForm) -> Self {
+        match form {
+            TermForm::Labels(labels) => labels.into(),
+            TermForm::Term { labels, names, not_names } => Self { labels, names, not_names },
+        }
+    }
+}
+
+impl From<NodeSelectorTerm> for TermForm {
+    fn from(term: NodeSelectorTerm) -> Self {
+        let NodeSelectorTerm { labels, names, not_names } = term;
+        if names.is_none() && not_names.is_empty() {
+            return Self::Labels(labels);
+        }
+        Self::Term { labels, names, not_names }
+    }
+}
+
+impl From<Selector> for NodeSelectorTerm {
+    fn from(labels: Selector) -> Self {
+        Self { labels, ..Self::default() }
+    }
+}
+
+impl NodeSelectorTerm {
+    /// Nodes with these labels.
+    pub fn new(labels: Selector) -> Self {
+        labels.into()
+    }
+
+    /// Only `node`, or others that are named so.
+    #[must_use]
+    pub fn on_node(mut self, node: NodeId) -> Self {
+        self.names.get_or_insert_default().insert(node);
+        self
+    }
+
+    /// Not `node`.
+    #[must_use]
+    pub fn not_on_node(mut self, node: NodeId) -> Self {
+        self.not_names.insert(node);
+        self
+    }
+
+    /// Whether it says nothing: such a term matches no node, as in Kubernetes.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_everything() && self.names.is_none() && self.not_names.is_empty()
+    }
+
+    /// Whether `node` is what it says.
+    pub fn matches(&self, node: &Node) -> bool {
+        !self.is_empty() && self.names_allow(&node.id) && self.labels.matches(&node.labels)
+    }
+
+    /// Whether the names allow `node`, whatever its labels.
+    pub(crate) fn names_allow(&self, node: &NodeId) -> bool {
+        self.names.as_ref().is_none_or(|names| names.contains(node)) && !self.not_names.contains(node)
+    }
+}
+
+/// Which nodes a workload runs on, by their labels and names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct NodeAffinity {
     /// One of these must match, each as a whole. `None` allows every node; an empty list, or a list of empty terms,
     /// allows none, as in Kubernetes.
-    pub required: Option<Vec<Selector>>,
+    pub required: Option<Vec<NodeSelectorTerm>>,
     /// Nodes that match are preferred. An empty term means nothing.
-    pub preferred: Vec<Weighted<Selector>>,
-    /// Only nodes of these names, beside what labels say; `None` allows every name, an empty set none. It is what
-    /// `matchFields` of `metadata.name` says in Kubernetes, once for all terms.
+    pub preferred: Vec<Weighted<NodeSelectorTerm>>,
+    /// Only nodes of these names, beside what the terms say; `None` allows every name, an empty set none. It is as if
+    /// every term said so.
     pub names: Option<BTreeSet<NodeId>>,
     /// No node of these names.
     pub not_names: BTreeSet<NodeId>,
 }
 
 impl NodeAffinity {
-    /// One more term, one of which must match.
+    /// One more term about labels; one of the terms must match.
     #[must_use]
-    pub fn require(mut self, term: Selector) -> Self {
+    pub fn require(self, term: Selector) -> Self {
+        self.require_term(term.into())
+    }
+
+    /// One more term; one of them must match.
+    #[must_use]
+    pub fn require_term(mut self, term: NodeSelectorTerm) -> Self {
         self.required.get_or_insert_default().push(term);
         self
     }
@@ -75,9 +174,15 @@ impl NodeAffinity {
         self.names.as_ref().is_none_or(|names| names.contains(node)) && !self.not_names.contains(node)
     }
 
+    /// Prefers nodes with such labels, by `weight` of 100.
+    #[must_use]
+    pub fn prefer(self, weight: u8, term: Selector) -> Self {
+        self.prefer_term(weight, term.into())
+    }
+
     /// Prefers nodes that match `term`, by `weight` of 100.
     #[must_use]
-    pub fn prefer(mut self, weight: u8, term: Selector) -> Self {
+    pub fn prefer_term(mut self, weight: u8, term: NodeSelectorTerm) -> Self {
         self.preferred.push(Weighted::new(weight, term));
         self
     }
@@ -126,7 +231,49 @@ impl AffinityTerm {
     }
 }
 
-/// Beside which workloads of its tenant a workload runs.
+/// What a workload says of those that a term selects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stance {
+    /// They must not be in the same place.
+    Apart,
+    /// It had to come where one of them is.
+    Beside,
+    /// It prefers them in the same place, by so much of 100.
+    Preferred(u64),
+    /// It prefers them in another place, by so much of 100.
+    Avoided(u64),
+}
+
+impl Stance {
+    /// How much it is wished, and whether they are wanted in the same place, if it is a wish; what had to be beside others
+    /// wishes by `hard`.
+    pub(crate) fn wish(self, hard: u8) -> Option<(u64, bool)> {
+        match self {
+            Self::Apart => None,
+            Self::Beside if hard == 0 => None,
+            Self::Beside => Some((u64::from(hard.min(100)), true)),
+            Self::Preferred(weight) => Some((weight, true)),
+            Self::Avoided(weight) => Some((weight, false)),
+        }
+    }
+}
+
+/// All that is said by terms of each kind.
+pub(crate) fn stances<'t>(
+    apart: &'t [AffinityTerm],
+    beside: &'t [AffinityTerm],
+    preferred: &'t [Weighted<AffinityTerm>],
+    avoided: &'t [Weighted<AffinityTerm>],
+) -> impl Iterator<Item = (&'t AffinityTerm, Stance)> {
+    let hard = apart.iter().map(|term| (term, Stance::Apart));
+    let hard = hard.chain(beside.iter().map(|term| (term, Stance::Beside)));
+    let wishes = preferred.iter().map(|wish| (&wish.term, Stance::Preferred(wish.weight())));
+    let wishes = wishes.chain(avoided.iter().map(|wish| (&wish.term, Stance::Avoided(wish.weight()))));
+    hard.chain(wishes)
+}
+
+/// Beside which workloads of its tenant a workload runs. Preferences count in both directions: those of workloads that
+/// run, too, about one that comes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -139,6 +286,13 @@ pub struct WorkloadAffinity {
     pub preferred: Vec<Weighted<AffinityTerm>>,
     /// It prefers not to run where these are met.
     pub anti_preferred: Vec<Weighted<AffinityTerm>>,
+}
+
+impl WorkloadAffinity {
+    /// What it says of other workloads.
+    pub(crate) fn stances(&self) -> impl Iterator<Item = (&AffinityTerm, Stance)> {
+        stances(&self.anti_required, &self.required, &self.preferred, &self.anti_preferred)
+    }
 }
 
 /// What happens if workloads cannot be spread as evenly as wanted.
@@ -263,5 +417,32 @@ impl BlastRadius {
     pub fn allowed(&self, total: u64) -> u64 {
         let share = u128::from(total) * u128::from(self.max_percent.min(100));
         u64::try_from(share.div_ceil(100)).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+/// How much of one place a tenant may have, so that no place is a tenant's for want of others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DomainShare {
+    /// What a place is.
+    pub topology: Topology,
+    /// The most of the processing power and of the memory of all nodes of a place that are not lost, in hundredths.
+    /// Where a tenant has nothing, one workload may always be.
+    pub max_percent: u8,
+}
+
+impl DomainShare {
+    /// At most `max_percent` of each place of `topology`.
+    pub fn new(topology: Topology, max_percent: u8) -> Self {
+        Self { topology, max_percent }
+    }
+
+    /// Whether a tenant that has `used` of `capacity` may have `more`: thousandths of cores, and bytes.
+    pub(crate) fn allows(&self, used: [u64; 2], more: [u64; 2], capacity: [u64; 2]) -> bool {
+        let percent = u128::from(self.max_percent.min(100));
+        let within = |(used, (more, capacity)): (u64, (u64, u64))| {
+            more == 0 || (u128::from(used) + u128::from(more)) * 100 <= u128::from(capacity) * percent
+        };
+        used == [0, 0] || used.into_iter().zip(more.into_iter().zip(capacity)).all(within)
     }
 }

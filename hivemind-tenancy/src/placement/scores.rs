@@ -1,16 +1,14 @@
 //! How well a node that passes suits a workload, one wish each. No I/O, no clock, no async.
 #![allow(clippy::exhaustive_structs, reason = "a wish has no data")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use hivemind_core::labels::CompiledSelector;
-
 use super::cluster::{Ask, Cluster, FULL, Seat, share};
-use super::filters::{fewest, spread_counts};
-use super::rules::{AffinityTerm, Weighted, WhenUnsatisfiable};
+use super::filters::{CompiledTerm, fewest, spread_counts};
+use super::rules::{AffinityTerm, Stance, Weighted, WhenUnsatisfiable};
 use super::taint::discouraging;
-use super::{Packing, Topology};
+use super::{NodeState, Packing, PlacedWorkload, Topology};
 
 /// One more replica on a node weighs more than anything else.
 pub(crate) const REPLICA: u64 = 1_000_000_000;
@@ -43,6 +41,7 @@ pub fn scores() -> Vec<Box<dyn Score>> {
         Box::new(TaintPreference),
         Box::new(WorkloadPreference),
         Box::new(SpreadPreference),
+        Box::new(HostPreference),
     ]
 }
 
@@ -93,12 +92,11 @@ impl Score for NodePreference {
         let preferred = &ask.workload.node_affinity.preferred;
         let terms: Vec<_> = preferred
             .iter()
-            .filter(|wish| !wish.term.is_everything())
-            .map(|wish| (wish.weight(), wish.term.compile()))
+            .filter_map(|wish| Some((wish.weight(), CompiledTerm::new(&wish.term)?)))
             .collect();
         Box::new(move |seat| {
-            let unmet = |(weight, term): &(u64, CompiledSelector)| {
-                if term.matches(&seat.node.labels) { 0 } else { weight * WISH }
+            let unmet = |(weight, term): &(u64, CompiledTerm)| {
+                if term.matches(seat.node) { 0 } else { weight * WISH }
             };
             terms.iter().map(unmet).sum()
         })
@@ -124,9 +122,22 @@ impl Score for TaintPreference {
     }
 }
 
-/// The workloads it would rather run beside, or apart from.
+/// The workloads it would rather run beside, or apart from; and those that would rather have it beside them, or not.
+///
+/// The latter is what Kubernetes' `InterPodAffinity` does: terms of workloads that run count too where they select the
+/// one that comes, those that they require by [`Ask::hard_affinity_weight`]. Other than there, a term counts once for a
+/// place, however many hold it there.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkloadPreference;
+
+/// The wishes about the workload of `ask` that workloads of its tenant have, each once.
+fn theirs<'c>(ask: Ask<'_>, cluster: &'c Cluster<'_>) -> BTreeSet<(&'c AffinityTerm, Stance)> {
+    let speaking = if cluster.speaks(ask.tenant) { cluster.seats() } else { &[] };
+    let up = speaking.iter().filter(|seat| seat.node.state != NodeState::Failed);
+    let all = up.flat_map(|seat| seat.of(ask.tenant)).flat_map(PlacedWorkload::stances);
+    let wishes = all.filter(|(_, stance)| stance.wish(ask.hard_affinity_weight).is_some());
+    wishes.filter(|(term, _)| term.workloads.matches(&ask.workload.labels)).collect()
+}
 
 impl Score for WorkloadPreference {
     fn prepare<'a>(&self, ask: Ask<'a>, cluster: &Cluster<'_>) -> Rate<'a> {
@@ -136,15 +147,23 @@ impl Score for WorkloadPreference {
                 let selector = wish.term.workloads.compile();
                 let counts =
                     cluster.count(&wish.term.topology, ask.tenant, |one| selector.matches(&one.labels));
-                (wish.weight(), &wish.term.topology, counts, wanted)
+                (wish.weight(), wish.term.topology.clone(), counts, wanted)
             };
             wishes.iter().map(count).collect::<Vec<_>>()
         };
         let mut all = ready(&affinity.preferred, true);
         all.extend(ready(&affinity.anti_preferred, false));
+        for (term, stance) in theirs(ask, cluster) {
+            let Some((weight, wanted)) = stance.wish(ask.hard_affinity_weight) else { continue };
+            let holds = |one: &PlacedWorkload| one.stances().any(|held| held == (term, stance));
+            let counts = cluster.count(&term.topology, ask.tenant, holds);
+            if !counts.is_empty() {
+                all.push((weight, term.topology.clone(), counts, wanted));
+            }
+        }
         Box::new(move |seat| {
             let unmet =
-                |(weight, topology, counts, wanted): &(u64, &Topology, BTreeMap<String, u64>, bool)| {
+                |(weight, topology, counts, wanted): &(u64, Topology, BTreeMap<String, u64>, bool)| {
                     let there = topology.domain(seat.node).is_some_and(|domain| counts.contains_key(domain));
                     if there == *wanted { 0 } else { weight * WISH }
                 };
@@ -152,7 +171,9 @@ impl Score for WorkloadPreference {
         })
     }
     fn is_local(&self, ask: Ask<'_>) -> bool {
-        ask.workload.affinity.preferred.is_empty() && ask.workload.affinity.anti_preferred.is_empty()
+        // What it prefers, others that are like it prefer too; and those it must be beside draw them.
+        let affinity = &ask.workload.affinity;
+        affinity.preferred.is_empty() && affinity.anti_preferred.is_empty() && affinity.required.is_empty()
     }
 }
 
@@ -182,5 +203,18 @@ impl Score for SpreadPreference {
     }
     fn is_local(&self, ask: Ask<'_>) -> bool {
         ask.workload.spread.iter().all(|one| one.when != WhenUnsatisfiable::ScheduleAnyway)
+    }
+}
+
+/// What the host has against a node.
+#[derive(Debug, Clone, Copy)]
+pub struct HostPreference;
+
+impl Score for HostPreference {
+    fn prepare<'a>(&self, ask: Ask<'a>, _: &Cluster<'_>) -> Rate<'a> {
+        Box::new(move |seat| ask.opinion.and_then(|opinion| opinion.of(seat.node)).unwrap_or_default())
+    }
+    fn is_local(&self, _: Ask<'_>) -> bool {
+        true
     }
 }

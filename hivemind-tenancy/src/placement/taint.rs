@@ -6,6 +6,8 @@ use hivemind_core::Timestamp;
 use hivemind_core::labels::{LabelKey, LabelValue};
 use serde::{Deserialize, Serialize};
 
+use crate::isolation::DEDICATED_KEY;
+
 /// What a taint does to workloads that do not tolerate it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -54,6 +56,17 @@ impl Taint {
     /// Whether it keeps new workloads away for certain.
     pub fn repels(&self) -> bool {
         matches!(self.effect, TaintEffect::NoSchedule | TaintEffect::NoExecute)
+    }
+
+    /// Whose own its node is: the value of a taint [`DEDICATED_KEY`] that repels. It is a matter of tenants, not of
+    /// tolerations: the owner's workloads put up with it, those of others do not get there by tolerating it.
+    pub(crate) fn mark(&self) -> Option<&str> {
+        (self.repels() && self.key.as_str() == DEDICATED_KEY).then(|| self.value.as_str())
+    }
+
+    /// Whether it puts out workloads of the tenant of that mark that do not tolerate it.
+    pub(crate) fn puts_out(&self, own: &str) -> bool {
+        self.effect == TaintEffect::NoExecute && self.mark() != Some(own)
     }
 }
 
@@ -121,9 +134,17 @@ impl Toleration {
     }
 }
 
-/// The first taint that keeps a new workload with these tolerations away.
+/// The first taint that keeps a new workload with these tolerations away, whoever's it is.
 pub fn repelled_by<'a>(taints: &'a [Taint], tolerations: &[Toleration]) -> Option<&'a Taint> {
-    taints.iter().find(|taint| taint.repels() && !tolerations.iter().any(|one| one.tolerates(taint)))
+    repelled_among(taints.iter(), tolerations)
+}
+
+/// The same of some taints.
+pub(crate) fn repelled_among<'a>(
+    mut taints: impl Iterator<Item = &'a Taint>,
+    tolerations: &[Toleration],
+) -> Option<&'a Taint> {
+    taints.find(|taint| taint.repels() && !tolerations.iter().any(|one| one.tolerates(taint)))
 }
 
 /// How many taints would rather have a workload with these tolerations elsewhere.

@@ -13,7 +13,7 @@ use super::level::charge;
 use super::spec::specs;
 use super::{QuotaSpec, books::spec_key};
 use crate::Tenant;
-use crate::tenant::tenants;
+use crate::tenant::{leaf, tenants};
 
 /// The ledger beside what the live reservations add up to: they differ only if something is broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,9 @@ impl Drift {
 
 /// The tenants at and below one, each after the one it is below.
 pub(crate) fn subtree(view: &Snapshot, txn: &Txn, root: &TenantRef) -> Result<Vec<Stamped<Tenant>>> {
+    if let Some(leaf) = leaf(view, txn, root)? {
+        return Ok(vec![leaf]);
+    }
     let mut children: BTreeMap<TenantRef, Vec<Stamped<Tenant>>> = BTreeMap::new();
     let mut found = Vec::new();
     for tenant in tenants()?.list(view, txn, tenants()?.prefix())? {

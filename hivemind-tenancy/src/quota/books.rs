@@ -420,20 +420,19 @@ impl Books {
     /// for whoever places it.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] names the nearest such tenant, to be tried again once that has changed.
+    /// [`ErrorKind::Conflict`], to be tried again once that has changed. Of a tenant above it says only that it is one.
     pub(crate) fn admits(&self, chain: &[usize], operation: &'static str) -> Result<()> {
-        let mut tenants =
-            chain.iter().filter_map(|number| self.levels.get(*number)).map(|level| &level.tenant);
-        match tenants.find(|tenant| !tenant.state.admits_work()) {
-            Some(tenant) => {
-                let message = format!(
-                    "tenant {} is {}: nothing new is admitted below it",
-                    tenant.tenant.id, tenant.state
-                );
-                Err(Error::new(ErrorKind::Conflict, operation, message).with_retry(Retry::AfterChange))
+        let tenants: Vec<_> =
+            chain.iter().filter_map(|number| self.levels.get(*number)).map(|level| &level.tenant).collect();
+        let refusing = tenants.iter().position(|tenant| !tenant.state.admits_work());
+        let message = match (refusing, tenants.first()) {
+            (Some(0), Some(own)) => {
+                format!("tenant {} is {}: nothing new is admitted in it", own.tenant.id, own.state)
             }
-            None => Ok(()),
-        }
+            (Some(_), Some(own)) => format!("a tenant above tenant {} admits nothing new now", own.tenant.id),
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Conflict, operation, message).with_retry(Retry::AfterChange))
     }
 
     /// Stages every ledger that has changed, and that limits, states and ledgers are still what was read.

@@ -58,7 +58,8 @@ impl TenantQuota {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if `spec` contradicts itself. [`ErrorKind::QuotaExceeded`] if the tenant takes more
-    /// already and `when` is [`WhenOver::Refuse`], or if the tenants above cannot hold back its guarantee.
+    /// already and `when` is [`WhenOver::Refuse`], or if the tenants above cannot hold back its guarantee. Then nothing is
+    /// staged.
     pub(crate) fn stage_set_quota(
         &self,
         view: &Snapshot,
@@ -90,10 +91,12 @@ impl TenantQuota {
         {
             return Err(exceeded(over));
         }
-        books.stage(view, txn)?;
+        // What fails further on leaves the transaction as it was.
+        let mut staged = txn.clone();
+        books.stage(view, &mut staged)?;
         match &old {
-            Some(old) => specs()?.update(txn, old, spec)?,
-            None => specs()?.create(view, txn, key, spec)?,
+            Some(old) => specs()?.update(&mut staged, old, spec)?,
+            None => specs()?.create(view, &mut staged, key, spec)?,
         }
         books.as_new(&levels);
         let over = books.over(&levels);
@@ -102,6 +105,7 @@ impl TenantQuota {
             (Some(_), WhenOver::Drain) => drained(&mut books, &levels, all),
             _ => Vec::new(),
         };
+        *txn = staged;
         Ok(QuotaChange { over, drain })
     }
 
@@ -147,6 +151,7 @@ impl TenantQuota {
             None => expect(txn, &rates()?, &key, None)?,
         }
         super::samples::forget(view, txn, ctx.tenant())?;
+        super::waiting::forget(view, txn, ctx.tenant())?;
         let key = ledger_key(ctx.tenant())?;
         match ledgers()?.get(view, txn, &key)? {
             Some(ledger) => ledgers()?.delete(txn, &ledger),

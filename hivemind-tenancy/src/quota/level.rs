@@ -106,11 +106,25 @@ pub(crate) fn shortage(limits: Limits, before: Taken, after: Taken) -> Option<Sh
     }
 }
 
-/// Whether anything is short: [`shortage`] without the reasons.
+/// Whether `by` more fits where `taken` is taken of `limit`: [`shortage`] without the reasons, of one sum.
+///
+/// This and what follows say in plain words of 64 bits what the above says in wide ones, for amounts that only rise or
+/// only fall; every sum of what is admitted fits in such a word, as no limit is above [`UNLIMITED`].
 #[inline]
-pub(crate) fn is_short(limits: Limits, before: Taken, after: Taken) -> bool {
-    let over = |limit: u64, before: i128, after: i128| after > before && after > i128::from(limit);
-    over(limits.own, before.usage, after.usage) | over(limits.pool, before.load, after.load)
+pub(crate) fn has_room(limit: u64, taken: u64, by: u64) -> bool {
+    by <= limit.saturating_sub(taken)
+}
+
+/// By how much more a level asks of the one above once its load rises by `by` from `before`.
+#[inline]
+pub(crate) fn rise(before: u64, held: u64, by: u64) -> u64 {
+    by.saturating_sub(held.saturating_sub(before))
+}
+
+/// By how much less a level asks of the one above once its load fell by `by` to `after`.
+#[inline]
+pub(crate) fn fall(after: u64, held: u64, by: u64) -> u64 {
+    rise(after, held, by)
 }
 
 #[inline]

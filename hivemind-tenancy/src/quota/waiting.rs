@@ -3,7 +3,7 @@
 //! To wait is not to be denied, and a denial never starts to wait: who asks chooses one or the other first. Whoever
 //! gives turns does so for everything at and below one tenant, the pool, and charges in the same transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use hivemind_core::{
 use serde::{Deserialize, Serialize};
 
 use super::audit::subtree;
-use super::batch::find;
+use super::batch::{find, reservations_of};
 use super::books::Books;
 use super::gate::{TenantQuota, admissible, same};
 use super::ledger::{Change, ledger_key, ledgers, reservation_key};
@@ -26,7 +26,7 @@ use super::{Demand, DominantShare, FairQueue, QueueFit, QuotaRequest, RequestAtt
 use crate::Tenant;
 use crate::tenant::tenants;
 
-/// About how many requests of one tenant wait at most: so many that decide at the same time may come on top.
+/// The most requests of one tenant that wait.
 pub const MAX_WAITING: usize = 256;
 
 /// The most records that a turn clears away of requests that wait no more, so that a transaction holds them.
@@ -49,6 +49,42 @@ struct Waiting {
 
 impl Stored for Waiting {
     const KIND: &'static str = "waiting request";
+}
+
+/// How many came to wait in one tenant so far. Each writes it: of two that come at the same time one looks again, so that
+/// no more wait than may.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Arrivals {
+    count: u64,
+}
+
+impl Stored for Arrivals {
+    const KIND: &'static str = "count of arrivals in a queue";
+}
+
+fn arrivals() -> Result<Collection<Arrivals>> {
+    crate::collection("queues")
+}
+
+fn arrivals_key(tenant: &TenantRef) -> Result<Key> {
+    arrivals()?.key([tenant.to_string()])
+}
+
+/// Stages that one more came to wait in `tenant`.
+fn stage_arrival(view: &Snapshot, txn: &mut Txn, tenant: &TenantRef) -> Result<()> {
+    let key = arrivals_key(tenant)?;
+    match arrivals()?.get(view, txn, &key)? {
+        Some(old) => arrivals()?.update(txn, &old, &Arrivals { count: old.count.wrapping_add(1) }),
+        None => arrivals()?.create(view, txn, key, &Arrivals { count: 1 }),
+    }
+}
+
+/// Stages that nothing is remembered of who came to wait in `tenant`.
+pub(super) fn forget(view: &Snapshot, txn: &mut Txn, tenant: &TenantRef) -> Result<()> {
+    match arrivals()?.get(view, txn, &arrivals_key(tenant)?)? {
+        Some(found) => arrivals()?.delete(txn, &found),
+        None => Ok(()),
+    }
 }
 
 fn waiting() -> Result<Collection<Waiting>> {
@@ -147,8 +183,9 @@ impl TenantQuota {
     ) -> Result<()> {
         let arrived = now_of(ctx, "enqueue")?;
         let (id, chain) = (&request.id, Tenant::chain(view, txn, ctx)?);
-        if let Some(charged) = find(view, txn, ctx.tenant(), id)? {
-            same(&charged, &QuotaRequest { deadline: Some(arrived), ..request.clone() })?;
+        let charged = find(view, txn, ctx.tenant(), id)?;
+        if let Some(charged) = charged.as_ref().filter(|charged| !charged.is_over(Some(arrived))) {
+            same(charged, &QuotaRequest { deadline: Some(arrived), ..request.clone() })?;
             return charged.expect(view, txn);
         }
         let key = waiting_key(ctx.tenant(), id)?;
@@ -172,9 +209,12 @@ impl TenantQuota {
         }
         // The same request may have waited, had its turn and be charged by the time that this commits.
         let charge = reservation_key(ctx.tenant(), id)?;
-        if matches!(txn.staged(&charge), Staged::Untouched) {
-            txn.guard(&charge, Guard::Absent)?;
+        match charged {
+            Some(over) => over.expect(view, txn)?,
+            None if matches!(txn.staged(&charge), Staged::Untouched) => txn.guard(&charge, Guard::Absent)?,
+            None => {}
         }
+        stage_arrival(view, txn, ctx.tenant())?;
         let new = Waiting {
             amount: request.amount.clone(),
             arrived,
@@ -186,7 +226,8 @@ impl TenantQuota {
         waiting()?.create(view, txn, key, &new)
     }
 
-    /// Stages that a request of the tenant waits no more. Returns whether it did: one that had its turn is charged.
+    /// Stages that a request of the tenant waits no more. Returns whether it did: one that had its turn, or was charged
+    /// otherwise, is charged.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] if a record cannot be read.
@@ -198,17 +239,28 @@ impl TenantQuota {
         id: &ReservationId,
     ) -> Result<bool> {
         match waiting()?.get(view, txn, &waiting_key(ctx.tenant(), id)?)? {
-            Some(found) => waiting()?.delete(txn, &found).map(|()| true),
+            Some(found) => {
+                waiting()?.delete(txn, &found)?;
+                let charged = find(view, txn, ctx.tenant(), id)?;
+                Ok(charged.is_none_or(|charged| charged.is_over(ctx.at())))
+            }
             None => Ok(false),
         }
     }
 
-    /// The requests of the tenant itself that wait, in the order of names.
+    /// The requests of the tenant itself that wait, in the order of names. One that is charged by now waits no more, even
+    /// if no turn has cleared it away yet.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] if a record cannot be read.
     pub fn waiting(&self, view: &Snapshot, txn: &Txn, ctx: &TenantContext) -> Result<Vec<WaitingRequest>> {
-        let all = candidates(view, txn, ctx.tenant())?;
+        let mut all = candidates(view, txn, ctx.tenant())?;
+        if !all.is_empty() {
+            let charged = reservations_of(view, txn, ctx.tenant())?.into_iter();
+            let charged: BTreeSet<_> =
+                charged.filter(|one| !one.is_over(ctx.at())).map(|one| one.id).collect();
+            all.retain(|one| !charged.contains(&one.listed.id));
+        }
         Ok(all.into_iter().map(|one| one.listed).collect())
     }
 
@@ -326,7 +378,14 @@ fn fit(
     let chain = Tenant::chain(view, txn, ctx)?;
     let depth = chain.iter().position(|level| level.tenant == *pool).unwrap_or(0);
     let mut books = Books::at(ctx.at());
-    let levels = books.open(view, txn, &chain)?;
+    // What was held under its id and is over goes before it is charged anew, so it is not in its way.
+    let mut swept = None;
+    if let Some(over) = find(view, txn, ctx.tenant(), &request.id)?.filter(|held| held.is_over(ctx.at())) {
+        let mut staged = txn.clone();
+        TenantQuota.give_back(view, &mut staged, ctx, &[over])?;
+        swept = Some(staged);
+    }
+    let levels = books.open(view, swept.as_ref().unwrap_or(txn), &chain)?;
     let new = match admissible(&books, &levels, ctx, request) {
         Ok(new) => new,
         Err(e) if e.kind() == ErrorKind::Corrupt => return Err(e),

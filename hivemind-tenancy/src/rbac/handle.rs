@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hivemind_core::store::{Revision, Snapshot, Txn, WatchBatch};
-use hivemind_core::{Error, ErrorKind, Result, Retry};
+use hivemind_core::{Error, ErrorKind, MirrorChange, Result, Retry};
 
 use super::AccessIndex;
 
@@ -19,6 +19,8 @@ struct Held {
     index: AccessIndex,
     /// Whether it is all that was in the store at its revision.
     whole: bool,
+    /// Whether a batch that came could not be followed: those after it cannot, either.
+    missed: bool,
 }
 
 /// The policy at hand is older than what was asked for. Detail of an [`Unavailable`](ErrorKind::Unavailable) error:
@@ -36,7 +38,7 @@ pub struct StalePolicy {
 impl AccessHandle {
     /// Holds `index`.
     pub fn new(index: AccessIndex) -> Self {
-        Self(Arc::new(RwLock::new(Held { index, whole: false })))
+        Self(Arc::new(RwLock::new(Held { index, whole: false, missed: false })))
     }
 
     /// Holds the policy in `view`.
@@ -100,20 +102,58 @@ impl AccessHandle {
     /// Batches are to come in order and without a gap, the first one from the revision after that of the index.
     ///
     /// # Errors
-    /// As [`AccessIndex::after`]; the index before stays, and [`refresh`](Self::refresh) brings it on.
+    /// As [`AccessIndex::after`]; the index before stays, and [`refresh`](Self::refresh) brings it on. Until then no batch
+    /// can be followed: there is a gap.
     pub fn follow(&self, batch: &WatchBatch) -> Result<bool> {
         loop {
             let (index, _) = self.held();
             if batch.revision <= index.revision() {
                 return Ok(false);
             }
-            let next = index.after(batch)?;
+            let next = index.after(batch);
             let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            held.missed |= next.is_err();
+            let next = next?;
             // Somebody else may have put another one there meanwhile: then it is made of that.
             if held.index.is_same(&index) {
                 held.index = next;
                 return Ok(true);
             }
+        }
+    }
+
+    /// Brings the handle to what a mirror of the policy shows in `view` after `change`, which its feed tells: no watch of
+    /// the policy's own is needed. Returns whether it may be news.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use hivemind_core::{MemoryStore, Mirror, StateStore, block_on};
+    /// use hivemind_tenancy::rbac::AccessHandle;
+    ///
+    /// # block_on(async {
+    /// # use hivemind_core::store::{Key, Txn};
+    /// let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+    /// let (mirror, mut feed) = Mirror::open(Arc::clone(&store), hivemind_tenancy::prefix()?).await?;
+    /// let handle = AccessHandle::of(&mirror.view())?;
+    /// # let mut txn = Txn::new();
+    /// # txn.put(Key::new(["tenancy", "other"])?, "1");
+    /// # let newest = store.commit(&txn).await?;
+    /// // Again and again, beside whatever else the host does:
+    /// let change = feed.advance().await?;
+    /// handle.advance(&change, &mirror.view())?;
+    /// # assert!(handle.at_least(newest).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`AccessIndex::after`] and [`AccessIndex::of`]: the index before stays, and the next change brings all that was
+    /// missed, if it can be read then.
+    pub fn advance(&self, change: &MirrorChange, view: &Snapshot) -> Result<bool> {
+        let missed = self.0.read().unwrap_or_else(PoisonError::into_inner).missed;
+        match change {
+            MirrorChange::Nothing => Ok(false),
+            MirrorChange::Applied(batch) if !missed => self.follow(batch),
+            _ => self.refresh(view).map(|()| true),
         }
     }
 
@@ -128,7 +168,7 @@ impl AccessHandle {
         let known = index.revision() == held.index.revision() && !held.whole && whole;
         let newer = index.revision() > held.index.revision() || known;
         if newer {
-            *held = Held { index, whole };
+            *held = Held { index, whole, missed: false };
         }
         newer
     }

@@ -25,7 +25,7 @@ pub(super) use self::decide::{Asked, Asker, Hit};
 pub(super) use self::grant::{Grant, Held, spoken_of};
 pub(super) use self::roles::CompiledRole;
 use self::roles::Roles;
-pub(super) use self::table::{Keyed, Table};
+pub(super) use self::table::{Keyed, Seek, Table};
 use super::tree::Tree;
 use super::{Role, RoleBinding, Subject};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hivemind_core::{Generation, TenantId, TenantRef};
 
-use super::index::{Keyed, Table};
+use super::index::{Keyed, Seek, Table};
 
 /// The number of a tenant, which it keeps however the tree changes. The whole cluster is 0.
 pub(super) type Place = u32;
@@ -25,12 +25,29 @@ struct Spot {
 
 const NOWHERE: Spot = Spot { entered: u32::MAX, left: 0, parent: CLUSTER, level: 0 };
 
+/// What is found under a tenant's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Named {
+    place: Place,
+    /// Whether it exists, so that a look at its spot is spared: that would be one more wait for memory.
+    there: bool,
+}
+
+impl Named {
+    /// The number, if the tenant exists and hangs together with a root.
+    pub(super) fn there(self) -> Option<Place> {
+        self.there.then_some(self.place)
+    }
+}
+
 /// Every tenant, and those that are spoken of. One whose parent is gone is nowhere, and so is what is below that.
 #[derive(Debug, Clone)]
 pub(super) struct Tree {
     spots: Vec<Spot>,
     tenants: Vec<TenantRef>,
-    places: Table<u64, Place>,
+    places: Table<u64, Named>,
+    /// What `places` says of each.
+    there: Vec<bool>,
     parents: BTreeMap<TenantRef, Option<TenantRef>>,
 }
 
@@ -45,9 +62,12 @@ impl Tree {
         // The whole cluster has a number and no name.
         let tenants: Vec<_> = std::iter::once(TenantRef::system()).chain(parents.keys().cloned()).collect();
         let named = (0..).zip(&tenants).skip(1);
-        let named = named.map(|(place, tenant)| (tenant.generation.as_u64(), tenant.id.as_str(), place));
+        let named = named.map(|(place, tenant)| {
+            (tenant.generation.as_u64(), tenant.id.as_str(), Named { place, there: true })
+        });
         let places = Table::new(keyed, named, |mut values| values.pop());
-        let mut tree = Self { spots: Vec::new(), tenants, places, parents };
+        let there = vec![true; tenants.len()];
+        let mut tree = Self { spots: Vec::new(), tenants, places, there, parents };
         tree.walk();
         tree
     }
@@ -89,12 +109,19 @@ impl Tree {
         let place = Place::try_from(self.tenants.len()).unwrap_or(Place::MAX);
         self.tenants.push(tenant.clone());
         self.spots.push(NOWHERE);
-        self.places.set_all([(tenant.generation.as_u64(), tenant.id.as_str(), Some(place))]);
+        self.there.push(false);
+        let named = Named { place, there: false };
+        self.places.set_all([(tenant.generation.as_u64(), tenant.id.as_str(), Some(named))]);
+    }
+
+    /// Where the number of `tenant` is to be looked for.
+    pub(super) fn seek<'n>(&self, tenant: &'n TenantRef) -> Seek<'_, 'n, u64, Named> {
+        self.places.seek(tenant.generation.as_u64(), tenant.id.as_str())
     }
 
     /// The number of `tenant` if it has one, whether it exists or not.
     pub(super) fn known(&self, tenant: &TenantRef) -> Option<Place> {
-        self.places.get(tenant.generation.as_u64(), tenant.id.as_str()).copied()
+        self.seek(tenant).get().map(|named| named.place)
     }
 
     /// Puts every tenant at its spot.
@@ -128,6 +155,23 @@ impl Tree {
             }
         }
         self.spots = spots;
+        self.mark();
+    }
+
+    /// Writes beside each name whether the tenant is there now.
+    fn mark(&mut self) {
+        let Self { spots, tenants, places, there, .. } = self;
+        let all = (0..).zip(tenants.iter().zip(spots.iter()).zip(there.iter_mut())).skip(1);
+        let changed = all.filter_map(|(place, ((tenant, spot), marked))| {
+            let there = spot.entered != NOWHERE.entered;
+            (std::mem::replace(marked, there) != there).then_some((
+                tenant.generation.as_u64(),
+                tenant.id.as_str(),
+                Some(Named { place, there }),
+            ))
+        });
+        let changed: Vec<_> = changed.collect();
+        places.set_all(changed);
     }
 
     fn spot(&self, place: Place) -> Spot {
@@ -136,7 +180,7 @@ impl Tree {
 
     /// Where `tenant` of its generation is, if it exists and hangs together with a root.
     pub(super) fn place(&self, tenant: &TenantRef) -> Option<Place> {
-        self.known(tenant).filter(|place| self.is_there(*place))
+        self.seek(tenant).get().and_then(|named| named.there())
     }
 
     pub(super) fn is_there(&self, place: Place) -> bool {
@@ -237,6 +281,8 @@ mod tests {
         assert!(tree.is_within(at_b, at_c) && !tree.is_within(at_b, at_a));
         tree.change([(c.id.clone(), None)]);
         assert_eq!((tree.place(&b), tree.place(&c), tree.known(&b)), (None, None, Some(at_b)));
+        let spot_says = |tenant: &TenantRef| tree.known(tenant).filter(|place| tree.is_there(*place));
+        assert!([&a, &b, &c].into_iter().all(|one| tree.place(one) == spot_says(one)));
         assert!(!tree.is_within(at_b, CLUSTER) && !tree.is_within(at_b, at_b) && tree.is_there(at_a));
     }
 }

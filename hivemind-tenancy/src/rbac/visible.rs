@@ -139,7 +139,7 @@ impl AccessIndex {
                 Subject::Group(_) => true,
             };
             let (mut allowed, mut denied) = (false, false);
-            policy.hits_in(std::iter::once(grants), &asked, ctx, |hit| {
+            policy.hits_among(grants, &asked, ctx, &mut |hit| {
                 allowed |= hit.counts() && hit.effect == Effect::Allow;
                 denied |= hit.counts() && hit.effect == Effect::Deny;
                 denied

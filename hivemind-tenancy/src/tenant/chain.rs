@@ -30,8 +30,8 @@ impl Tenant {
     /// when `txn` commits.
     ///
     /// # Errors
-    /// As [`chain`](Self::chain); [`Conflict`](ErrorKind::Conflict) names the tenant whose state does not allow it,
-    /// to be tried again once that has changed.
+    /// As [`chain`](Self::chain); [`Conflict`](ErrorKind::Conflict) if a state does not allow it, to be tried again once
+    /// that has changed. Of a tenant above it says only that it is one.
     pub fn allowing(
         view: &Snapshot,
         txn: &mut Txn,
@@ -39,20 +39,38 @@ impl Tenant {
         class: VerbClass,
     ) -> Result<Vec<Stamped<Self>>> {
         let chain = Self::chain(view, txn, ctx)?;
-        for one in &chain {
-            one.allow(class)?;
-            tenants()?.expect(txn, one)?;
-        }
+        all_allow(&chain, ctx.tenant(), class)?;
+        chain.iter().try_for_each(|one| tenants()?.expect(txn, one))?;
         Ok(chain)
     }
+}
 
-    /// Succeeds if its state allows `class`.
-    pub(crate) fn allow(&self, class: VerbClass) -> Result<()> {
-        if self.state.allows(class) {
-            return Ok(());
-        }
-        let message = format!("tenant {} is {}: that allows no {class}", self.tenant.id, self.state);
-        Err(Error::new(ErrorKind::Conflict, "tenant", message).with_retry(Retry::AfterChange))
+/// Succeeds if the state of each of `chain`, a tenant and those above it, allows `class`.
+///
+/// # Errors
+/// [`ErrorKind::Conflict`] tells of the nearest that does not what `reader` may know of it.
+pub(crate) fn all_allow(chain: &[Stamped<Tenant>], reader: &TenantRef, class: VerbClass) -> Result<()> {
+    let Some(at) = chain.iter().position(|one| !one.state.allows(class)) else { return Ok(()) };
+    let message = match named(chain, reader, at) {
+        Ok(tenant) => format!("tenant {} is {}: that allows no {class}", tenant.tenant.id, tenant.state),
+        Err(own) => format!("a tenant above tenant {own} allows no {class} now"),
+    };
+    Err(Error::new(ErrorKind::Conflict, "tenant", message).with_retry(Retry::AfterChange))
+}
+
+/// The tenant at `at` of `chain`, a tenant and those above it, if `reader` may know which that is; otherwise what to call
+/// the one that it is above. The system tenant knows all, one of the chain those up to itself, everybody else the first
+/// alone: nobody learns who is above, or how they fare.
+pub(crate) fn named<'a>(
+    chain: &'a [Stamped<Tenant>],
+    reader: &TenantRef,
+    at: usize,
+) -> std::result::Result<&'a Stamped<Tenant>, String> {
+    let own = chain.iter().position(|one| one.tenant == *reader).unwrap_or(0);
+    let known = *reader == TenantRef::system() || at <= own;
+    match chain.get(at).filter(|_| known) {
+        Some(tenant) => Ok(tenant),
+        None => Err(chain.get(own).map(|own| own.tenant.id.to_string()).unwrap_or_default()),
     }
 }
 

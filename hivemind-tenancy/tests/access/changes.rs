@@ -3,8 +3,11 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use hivemind_core::store::{Event, Prefix, Record, Revision, Snapshot, Txn, WatchBatch};
-use hivemind_core::{AccessRequest, TenantContext, TenantRef, Verb, block_on};
+use hivemind_core::store::{Event, Key, Prefix, Record, Revision, Snapshot, Txn, WatchBatch};
+use hivemind_core::{
+    AccessRequest, ErrorKind, Mirror, MirrorChange, StateStore, TenantContext, TenantRef, Verb, block_on,
+    encode,
+};
 use hivemind_tenancy::rbac::{AccessHandle, AccessIndex, Inherit, PolicyChange, Rule, Scope, Subject};
 use hivemind_tenancy::{Role, RoleBinding, TenantSpec};
 use proptest::prelude::*;
@@ -201,4 +204,48 @@ fn a_handle_follows_what_a_watch_tells_and_a_refresh_comes_to_the_same() {
     step("roles deleted", &[&acme, &team]);
     block_on(world.tenants.delete(&admin("d"), &team.id)).unwrap();
     step("a tenant deleted", &[&acme, &team]);
+}
+
+#[test]
+fn a_handle_follows_a_mirror_whatever_it_could_not_read_meanwhile() {
+    let world = World::new();
+    let acme = world.tenant(TenantSpec::new("acme".parse().unwrap())).tenant;
+    block_on(world.tenants.put_role(&admin("p"), reader())).unwrap();
+    let store: Arc<dyn StateStore> = Arc::new(world.store.clone());
+    let opened = block_on(Mirror::open(store, hivemind_tenancy::prefix().unwrap()));
+    let (mirror, feed) = opened.unwrap();
+    let (handle, feed) = (AccessHandle::of(&mirror.view()).unwrap(), RefCell::new(feed));
+    let advance = || handle.advance(&block_on(feed.borrow_mut().advance()).unwrap(), &mirror.view());
+    let scope = acme.to_string();
+    let commit = |name: &str, value: Option<Vec<u8>>| {
+        let (mut txn, key) = (Txn::new(), Key::new(["tenancy", "bindings", &scope, name]).unwrap());
+        match value {
+            Some(value) => txn.put(key, value),
+            None => txn.delete(key),
+        }
+        block_on(world.store.commit(&txn)).unwrap()
+    };
+    let one = |number| Some(encode(&bound(number, &acme)).unwrap().to_vec());
+    let may = |name: &str| {
+        let ctx = TenantContext::new(acme.clone(), user(name), "r".parse().unwrap());
+        handle.current().decide(&ctx, &get()).allowed
+    };
+    let first = commit("b1", one(1));
+    assert!(advance().unwrap());
+    assert!(may("u1") && handle.at_least(first).is_ok());
+
+    commit("bad", Some(b"?".to_vec()));
+    assert_eq!(advance().unwrap_err().kind(), ErrorKind::Corrupt);
+    commit("b2", one(2));
+    assert_eq!(advance().unwrap_err().kind(), ErrorKind::Corrupt, "it is not whole yet");
+    assert!(may("u1") && !may("u2"));
+    let mended = commit("bad", None);
+    assert!(advance().unwrap());
+    assert!(may("u1") && may("u2") && handle.at_least(mended).is_ok());
+
+    commit("b1", None);
+    let last = commit("b3", one(3));
+    // What came meanwhile was compacted away, and the mirror read anew.
+    handle.advance(&MirrorChange::ReadAnew(last), &world.view()).unwrap();
+    assert!(!may("u1") && may("u3"));
 }

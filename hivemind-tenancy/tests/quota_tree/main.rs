@@ -85,6 +85,8 @@ fn handles_of_another_tree_or_of_one_who_is_gone_do_nothing() {
     let one = amounts(&mine, [1, 1]);
     assert_eq!(mine.reserve(other_root, &one, None).err(), Some(TreeError::UnknownNode));
     assert_eq!(theirs.reserve(other_root, &one, None).err(), Some(TreeError::ForeignAmounts));
+    assert_eq!(mine.charge(other_root, &one).err(), Some(TreeError::UnknownNode));
+    assert_eq!(theirs.charge(other_root, &one).err(), Some(TreeError::ForeignAmounts));
     let theirs_one = amounts(&theirs, [1, 1]);
     let charge = theirs.reserve(other_root, &theirs_one, None).unwrap().commit().unwrap();
     let mine_too = mine.reserve(root, &one, None).unwrap().commit().unwrap();

@@ -118,6 +118,7 @@ enum Op {
     Add { parent: usize, limits: Limits },
     Remove { tenant: usize },
     Reserve { tenant: usize, amounts: Pair, deadline: Option<u64> },
+    Charge { tenant: usize, amounts: Pair },
     WhatIf { tenants: Vec<(usize, Pair)> },
     Commit { entry: usize },
     Abort { entry: usize },
@@ -157,6 +158,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => n.clone().prop_map(|tenant| Op::Remove { tenant }),
         8 => (n.clone(), pair(), option::of(0..100_u64))
             .prop_map(|(tenant, amounts, deadline)| Op::Reserve { tenant, amounts, deadline }),
+        3 => (n.clone(), pair()).prop_map(|(tenant, amounts)| Op::Charge { tenant, amounts }),
         1 => vec((n.clone(), pair()), 1..4).prop_map(|tenants| Op::WhatIf { tenants }),
         5 => (0..40_usize).prop_map(|entry| Op::Commit { entry }),
         2 => (0..40_usize).prop_map(|entry| Op::Abort { entry }),
@@ -221,6 +223,7 @@ impl<'a> Run<'a> {
             }
             Op::Remove { tenant } => self.remove(tenant),
             Op::Reserve { tenant, amounts, deadline } => self.reserve(tenant, amounts, deadline),
+            Op::Charge { tenant, amounts } => self.charge(tenant, amounts),
             Op::WhatIf { tenants } => {
                 let mut changed = self.model.clone();
                 let mut expected = true;
@@ -318,6 +321,22 @@ impl<'a> Run<'a> {
         let alive = self.model.tenants[tenant].alive;
         self.agree(outcome, changed, None, alive);
         self.holds.extend(hold.map(|hold| (entry, hold)));
+    }
+
+    fn charge(&mut self, tenant: usize, pair: Pair) {
+        let tenant = self.pick(tenant);
+        let mut changed = self.model.clone();
+        let entry = self.next;
+        self.next += 1;
+        changed.entries.insert(entry, ModelEntry { tenant, amounts: pair, deadline: None, committed: true });
+        let charged = self.tree.charge(self.nodes[tenant], &amounts(self.tree, pair));
+        let (outcome, charge) = match charged {
+            Ok(charge) => (Ok(()), Some(charge)),
+            Err(e) => (Err(e), None),
+        };
+        let alive = self.model.tenants[tenant].alive;
+        self.agree(outcome, changed, None, alive);
+        self.charges.extend(charge.map(|charge| (entry, charge)));
     }
 
     fn reparent(&mut self, tenant: usize, parent: usize) {

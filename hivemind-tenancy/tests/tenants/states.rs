@@ -42,7 +42,9 @@ fn what_a_tenant_above_does_not_allow_is_not_allowed_below() {
     let admits = |class| Tenant::allowing(&world.view(), &mut Txn::new(), &ctx(&b.tenant, "r"), class);
     let refused = admits(VerbClass::Admit).unwrap_err();
     assert_eq!((refused.kind(), refused.retry()), (ErrorKind::Conflict, Retry::AfterChange));
-    assert_eq!(refused.message(), "tenant a is pending: that allows no admit");
+    assert_eq!(refused.message(), "a tenant above tenant b allows no admit now");
+    let own = Tenant::allowing(&world.view(), &mut Txn::new(), &ctx(&a.tenant, "r"), VerbClass::Admit);
+    assert_eq!(own.unwrap_err().message(), "tenant a is pending: that allows no admit");
     block_on(world.tenants.resume(&admin("r1"), &a.tenant.id)).unwrap();
     assert_eq!(admits(VerbClass::Admit).unwrap().len(), 2);
     block_on(world.tenants.suspend(&admin("s1"), &a.tenant.id, None)).unwrap();

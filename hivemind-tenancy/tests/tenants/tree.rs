@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use hivemind_core::store::Txn;
+use hivemind_core::store::{Key, Txn};
 use hivemind_core::testkit::context;
 use hivemind_core::{ErrorKind, StateStore, TenantRef, block_on};
 use hivemind_tenancy::tenant::MAX_DEPTH;
-use hivemind_tenancy::{Tenant, TenantSpec, TenantUpdate};
+use hivemind_tenancy::{Tenant, TenantQuota, TenantSpec, TenantUpdate};
 use proptest::prelude::*;
 
 use crate::common::{World, admin, ctx};
@@ -28,6 +28,21 @@ fn a_parent_must_exist_in_its_generation() {
     let stale = block_on(world.tenants.create(&admin("c"), spec("b").below(old.tenant))).unwrap_err();
     assert_eq!((stale.kind(), stale.message()), (ErrorKind::NotFound, "there is no tenant a"));
     assert!(world.tenants.tenant(&world.view(), &admin("r"), &"b".parse().unwrap()).is_err());
+}
+
+/// Whoever has nothing below pays for no other: the record that cannot be read is not looked at.
+#[test]
+fn the_part_of_the_tree_below_a_leaf_is_found_without_a_look_at_all_tenants() {
+    let world = World::new();
+    let (leaf, top) = (world.tenant(spec("leaf")).tenant, world.tenant(spec("top")).tenant);
+    world.tenant(spec("below").below(top.clone()));
+    let mut txn = Txn::new();
+    txn.put(Key::new(["tenancy", "tenants", "zzz"]).unwrap(), "?");
+    block_on(world.store.commit(&txn)).unwrap();
+    let (view, leaf, top) = (world.view(), ctx(&leaf, "r"), ctx(&top, "r"));
+    assert_eq!(world.tenants.visible(&view, &leaf).unwrap().len(), 1);
+    assert!(TenantQuota.drift(&view, &leaf).unwrap().is_empty());
+    assert_eq!(world.tenants.visible(&view, &top).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 #[test]
@@ -99,6 +114,8 @@ fn a_tenant_sees_itself_and_those_below_and_no_other() {
 fn a_cycle_or_a_gap_in_stored_data_is_an_error_and_no_loop() {
     let world = World::new();
     let (a, b) = (world.tenant(spec("a")), world.tenant(spec("b")));
+    // One that is counted, so that those below are looked for.
+    world.tenant(spec("c").below(a.tenant.clone()));
     let below = |one: &Tenant, parent: &TenantRef| {
         let mut one = one.clone();
         one.parent = Some(parent.clone());
@@ -121,7 +138,7 @@ fn a_cycle_or_a_gap_in_stored_data_is_an_error_and_no_loop() {
     assert_eq!(told(), "tenant a is below nobody, which is gone");
     // Listing loops no more than looking up.
     below(&b, &a.tenant);
-    assert_eq!(world.tenants.visible(&world.view(), &ctx(&a.tenant, "v")).unwrap().len(), 2);
+    assert_eq!(world.tenants.visible(&world.view(), &ctx(&a.tenant, "v")).unwrap().len(), 3);
 }
 
 /// A small tree by hand: who is below whom.

@@ -8,15 +8,18 @@ use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, Te
 use super::super::TenantManager;
 use crate::placement::{
     Displaced, DisplacedBy, TenantBudgets, allocations, broken_budget, budgets, budgets_key, displaced,
-    displaced_key, displaced_of, placement_key, placements,
+    displaced_key, displaced_of, nodes, placement_key, placements,
 };
-use crate::placement::{DisruptionBudget, NodeAllocations};
+use crate::placement::{DisruptionBudget, Node, NodeAllocations, NodeState};
 
 /// The most workloads that one transaction displaces: each has three records, and the transaction has others.
 pub(super) const VICTIMS: usize = 32;
 
 /// The most budgets of one tenant.
 const BUDGETS: usize = 64;
+
+/// So many guards fit one transaction that displaces workloads, beside those of what it places.
+const GUARDS: usize = 118;
 
 /// Stages that workloads of `tenant` are taken away: beside another such request, or a change of its budgets, one of the
 /// two decides again.
@@ -26,6 +29,46 @@ pub(super) fn stage_disruption(view: &Snapshot, txn: &mut Txn, tenant: &TenantRe
     let mut new = (*old.value).clone();
     new.disruptions = new.disruptions.wrapping_add(1);
     budgets()?.update(txn, &old, &new)
+}
+
+/// Stages that of what `budgets` keep while `victims` go, enough still runs when `txn` commits: its nodes are as they are.
+/// As few nodes as make it up; of more than fit one transaction, those that keep most. Whoever takes away what runs there
+/// meets this request at the budgets themselves.
+pub(super) fn stage_kept(
+    txn: &mut Txn,
+    budgets: &[DisruptionBudget],
+    cluster: &[(Stamped<Node>, Stamped<NodeAllocations>)],
+    victims: &[(TenantRef, WorkloadId)],
+) -> Result<()> {
+    let goes: BTreeSet<_> = victims.iter().map(|(tenant, id)| (tenant, id)).collect();
+    let mut kept: BTreeSet<usize> = BTreeSet::new();
+    for budget in budgets {
+        let selector = budget.workloads.compile();
+        let (mut going, mut stay) = (false, Vec::new());
+        for (at, (node, running)) in cluster.iter().enumerate() {
+            let theirs = running.workloads.get(&budget.tenant).filter(|_| node.state != NodeState::Failed);
+            let live = theirs.into_iter().flatten().filter(|(_, one)| !one.terminating);
+            let mut here = 0_u64;
+            for (id, _) in live.filter(|(_, one)| selector.matches(&one.labels)) {
+                let goes = goes.contains(&(&budget.tenant, id));
+                going |= goes;
+                here += u64::from(!goes);
+            }
+            stay.push((kept.contains(&at), here, at));
+        }
+        // Those that are kept for another budget first, then those that keep most.
+        stay.sort_by(|a, b| b.cmp(a));
+        let mut needed = if going { budget.min_available } else { 0 };
+        for (_, here, at) in stay {
+            if needed > 0 && here > 0 {
+                needed = needed.saturating_sub(here);
+                kept.insert(at);
+            }
+        }
+    }
+    let most = GUARDS.saturating_sub(3 * victims.len());
+    let mut kept = kept.into_iter().take(most).filter_map(|at| cluster.get(at));
+    kept.try_for_each(|(node, _)| nodes()?.expect(txn, node))
 }
 
 /// The budgets of all tenants.
@@ -64,11 +107,11 @@ impl TenantManager {
         tenants.into_iter().try_for_each(|tenant| stage_disruption(view, txn, tenant))
     }
 
-    /// Fails if a budget forbids that `victims` go.
+    /// Fails if a budget forbids that `victims` go. What the budgets keep instead must still be there when `txn` commits.
     pub(super) fn within_budgets(
         &self,
         view: &Snapshot,
-        txn: &Txn,
+        txn: &mut Txn,
         victims: &[(TenantRef, WorkloadId)],
     ) -> Result<()> {
         let mut theirs = all_budgets(view, txn)?;
@@ -79,7 +122,7 @@ impl TenantManager {
         let cluster = self.nodes(view, txn)?;
         let pairs: Vec<_> = cluster.iter().map(|(node, running)| (&*node.value, &*running.value)).collect();
         if broken_budget(&theirs, &pairs, victims).is_none() {
-            return Ok(());
+            return stage_kept(txn, &theirs, &cluster, victims);
         }
         // Whose budget it is, and what it protects, is not for everybody to know.
         let message = "a disruption budget keeps what would have to go: decide again with the budgets of now";

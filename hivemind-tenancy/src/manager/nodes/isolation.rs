@@ -14,7 +14,7 @@ use crate::tenant::chain_of;
 /// Written by whatever changes which tenants have nodes to themselves, and expected by whatever places workloads: a
 /// placement looks at the levels of all who run on a node, and not one of them is written by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct IsolationFence {
+pub(super) struct IsolationFence {
     changes: u64,
 }
 
@@ -22,7 +22,8 @@ impl Stored for IsolationFence {
     const KIND: &'static str = "fence of isolation levels";
 }
 
-fn fence() -> Result<(Collection<IsolationFence>, Key)> {
+/// Where it is.
+pub(super) fn fence() -> Result<(Collection<IsolationFence>, Key)> {
     let all = crate::collection("isolation-fence")?;
     let key = all.key(["all"])?;
     Ok((all, key))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hivemind_core::store::{Guard, Snapshot, Txn};
 use hivemind_core::{
-    Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef, Timestamp, WorkloadId, encode,
+    Error, ErrorKind, NodeId, Result, Stamped, TenantContext, TenantRef, WorkloadId, encode,
 };
 
 use super::super::TenantManager;
@@ -17,7 +17,7 @@ use crate::placement::{
 use crate::placement::{
     PlacementFence, PlacementRecord, allocations, fence_key, fences, nodes, placement_key, placements,
 };
-use crate::tenant::VerbClass;
+use crate::tenant::{VerbClass, all_allow};
 use crate::{Node, PlacementRequest, Tenant, place};
 
 /// What is read of a node.
@@ -83,7 +83,7 @@ pub(super) fn admitting(
             class = VerbClass::Admit;
         }
     }
-    chain.iter().try_for_each(|one| one.allow(class))?;
+    all_allow(&chain, ctx.tenant(), class)?;
     Ok(chain)
 }
 
@@ -98,36 +98,38 @@ fn stage_fence(view: &Snapshot, txn: &mut Txn, tenant: &TenantRef, wide: bool) -
     }
 }
 
-/// Stages that `workloads` run where `placed` says, on nodes that are still as they were `seen`.
+/// What runs on the nodes that are used, with what comes.
+pub(super) type Filled<'a> = BTreeMap<&'a NodeId, NodeAllocations>;
+
+/// What `node` has with `workload` too.
+fn fill<'a>(
+    filled: &mut Filled<'a>,
+    (node, seen): (&'a NodeId, &Seen),
+    ctx: &TenantContext,
+    workload: &WorkloadRequest,
+    isolated: bool,
+) -> Result<()> {
+    let here = filled.entry(node).or_insert_with(|| (*seen.1.value).clone());
+    let mut placed = workload.placed();
+    placed.since = ctx.at();
+    here.add(ctx.tenant(), &workload.id, placed, isolated)
+}
+
+/// Stages that what was `placed` fills nodes so, which are still as they were `seen`.
 fn record(
     view: &Snapshot,
     txn: &mut Txn,
     chain: &[Stamped<Tenant>],
-    workloads: &[WorkloadRequest],
     placed: &Placement,
     seen: &BTreeMap<&NodeId, &Seen>,
-    at: Option<Timestamp>,
+    filled: &Filled<'_>,
 ) -> Result<()> {
     let tenant = own(chain)?;
-    let isolated = is_isolated(chain);
-    let mut changed: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
-    for workload in workloads {
-        let Some((node, (_, running))) =
-            placed.get(&workload.id).and_then(|node| Some((node, seen.get(node)?)))
-        else {
-            let message = format!("{} was placed on an unknown node", workload.id);
-            return Err(Error::internal("place", message));
-        };
-        let here = changed.entry(node).or_insert_with(|| (*running.value).clone());
-        let mut placed = workload.placed();
-        placed.since = at;
-        here.add(&tenant.tenant, &workload.id, placed, isolated)?;
-    }
-    for (node, new) in changed {
+    for (node, new) in filled {
         let Some((node, running)) = seen.get(node) else { continue };
         // The node must still be as it was when this commits: ready, with these labels.
         nodes()?.expect(txn, node)?;
-        allocations()?.update(txn, running, &new)?;
+        allocations()?.update(txn, running, new)?;
     }
     for (workload, node) in placed {
         let key = placement_key(&tenant.tenant, workload)?;
@@ -163,9 +165,45 @@ fn refusal(ask: Ask<'_>, cluster: &Cluster<'_>) -> Option<crate::placement::Reje
     refusal_by(&[&Ready, &Exclusion, &NodeLabels, &Taints, &Fit], ask, cluster)
 }
 
+/// Stages each workload on the node named beside it, if it still fits there, after [`admitting`] and [`all_new`] let
+/// them in; tells what then runs on each of the nodes.
+pub(super) fn assign_admitted<'a>(
+    view: &Snapshot,
+    txn: &mut Txn,
+    ctx: &TenantContext,
+    chain: &[Stamped<Tenant>],
+    decided: &'a [(WorkloadRequest, NodeId)],
+    wide: bool,
+) -> Result<(Placement, Filled<'a>)> {
+    let isolated = is_isolated(chain);
+    let mut seen: BTreeMap<&NodeId, Seen> = BTreeMap::new();
+    let (mut filled, mut levels) = (Filled::new(), Levels::default());
+    for (workload, id) in decided {
+        if !seen.contains_key(id) {
+            seen.insert(id, super::node_now(view, txn, id, &mut levels)?);
+        }
+        let Some(known) = seen.get(id) else { continue };
+        let mut ask = Ask::new(ctx.tenant(), workload);
+        ask.isolated = isolated;
+        let here = filled.get(id).unwrap_or(&*known.1.value);
+        if let Some(reason) = refusal(ask, &Cluster::new(&[(&*known.0.value, here)])) {
+            let stale = StaleNode { workload: workload.id.clone(), node: id.clone(), reason };
+            return Err(Error::of(ErrorKind::Conflict, "assign", stale));
+        }
+        fill(&mut filled, (id, known), ctx, workload, isolated)?;
+    }
+    let placed = decided.iter().map(|(workload, node)| (workload.id.clone(), node.clone())).collect();
+    let seen = seen.iter().map(|(id, pair)| (*id, pair)).collect();
+    record(view, txn, chain, &placed, &seen, &filled)?;
+    let wide = wide || decided.iter().any(|(workload, _)| workload.looks_beyond_its_node());
+    stage_fence(view, txn, ctx.tenant(), wide)?;
+    Ok((placed, filled))
+}
+
 /// Whether the policy looks at more than one node.
 pub(super) fn wide_radius(policy: &PlacementPolicy) -> bool {
     policy.blast_radius.as_ref().is_some_and(|radius| radius.topology.is_wide())
+        || policy.domain_share.as_ref().is_some_and(|share| share.topology.is_wide())
 }
 
 impl TenantManager {
@@ -174,12 +212,12 @@ impl TenantManager {
     /// Two requests that place the same workload at the same time meet at its record, and two that use the last room
     /// of a node at the node's: one commits, the other gets a conflict and decides again. So do all requests
     /// of one tenant from its first one on with a rule that looks at more than one node: affinity, anti-affinity or
-    /// spread by labels, or a blast radius. Only that very first one does not see a request without such a rule that
-    /// commits between its decision and its commit.
+    /// spread by labels, a blast radius or a share of a place. Only that very first one does not see a request without
+    /// such a rule that commits between its decision and its commit.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if two have one name, or one takes more than 4 KiB with its labels, tolerations and
-    /// anti-affinity; [`ErrorKind::Exhausted`] with [`Unplaceable`] as detail if one fits nowhere, [`ErrorKind::AlreadyExists`] if one
+    /// affinity to other workloads; [`ErrorKind::Exhausted`] with [`Unplaceable`] as detail if one fits nowhere, [`ErrorKind::AlreadyExists`] if one
     /// runs somewhere already, [`ErrorKind::NotFound`] if the tenant is gone, [`ErrorKind::Conflict`] while its state or
     /// that of a tenant above lets nothing new in. What [`stage_unplace`](Self::stage_unplace) took away in the same
     /// transaction is not new. Nothing is staged then.
@@ -228,8 +266,16 @@ impl TenantManager {
             Ok(placed) => placed,
             Err(why) => return Ok(Err(why)),
         };
-        let seen = cluster.iter().map(|pair| (&pair.0.id, pair)).collect();
-        record(view, txn, &chain, workloads, &placed, &seen, ctx.at())?;
+        let seen: BTreeMap<_, _> = cluster.iter().map(|pair| (&pair.0.id, pair)).collect();
+        let mut filled = Filled::new();
+        for workload in workloads {
+            let at = placed.get(&workload.id).and_then(|node| seen.get_key_value(node));
+            let unknown =
+                || Error::internal("place", format!("{} was placed on an unknown node", workload.id));
+            let (node, seen) = at.ok_or_else(unknown)?;
+            fill(&mut filled, (*node, *seen), ctx, workload, isolated)?;
+        }
+        record(view, txn, &chain, &placed, &seen, &filled)?;
         let wide = wide_radius(policy) || workloads.iter().any(WorkloadRequest::looks_beyond_its_node);
         stage_fence(view, txn, ctx.tenant(), wide)?;
         Ok(Ok(placed))
@@ -285,31 +331,7 @@ impl TenantManager {
         let workloads: Vec<_> = decided.iter().map(|(workload, _)| workload.clone()).collect();
         let chain = admitting(view, txn, ctx, &workloads)?;
         all_new(view, txn, ctx, &workloads)?;
-        let isolated = is_isolated(&chain);
-        let mut seen: BTreeMap<&NodeId, Seen> = BTreeMap::new();
-        let mut filled: BTreeMap<&NodeId, NodeAllocations> = BTreeMap::new();
-        let mut levels = Levels::default();
-        for (workload, id) in decided {
-            if !seen.contains_key(id) {
-                let (node, running) = super::node_now(view, txn, id, &mut levels)?;
-                filled.insert(id, (*running.value).clone());
-                seen.insert(id, (node, running));
-            }
-            let (Some((node, _)), Some(here)) = (seen.get(id), filled.get_mut(id)) else { continue };
-            let mut ask = Ask::new(ctx.tenant(), workload);
-            ask.isolated = isolated;
-            if let Some(reason) = refusal(ask, &Cluster::new(&[(&*node.value, &*here)])) {
-                let stale = StaleNode { workload: workload.id.clone(), node: id.clone(), reason };
-                return Err(Error::of(ErrorKind::Conflict, "assign", stale));
-            }
-            here.add(ctx.tenant(), &workload.id, workload.placed(), isolated)?;
-        }
-        let placed = decided.iter().map(|(workload, node)| (workload.id.clone(), node.clone())).collect();
-        let seen = seen.iter().map(|(id, pair)| (*id, pair)).collect();
-        record(view, txn, &chain, &workloads, &placed, &seen, ctx.at())?;
-        let wide = wide || workloads.iter().any(WorkloadRequest::looks_beyond_its_node);
-        stage_fence(view, txn, ctx.tenant(), wide)?;
-        Ok(placed)
+        Ok(assign_admitted(view, txn, ctx, &chain, decided, wide)?.0)
     }
 
     /// Stages that workloads of the tenant no longer run where they did; each exactly once.

@@ -70,12 +70,7 @@ impl TenantManager {
         let cluster = self.nodes(view, txn)?;
         let pairs: Vec<_> = cluster.iter().map(|(node, running)| (&*node.value, &*running.value)).collect();
         let mut index = ClusterIndex::of(policy.packing, policy.seed.unwrap_or_default(), &pairs)?;
-        let ask = Ask {
-            isolated,
-            packing: policy.packing,
-            blast_radius: policy.blast_radius.as_ref(),
-            ..Ask::new(ctx.tenant(), workload)
-        };
+        let ask = Ask { isolated, ..Ask::new(ctx.tenant(), workload).with_policy(policy) };
         let decided = index.preempt(ask, reach, &all_budgets(view, txn)?)?;
         self.put_out(view, txn, ctx, workload, &decided, reach, wide_radius(policy))?;
         Ok(decided)
@@ -132,7 +127,7 @@ impl TenantManager {
             }
             may_go(ctx, workload, decided, &running, reach)?;
             let (victims, by): (&[(TenantRef, _)], _) = (&decided.victims, DisplacedBy::Preemption);
-            self.within_budgets(view, &scratch, victims)?;
+            self.within_budgets(view, &mut scratch, victims)?;
             self.stage_displace(view, &mut scratch, (at, &running), victims, by)?;
         }
         let to: [(WorkloadRequest, NodeId); 1] = [(workload.clone(), at.clone())];

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::TenantManager;
 use super::administered;
-use super::displace::{VICTIMS, all_budgets};
+use super::displace::{VICTIMS, all_budgets, stage_kept};
 use crate::placement::NodeState;
 use crate::placement::{DisplacedBy, allocations, evictions, nodes, within_budgets};
 
@@ -73,8 +73,10 @@ impl TenantManager {
             Removal::Drain => {
                 let cluster = self.nodes(view, txn)?;
                 let pairs: Vec<_> = cluster.iter().map(|(one, here)| (&*one.value, &*here.value)).collect();
-                all = within_budgets(&all_budgets(view, txn)?, &pairs, all);
+                let budgets = all_budgets(view, txn)?;
+                all = within_budgets(&budgets, &pairs, all);
                 all.truncate(VICTIMS);
+                stage_kept(txn, &budgets, &cluster, &all)?;
             }
         }
         if !all.is_empty() {

@@ -10,7 +10,9 @@ use hivemind_core::{
 use super::authority::{Authority, authority, is_system, parents};
 use super::{add_child, moment};
 use crate::manager::TenantManager;
-use crate::tenant::{Ceiling, Finalizer, FinalizerState, MAX_DEPTH, VerbClass, check_labels};
+use crate::tenant::{
+    Ceiling, Finalizer, FinalizerState, MAX_DEPTH, VerbClass, all_allow, check_labels, named,
+};
 use crate::tenant::{TenantChildren, check_sizes, children, children_key, key, tenants};
 use crate::{Tenant, TenantSpec};
 
@@ -42,6 +44,7 @@ pub(super) fn in_turn(mut finalizers: Vec<Finalizer>) -> Result<Vec<Finalizer>> 
 pub(super) fn room_below(
     view: &Snapshot,
     txn: &mut Txn,
+    ctx: &TenantContext,
     parent: &TenantRef,
     levels: usize,
 ) -> Result<Vec<Stamped<Tenant>>> {
@@ -50,10 +53,8 @@ pub(super) fn room_below(
         let message = format!("below tenant {} it would be deeper than {MAX_DEPTH} levels", parent.id);
         return Err(Error::invalid("tenant", message));
     }
-    for one in &above {
-        one.allow(VerbClass::Configure)?;
-        tenants()?.expect(txn, one)?;
-    }
+    all_allow(&above, ctx.tenant(), VerbClass::Configure)?;
+    above.iter().try_for_each(|one| tenants()?.expect(txn, one))?;
     Ok(above)
 }
 
@@ -65,10 +66,13 @@ pub(super) fn creator(
     above: &[Stamped<Tenant>],
 ) -> Result<Authority> {
     let who = authority(view, txn, ctx, above, "create tenant")?;
-    let refusing = above.iter().find(|one| !one.delegation.sub_tenants);
+    let refusing = above.iter().position(|one| !one.delegation.sub_tenants);
     match (who, refusing) {
-        (Authority::Above | Authority::Own, Some(one)) => {
-            let message = format!("tenant {} lets no owner create tenants below it", one.tenant.id);
+        (Authority::Above | Authority::Own, Some(at)) => {
+            let message = match named(above, ctx.tenant(), at) {
+                Ok(one) => format!("tenant {} lets no owner create tenants below it", one.tenant.id),
+                Err(own) => format!("a tenant above tenant {own} lets no owner create tenants below it"),
+            };
             Err(Error::new(ErrorKind::Denied, "create tenant", message))
         }
         _ => Ok(who),
@@ -116,7 +120,7 @@ impl TenantManager {
                 let above = parents(view, txn, parent)?;
                 let who = creator(view, txn, ctx, &above)?;
                 Ceiling::of(&above).check(&tenant, who != Authority::System)?;
-                room_below(view, txn, parent, 1)?
+                room_below(view, txn, ctx, parent, 1)?
             }
         };
         check_labels(id, above.iter().map(|one| &**one), &tenant.labels)?;

@@ -9,7 +9,7 @@ use super::authority::{find, is_system};
 use crate::Tenant;
 use crate::manager::TenantManager;
 use crate::tenant::Ceiling;
-use crate::tenant::tenants;
+use crate::tenant::{leaf, tenants};
 
 /// `root` and every tenant below it: each after its parent, those of one level in the order of ids. The second of a
 /// pair is its level, 0 for `root`.
@@ -18,6 +18,9 @@ pub(in crate::manager) fn subtree(
     txn: &Txn,
     root: &TenantRef,
 ) -> Result<Vec<(Stamped<Tenant>, usize)>> {
+    if let Some(leaf) = leaf(view, txn, root)? {
+        return Ok(vec![(leaf, 0)]);
+    }
     let mut rest = tenants()?.list(view, txn, tenants()?.prefix())?;
     let mut found: Vec<(Stamped<Tenant>, usize)> = Vec::new();
     let (mut level, mut parents) = (0, BTreeSet::new());

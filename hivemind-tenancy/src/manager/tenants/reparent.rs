@@ -81,7 +81,7 @@ impl TenantManager {
             return Err(Error::new(ErrorKind::Invalid, "move tenant", message));
         }
         let levels = subtree(view, txn, &moved.tenant)?.iter().map(|(_, level)| level + 1).max().unwrap_or(1);
-        let above = room_below(view, txn, parent, levels)?;
+        let above = room_below(view, txn, ctx, parent, levels)?;
         Ceiling::of(&above).check(moved, who != Authority::System)?;
         if who != Authority::System {
             stage_inherit(view, txn, ctx, &moved.tenant, (before, &above))?;

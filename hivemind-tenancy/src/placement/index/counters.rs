@@ -6,22 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use hivemind_core::labels::{CompiledSelector, Labels, Selector};
+use hivemind_core::labels::{Labels, Selector};
 
 use super::intern::Interner;
+use super::rule::{Counted, Kind, Rule};
 use super::scopes::Scopes;
 use super::shapes::Shapes;
+use crate::placement::rules::Stance;
 use crate::placement::{Node, Topology};
-
-/// What selectors can tell of a workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Kind<'a> {
-    pub(super) tenant: usize,
-    pub(super) labels: &'a Labels,
-    pub(super) generation: u64,
-    pub(super) terminating: bool,
-    pub(super) spread_key: Option<&'a str>,
-}
 
 #[derive(Debug, Clone)]
 struct Group {
@@ -32,8 +24,8 @@ struct Group {
     spread_key: Option<String>,
     /// The rules that select it.
     rules: Vec<usize>,
-    /// How many there are, by slot.
-    on: BTreeMap<usize, u64>,
+    /// The workloads, by number.
+    members: Vec<usize>,
 }
 
 impl Group {
@@ -48,115 +40,8 @@ impl Group {
     }
 }
 
-/// Which workloads of a tenant a rule counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Counted<'a> {
-    All,
-    /// Those that all these selectors match.
-    Labelled(&'a [&'a Selector]),
-    /// The same, if they are live and of this generation, on nodes of this scope.
-    Live(&'a [&'a Selector], u64, usize),
-    /// The same, if they are live.
-    Available(&'a [&'a Selector]),
-    /// Those with this spread key.
-    Key(&'a str),
-}
-
-/// What a rule keeps of [`Counted`].
-#[derive(Debug, Clone)]
-struct Wanted {
-    selectors: Vec<Selector>,
-    compiled: Vec<CompiledSelector>,
-    live: bool,
-    generation: Option<u64>,
-    scope: Option<usize>,
-    key: Option<String>,
-}
-
-impl Wanted {
-    fn new(counted: Counted<'_>) -> Self {
-        let (selectors, live) = match counted {
-            Counted::All | Counted::Key(_) => (&[][..], false),
-            Counted::Labelled(all) => (all, false),
-            Counted::Live(all, ..) | Counted::Available(all) => (all, true),
-        };
-        let (generation, scope) = match counted {
-            Counted::Live(_, generation, scope) => (Some(generation), Some(scope)),
-            _ => (None, None),
-        };
-        let key = if let Counted::Key(key) = counted { Some(key.to_owned()) } else { None };
-        let compiled = selectors.iter().map(|one| one.compile()).collect();
-        let selectors = selectors.iter().map(|one| (*one).clone()).collect();
-        Self { selectors, compiled, live, generation, scope, key }
-    }
-
-    fn is(&self, counted: Counted<'_>) -> bool {
-        let same = |all: &[&Selector]| self.selectors.iter().eq(all.iter().copied());
-        let (plain, any) = (!self.live && self.key.is_none(), self.generation.is_none());
-        match counted {
-            Counted::All => plain && self.selectors.is_empty(),
-            Counted::Labelled(all) => plain && same(all),
-            Counted::Live(all, generation, scope) => {
-                same(all) && self.generation == Some(generation) && self.scope == Some(scope)
-            }
-            Counted::Available(all) => self.live && any && same(all),
-            Counted::Key(key) => self.key.as_deref() == Some(key),
-        }
-    }
-
-    fn selects(&self, kind: &Kind<'_>) -> bool {
-        !(self.live && kind.terminating)
-            && self.generation.is_none_or(|generation| kind.generation == generation)
-            && self.key.as_deref().is_none_or(|key| kind.spread_key == Some(key))
-            && self.compiled.iter().all(|one| one.matches(kind.labels))
-    }
-}
-
-/// A selector with a topology, of one tenant.
-#[derive(Debug, Clone)]
-pub(super) struct Rule {
-    tenant: usize,
-    wanted: Wanted,
-    topology: usize,
-    /// How many workloads it selects, by place.
-    counts: Vec<u64>,
-    total: u64,
-    /// How many workloads must not be beside those it selects, by place.
-    holders: Vec<u64>,
-    held: u64,
-}
-
-fn add(counts: &mut Vec<u64>, at: usize, more: bool, by: u64) {
-    if at >= counts.len() {
-        counts.resize(at + 1, 0);
-    }
-    if let Some(count) = counts.get_mut(at) {
-        *count = if more { count.saturating_add(by) } else { count.saturating_sub(by) };
-    }
-}
-
-impl Rule {
-    pub(super) fn count(&self, place: usize) -> u64 {
-        self.counts.get(place).copied().unwrap_or_default()
-    }
-
-    pub(super) fn total(&self) -> u64 {
-        self.total
-    }
-
-    pub(super) fn is_held(&self) -> bool {
-        self.held > 0
-    }
-
-    pub(super) fn holders(&self, place: usize) -> u64 {
-        self.holders.get(place).copied().unwrap_or_default()
-    }
-
-    fn change(&mut self, place: usize, more: bool, by: u64) {
-        add(&mut self.counts, place, more, by);
-        self.total = if more { self.total.saturating_add(by) } else { self.total.saturating_sub(by) };
-    }
-}
+/// What a workload says about others: of those that a rule selects, this.
+pub(super) type Held = Vec<(usize, Stance)>;
 
 /// The places of one topology.
 #[derive(Debug, Clone)]
@@ -197,8 +82,24 @@ pub(super) struct Counters {
     group_index: Interner,
     rules: Vec<Rule>,
     rule_index: Interner,
-    /// Groups and rules by tenant.
-    of_tenant: BTreeMap<usize, (Vec<usize>, Vec<usize>)>,
+    of_tenant: BTreeMap<usize, OfTenant>,
+}
+
+/// The groups and rules of one tenant.
+#[derive(Debug, Clone, Default)]
+struct OfTenant {
+    groups: Vec<usize>,
+    /// Those that ask for no spread key.
+    rules: Vec<usize>,
+    /// By spread key. Each service may have one of its own: who asks for one must not look at all the others.
+    keyed: BTreeMap<String, Keyed>,
+}
+
+/// The groups that have a spread key, and the rules that ask for it.
+#[derive(Debug, Clone, Default)]
+struct Keyed {
+    groups: Vec<usize>,
+    rules: Vec<usize>,
 }
 
 impl Counters {
@@ -237,13 +138,11 @@ impl Counters {
         self.groups.get(group).map_or(&[], |group| &group.rules)
     }
 
-    /// Where workloads run that a rule selects, and how many; a slot may come more than once.
-    pub(super) fn selected(&self, at: usize) -> impl Iterator<Item = (usize, u64)> {
+    /// The workloads that a rule selects, by number.
+    pub(super) fn selected(&self, at: usize) -> impl Iterator<Item = usize> {
         let of = self.rules.get(at).and_then(|rule| self.of_tenant.get(&rule.tenant));
-        let groups =
-            of.into_iter().flat_map(|(groups, _)| groups).filter_map(|group| self.groups.get(*group));
-        let selected = groups.filter(move |group| group.rules.contains(&at));
-        selected.flat_map(|group| group.on.iter().map(|(slot, count)| (*slot, *count)))
+        let groups = of.into_iter().flat_map(|of| &of.groups).filter_map(|group| self.groups.get(*group));
+        groups.filter(move |group| group.rules.contains(&at)).flat_map(|group| group.members.iter().copied())
     }
 
     /// Finds the places where a rule counts, if they are not known.
@@ -292,35 +191,45 @@ impl Counters {
         if let Some(at) = self.group_index.find(hash, same) {
             return at;
         }
-        let (groups, rules) = self.of_tenant.entry(kind.tenant).or_default();
-        let selects = |at: &usize| self.rules.get(*at).is_some_and(|rule| rule.wanted.selects(&kind));
+        let new = self.groups.len();
+        let of = self.of_tenant.entry(kind.tenant).or_default();
+        of.groups.push(new);
+        let mut rules = of.rules.clone();
+        if let Some(key) = kind.spread_key {
+            let keyed = of.keyed.entry(key.to_owned()).or_default();
+            keyed.groups.push(new);
+            rules.extend(&keyed.rules);
+        }
+        rules.retain(|at| self.rules.get(*at).is_some_and(|rule| rule.wanted.selects(&kind)));
         let group = Group {
             tenant: kind.tenant,
             labels: kind.labels.clone(),
             generation: kind.generation,
             terminating: kind.terminating,
             spread_key: kind.spread_key.map(str::to_owned),
-            rules: rules.iter().copied().filter(selects).collect(),
-            on: BTreeMap::new(),
+            rules,
+            members: Vec::new(),
         };
         self.groups.push(group);
-        groups.push(self.groups.len() - 1);
-        self.group_index.add(hash, self.groups.len() - 1)
+        self.group_index.add(hash, new)
     }
 
     /// The group of those that are like `group`, and on their way out.
     pub(super) fn leaving(&mut self, group: usize) -> usize {
-        let Some(like) = self.groups.get(group).cloned() else { return group };
-        self.group(Kind { terminating: true, ..like.kind() })
+        let Some(like) = self.groups.get(group) else { return group };
+        let (labels, spread_key) = (like.labels.clone(), like.spread_key.clone());
+        let (tenant, generation) = (like.tenant, like.generation);
+        let spread_key = spread_key.as_deref();
+        self.group(Kind { tenant, labels: &labels, generation, terminating: true, spread_key })
     }
 
-    /// The number of a rule. A new one counts what is there, except where `lost` says.
+    /// The number of a rule. A new one counts what is there; `slot` tells where a workload is, unless its node is lost.
     pub(super) fn rule_for(
         &mut self,
         tenant: usize,
         counted: Counted<'_>,
         topology: usize,
-        lost: impl Fn(usize) -> bool,
+        slot: impl Fn(usize) -> Option<usize>,
     ) -> usize {
         let hash = self.rule_index.hash(&(tenant, counted, topology));
         let same = |at: usize| {
@@ -332,48 +241,52 @@ impl Counters {
             return at;
         }
         let new = self.rules.len();
-        let wanted = Wanted::new(counted);
-        let mut rule =
-            Rule { tenant, wanted, topology, counts: Vec::new(), total: 0, holders: Vec::new(), held: 0 };
-        let (groups, rules) = self.of_tenant.entry(tenant).or_default();
-        rules.push(new);
+        let mut rule = Rule::new(tenant, counted, topology);
+        let of = self.of_tenant.entry(tenant).or_default();
+        let groups = if let Counted::Key(key) = counted {
+            let keyed = of.keyed.entry(key.to_owned()).or_default();
+            keyed.rules.push(new);
+            &keyed.groups
+        } else {
+            of.rules.push(new);
+            &of.groups
+        };
         let places = self.topologies.get(topology);
+        let place = |slot: usize| places?.of.get(slot).copied().flatten();
         for at in groups {
             let Some(group) = self.groups.get_mut(*at) else { continue };
             if !rule.wanted.selects(&group.kind()) {
                 continue;
             }
             group.rules.push(new);
-            let counts =
-                |slot| !lost(slot) && rule.wanted.scope.is_none_or(|one| self.scopes.counts(one, slot));
-            let on: Vec<_> = group.on.iter().filter(|(slot, _)| counts(**slot)).collect();
-            for (slot, count) in on {
-                if let Some(place) = places.and_then(|places| places.of.get(*slot).copied().flatten()) {
-                    rule.change(place, true, *count);
-                }
+            let scope = rule.wanted.scope;
+            let counts = |slot: &usize| scope.is_none_or(|one| self.scopes.counts(one, *slot));
+            for place in group.members.iter().filter_map(|one| slot(*one)).filter(counts).filter_map(place) {
+                rule.change(place, true);
             }
         }
         self.rules.push(rule);
         self.rule_index.add(hash, new)
     }
 
-    /// A workload of `group`, which must not be beside what the rules `apart` select, comes to `slot` or goes. On a
-    /// `lost` node it is there, and counts nowhere.
-    pub(super) fn change(&mut self, slot: usize, group: usize, apart: &[usize], more: bool, lost: bool) {
-        if let Some(group) = self.groups.get_mut(group) {
-            let count = group.on.entry(slot).or_default();
-            *count = if more { count.saturating_add(1) } else { count.saturating_sub(1) };
-            if *count == 0 {
-                group.on.remove(&slot);
-            }
-        }
-        if !lost {
-            self.count(slot, group, apart, more);
-        }
+    /// The workload of that number is one of `group` now; returns which.
+    pub(super) fn join(&mut self, group: usize, number: usize) -> usize {
+        let Some(group) = self.groups.get_mut(group) else { return 0 };
+        group.members.push(number);
+        group.members.len() - 1
     }
 
-    /// The same for the counts alone: its node is lost, or comes back.
-    pub(super) fn count(&mut self, slot: usize, group: usize, apart: &[usize], more: bool) {
+    /// The member of `group` in that place is none any more; returns who has its place now.
+    pub(super) fn leave(&mut self, group: usize, member: usize) -> Option<usize> {
+        let members = &mut self.groups.get_mut(group)?.members;
+        if member < members.len() {
+            members.swap_remove(member);
+        }
+        members.get(member).copied()
+    }
+
+    /// A workload of `group` that says `held` about others counts at `slot` now, or no longer. On a lost node none does.
+    pub(super) fn count(&mut self, slot: usize, group: usize, held: &[(usize, Stance)], more: bool) {
         let Self { topologies, scopes, groups, rules, .. } = self;
         let place = |rule: &Rule| {
             let counts = rule.wanted.scope.is_none_or(|scope| scopes.counts(scope, slot));
@@ -382,14 +295,13 @@ impl Counters {
         for at in groups.get(group).map_or(&[][..], |group| &group.rules) {
             let Some(rule) = rules.get_mut(*at) else { continue };
             if let Some(place) = place(rule) {
-                rule.change(place, more, 1);
+                rule.change(place, more);
             }
         }
-        for at in apart {
+        for (at, stance) in held {
             let Some(rule) = rules.get_mut(*at) else { continue };
             if let Some(place) = place(rule) {
-                add(&mut rule.holders, place, more, 1);
-                rule.held = if more { rule.held.saturating_add(1) } else { rule.held.saturating_sub(1) };
+                rule.hold(*stance, place, more);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::ClusterIndex;
 use super::query::Query;
 use super::slot::{Equals, Slot};
-use super::tree::{Key, Tree};
+use super::tree::{Key, Room, Tree};
 use crate::placement::scores::rank;
 use crate::placement::{Rejection, Unplaced};
 
@@ -45,21 +45,35 @@ impl ClusterIndex {
         }
     }
 
+    /// What the wishes of workloads have against a node of a class that is possible, if the node is.
+    fn wished(&self, query: &Query<'_>, at: usize) -> Option<u64> {
+        let slot = self.slot(at)?;
+        let refused = !query.ask.workload.resources.fits_in(&slot.free)
+            || self.excludes(&query.ask, query.tenant, slot).is_some()
+            || self.refuses_company(query, at).is_some()
+            || self.refuses_share(query, at, slot).is_some();
+        (!refused).then(|| self.unmet(query, at))
+    }
+
     fn best_of(&self, query: &Query<'_>, equals: &Equals, best: &mut Best) {
         let Some(cost) = equals.class.verdicts.get(query.shape).copied().flatten() else { return };
         let added = rank(self.packing, equals.adds(&query.ask.workload.resources)).saturating_add(cost);
         // Nothing but the load and the tie tells nodes of a class apart: the first possible one is its best.
         let plain = query.is_plain();
+        let need = Room::of(&query.need);
         let mut walk = |tree: &Tree| {
-            tree.walk(&query.need, &mut |key: &Key| {
+            tree.walk(&need, &mut |key: Key| {
+                let least = key.rank().saturating_add(added);
                 // From here on, every node is at least as much disliked, and later by the tie.
-                if best.is_some_and(|(cost, tie, _)| (key.rank.saturating_add(added), key.tie) > (cost, tie))
-                {
+                if best.is_some_and(|(cost, tie, _)| (least, key.tie()) > (cost, tie)) {
                     return ControlFlow::Break(());
                 }
-                let before = *best;
-                self.consider(query, key.slot, best);
-                if plain && *best != before { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                let Some(more) = self.wished(query, key.slot()) else { return ControlFlow::Continue(()) };
+                let found = (least.saturating_add(more), key.tie(), key.slot());
+                if best.is_none_or(|best| found < best) {
+                    *best = Some(found);
+                }
+                if plain { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
         };
         walk(if query.ask.isolated { &equals.empty } else { &equals.open });

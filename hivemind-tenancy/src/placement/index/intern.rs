@@ -10,7 +10,8 @@ use foldhash::fast::RandomState;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Interner {
     state: RandomState,
-    found: HashMap<u64, Vec<usize>, RandomState>,
+    /// Of several things of one hash, the later ones are under the next ones that are free.
+    found: HashMap<u64, usize, RandomState>,
 }
 
 impl Interner {
@@ -20,13 +21,40 @@ impl Interner {
     }
 
     /// The one of this hash that is the `same`.
-    pub(super) fn find(&self, hash: u64, same: impl Fn(usize) -> bool) -> Option<usize> {
-        self.found.get(&hash)?.iter().copied().find(|at| same(*at))
+    pub(super) fn find(&self, mut hash: u64, same: impl Fn(usize) -> bool) -> Option<usize> {
+        loop {
+            let at = *self.found.get(&hash)?;
+            if same(at) {
+                return Some(at);
+            }
+            hash = hash.wrapping_add(1);
+        }
     }
 
-    /// `at` has this hash.
-    pub(super) fn add(&mut self, hash: u64, at: usize) -> usize {
-        self.found.entry(hash).or_default().push(at);
+    /// `at` has this hash. Nothing is ever taken away.
+    pub(super) fn add(&mut self, mut hash: u64, at: usize) -> usize {
+        while self.found.contains_key(&hash) {
+            hash = hash.wrapping_add(1);
+        }
+        self.found.insert(hash, at);
         at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn things_of_one_hash_are_all_found() {
+        let mut interner = Interner::default();
+        for (hash, at) in [(u64::MAX, 0), (u64::MAX, 1), (0, 2), (u64::MAX, 3)] {
+            assert_eq!(interner.find(hash, |one| one == at), None);
+            assert_eq!(interner.add(hash, at), at);
+        }
+        for (hash, at) in [(u64::MAX, 0), (u64::MAX, 1), (0, 2), (u64::MAX, 3)] {
+            assert_eq!(interner.find(hash, |one| one == at), Some(at));
+        }
+        assert_eq!(interner.find(u64::MAX, |one| one == 7), None);
     }
 }

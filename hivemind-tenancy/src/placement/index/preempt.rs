@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use hivemind_core::labels::Selector;
 use hivemind_core::{Error, ErrorKind, Result};
 
-use super::counters::Counted;
 use super::query::Query;
-use super::slot::{Running, Slot};
-use super::tree::{Amounts, amounts};
+use super::rule::Counted;
+use super::slot::Slot;
+use super::tree::Amounts;
+use super::workloads::Running;
 use super::{ClusterIndex, exhausted};
 use crate::placement::cluster::Ask;
 use crate::placement::{DisruptionBudget, Preemption, Reach, Topology, choose_victims};
@@ -30,8 +31,7 @@ struct Band {
 
 impl Bands {
     /// A workload comes or goes.
-    pub(super) fn change(&mut self, running: &Running, comes: bool) {
-        let (priority, uses) = (running.priority, amounts(&running.resources));
+    pub(super) fn change(&mut self, priority: i32, uses: &Amounts, comes: bool) {
         let at = self.0.partition_point(|band| band.priority < priority);
         if self.0.get(at).is_none_or(|band| band.priority != priority) {
             self.0.insert(at, Band { priority, count: 0, uses: [0; 4] });
@@ -39,11 +39,11 @@ impl Bands {
         let Some(band) = self.0.get_mut(at) else { return };
         if comes {
             band.count = band.count.saturating_add(1);
-            add(&mut band.uses, &uses);
+            add(&mut band.uses, uses);
             return;
         }
         band.count = band.count.saturating_sub(1);
-        band.uses.iter_mut().zip(uses).for_each(|(sum, less)| *sum = sum.saturating_sub(less));
+        band.uses.iter_mut().zip(uses).for_each(|(sum, less)| *sum = sum.saturating_sub(*less));
         if band.count == 0 {
             self.0.remove(at);
         }
@@ -120,15 +120,16 @@ impl ClusterIndex {
             let message = format!("node {} has changed since the decision: decide again", decided.node);
             Error::new(ErrorKind::Conflict, "preempt", message)
         };
-        if self.placed.contains_key(&(query.tenant, ask.workload.id.clone())) {
+        if self.workloads.find(query.tenant, &ask.workload.id).is_some() {
             let message = format!("workload {} runs already: nobody has to go for it", ask.workload.id);
             return Err(Error::new(ErrorKind::AlreadyExists, "preempt", message));
         }
         let slot = self.slots.get(at).and_then(Option::as_ref).ok_or_else(stale)?;
         let (mut left, mut once) = (slot.used.clone(), BTreeSet::new());
         for victim @ (tenant, id) in &decided.victims {
-            let runs = |one: &&Running| one.id == *id && self.tenants.get(one.tenant) == Some(tenant);
-            let found = slot.running.iter().find(runs).ok_or_else(stale)?;
+            let known = self.tenant_index.get(tenant).and_then(|known| self.workloads.find(*known, id));
+            let found = known.and_then(|number| self.workloads.get(number));
+            let found = found.filter(|one| one.slot == at).ok_or_else(stale)?;
             if found.priority >= ask.workload.priority || !once.insert(victim) {
                 return Err(stale());
             }
@@ -141,7 +142,7 @@ impl ClusterIndex {
         for (tenant, id) in &decided.victims {
             self.unassign(tenant, id)?;
         }
-        self.put_query(at, &query)
+        self.put_query(at, query)
     }
 
     fn limits(&mut self, query: &Query<'_>, reach: Reach, budgets: &[DisruptionBudget]) -> Limits {
@@ -198,10 +199,11 @@ impl ClusterIndex {
     }
 
     /// Who must go from this node, if that is allowed and helps.
-    fn victims<'s>(&self, query: &Query<'_>, limits: &Limits, slot: &'s Slot) -> Option<Vec<&'s Running>> {
+    fn victims(&self, query: &Query<'_>, limits: &Limits, slot: &Slot) -> Option<Vec<&Running>> {
         let mut left = limits.budgets.clone();
         let mut may_go = Vec::new();
-        for one in slot.running.iter().take_while(|one| one.priority < limits.below) {
+        let less = slot.running.iter().take_while(|one| one.priority < limits.below);
+        for one in less.filter_map(|one| self.workloads.get(one.number)) {
             let rules = self.counters.rules_of(one.group);
             let within = limits.reach == Reach::AllTenants || one.tenant == limits.tenant;
             if !within || rules.iter().any(|rule| limits.keep.contains(rule) || left.get(rule) == Some(&0)) {

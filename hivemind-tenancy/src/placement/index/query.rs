@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use hivemind_core::labels::Selector;
 
 use super::ClusterIndex;
-use super::counters::{Counted, Kind, Rule};
+use super::counters::Held;
+use super::rule::{Counted, Kind, Rule};
 use super::scopes::ScopeOf;
 use super::slot::Slot;
 use super::tree::{Amounts, amounts};
 use crate::placement::cluster::Ask;
 use crate::placement::filters::fewest_of;
-use crate::placement::rules::{AffinityTerm, TopologySpread, WhenUnsatisfiable};
+use crate::placement::rules::{AffinityTerm, Stance, TopologySpread, WhenUnsatisfiable};
 use crate::placement::scores::{REPLICA, STEP, WISH};
 use crate::placement::{NodeState, Rejection, Topology};
 
@@ -27,12 +28,14 @@ pub(super) struct Query<'a> {
     pub(super) beside: Vec<usize>,
     /// It may be the first of its kind.
     first: bool,
-    /// The rules it must not run beside.
-    pub(super) apart: Vec<usize>,
-    /// The rules that select it, and that others must not run beside.
-    against: Vec<usize>,
+    /// What it says about others.
+    pub(super) held: Held,
+    /// The rules that select it, and what those say who hold them.
+    theirs: Held,
     even: Vec<Even>,
     radius: Option<(usize, u64)>,
+    /// Where what the tenant has of each place is kept.
+    pub(super) share: Option<usize>,
     wishes: Vec<(usize, u64, bool)>,
     mild: Vec<Spreading>,
     replicas: Option<usize>,
@@ -60,7 +63,11 @@ struct Spreading {
 impl Query<'_> {
     /// Whether nothing but the load tells possible nodes apart, costs of the shape aside.
     pub(super) fn is_plain(&self) -> bool {
-        self.wishes.is_empty() && self.mild.is_empty() && self.replicas.is_none()
+        self.wishes.is_empty()
+            && self.ask.opinion.is_none()
+            && self.mild.is_empty()
+            && self.replicas.is_none()
+            && self.theirs.iter().all(|(_, stance)| *stance == Stance::Apart)
     }
 }
 
@@ -72,28 +79,33 @@ impl ClusterIndex {
 
     pub(super) fn rule(&mut self, tenant: usize, counted: Counted<'_>, topology: &Topology) -> usize {
         let topology = self.topology(topology);
-        let slots = &self.slots;
-        let lost = |at: usize| slots.get(at).and_then(Option::as_ref).is_some_and(Slot::is_lost);
-        self.counters.rule_for(tenant, counted, topology, lost)
+        let Self { slots, workloads, counters, .. } = self;
+        let up = |at: &usize| slots.get(*at).and_then(Option::as_ref).is_some_and(|slot| !slot.is_lost());
+        let slot = |number: usize| workloads.get(number).map(|one| one.slot).filter(up);
+        counters.rule_for(tenant, counted, topology, slot)
     }
 
-    /// The rules of required anti-affinity terms.
-    pub(super) fn apart(&mut self, tenant: usize, terms: &[AffinityTerm]) -> Vec<usize> {
-        let rule =
-            |term: &AffinityTerm| self.rule(tenant, Counted::Labelled(&[&term.workloads]), &term.topology);
-        terms.iter().map(rule).collect()
+    /// What terms about other workloads say, by rules.
+    pub(super) fn held<'t>(
+        &mut self,
+        tenant: usize,
+        terms: impl Iterator<Item = (&'t AffinityTerm, Stance)>,
+    ) -> Held {
+        let rule = |(term, stance): (&AffinityTerm, Stance)| {
+            (self.rule(tenant, Counted::Labelled(&[&term.workloads]), &term.topology), stance)
+        };
+        terms.map(rule).collect()
     }
 
     /// Whether who shares no node with whom keeps the tenant of `ask` off the node.
-    fn excludes(&self, ask: &Ask<'_>, tenant: usize, slot: &Slot) -> Option<Rejection> {
-        let others = |mark: &str| self.marks.get(tenant).is_none_or(|own| own != mark);
-        if slot.node.mark().is_some_and(others) {
+    pub(super) fn excludes(&self, ask: &Ask<'_>, tenant: usize, slot: &Slot) -> Option<Rejection> {
+        if slot.marks.iter().any(|mark| self.marks.get(tenant) != Some(mark)) {
             return Some(Rejection::Dedicated);
         }
         if slot.dedicated.is_some_and(|owner| owner != tenant) {
             return Some(Rejection::Dedicated);
         }
-        let shared = || slot.tenants.keys().take(2).any(|one| *one != tenant);
+        let shared = || slot.tenants().take(2).any(|one| one != tenant);
         (ask.isolated && shared()).then_some(Rejection::Shared)
     }
 
@@ -120,14 +132,14 @@ impl ClusterIndex {
         let Some(rule) = self.counters.rule(at).filter(|_| ask.isolated || !self.mixed.is_empty()) else {
             return less;
         };
-        for (slot_at, count) in self.counters.selected(at) {
+        for slot_at in self.counters.selected(at).filter_map(|one| Some(self.workloads.get(one)?.slot)) {
             let slot = self.slots.get(slot_at).and_then(Option::as_ref);
             let closed =
                 slot.is_some_and(|slot| !slot.is_lost() && self.excludes(ask, tenant, slot).is_some());
             let counts = closed && self.counters.counts_at(rule, slot_at);
             if let Some(place) = self.counters.place_of(rule, slot_at).filter(|_| counts) {
                 let sum = less.entry(place).or_insert(0_u64);
-                *sum = sum.saturating_add(count);
+                *sum = sum.saturating_add(1);
             }
         }
         less
@@ -179,7 +191,7 @@ impl ClusterIndex {
             .collect();
         let first = beside.iter().all(|rule| self.counters.rule(*rule).is_none_or(|rule| rule.total() == 0))
             && all.iter().all(|selector| selector.matches(&workload.labels));
-        let apart = self.apart(tenant, &affinity.anti_required);
+        let held = self.held(tenant, affinity.stances());
         let mut query = Query {
             ask,
             tenant,
@@ -188,10 +200,11 @@ impl ClusterIndex {
             need: amounts(&workload.resources),
             beside,
             first,
-            apart,
-            against: Vec::new(),
+            held,
+            theirs: Vec::new(),
             even: Vec::new(),
             radius: None,
+            share: None,
             wishes: Vec::new(),
             mild: Vec::new(),
             replicas: None,
@@ -203,8 +216,11 @@ impl ClusterIndex {
             let total = self.counters.rule(rule).map_or(0, |rule| rule.total());
             (rule, radius.allowed(total.saturating_add(1)))
         });
-        let held = |at: &usize| self.counters.rule(*at).is_some_and(|rule| rule.is_held());
-        query.against = self.counters.rules_of(group).iter().copied().filter(held).collect();
+        query.share = ask.domain_share.map(|share| self.share(share));
+        for at in self.counters.rules_of(group) {
+            let holders = self.counters.rule(*at).into_iter().flat_map(|rule| rule.holders());
+            query.theirs.extend(holders.filter(|one| one.are_there()).map(|one| (*at, one.stance)));
+        }
         query
     }
 
@@ -244,6 +260,15 @@ impl ClusterIndex {
         Some(rule.count(self.counters.place_of(rule, at)?) > 0)
     }
 
+    /// Whether somebody says this of those that a rule selects, where `at` is.
+    fn is_held(&self, rule: usize, stance: Stance, at: usize) -> bool {
+        let holders = || {
+            let rule = self.counters.rule(rule)?;
+            Some(rule.holders_of(stance)?.at(self.counters.place_of(rule, at)?))
+        };
+        holders().is_some_and(|count| count > 0)
+    }
+
     /// How many a spread counts where `at` is.
     fn spread_count(&self, rule: usize, less: &BTreeMap<usize, u64>, at: usize) -> Option<u64> {
         let rule = self.counters.rule(rule)?;
@@ -258,22 +283,20 @@ impl ClusterIndex {
         }
         let by_shape = || self.shapes.get(query.shape).and_then(|shape| shape.why_not(at));
         let excluded = self.excludes(&query.ask, query.tenant, slot);
-        excluded.or_else(by_shape).or_else(|| self.refuses_company(query, at))
+        excluded
+            .or_else(by_shape)
+            .or_else(|| self.refuses_company(query, at))
+            .or_else(|| self.refuses_share(query, at, slot))
     }
 
-    fn refuses_company(&self, query: &Query<'_>, at: usize) -> Option<Rejection> {
+    pub(super) fn refuses_company(&self, query: &Query<'_>, at: usize) -> Option<Rejection> {
         let met = |rule: &usize| self.meets(*rule, at).is_some_and(|there| there || query.first);
         if !query.beside.iter().all(met) {
             return Some(Rejection::Affinity);
         }
-        let held = |rule: &usize| {
-            let rule = self.counters.rule(*rule);
-            rule.is_some_and(|rule| {
-                self.counters.place_of(rule, at).is_some_and(|place| rule.holders(place) > 0)
-            })
-        };
-        if query.apart.iter().any(|rule| self.meets(*rule, at) == Some(true))
-            || query.against.iter().any(held)
+        let apart = |(_, stance): &&(usize, Stance)| *stance == Stance::Apart;
+        if query.held.iter().filter(apart).any(|(rule, _)| self.meets(*rule, at) == Some(true))
+            || query.theirs.iter().filter(apart).any(|(rule, stance)| self.is_held(*rule, *stance, at))
         {
             return Some(Rejection::AntiAffinity);
         }
@@ -294,7 +317,13 @@ impl ClusterIndex {
 
     /// What speaks against the node beside its load.
     pub(super) fn cost(&self, query: &Query<'_>, at: usize) -> u64 {
-        let mut cost = self.shapes.get(query.shape).map_or(0, |shape| shape.cost(at));
+        let shape = self.shapes.get(query.shape).map_or(0, |shape| shape.cost(at));
+        shape.saturating_add(self.unmet(query, at))
+    }
+
+    /// What speaks against it by wishes about other workloads, its own and theirs.
+    pub(super) fn unmet(&self, query: &Query<'_>, at: usize) -> u64 {
+        let mut cost = 0_u64;
         if query.is_plain() {
             return cost;
         }
@@ -306,9 +335,18 @@ impl ClusterIndex {
             let there = count(*rule).is_some_and(|count| count > 0);
             cost = cost.saturating_add(if there == *wanted { 0 } else { weight * WISH });
         }
+        for (rule, stance) in &query.theirs {
+            let Some((weight, wanted)) = stance.wish(query.ask.hard_affinity_weight) else { continue };
+            let there = self.is_held(*rule, *stance, at);
+            cost = cost.saturating_add(if there == wanted { 0 } else { weight * WISH });
+        }
         for mild in &query.mild {
             let here = self.spread_count(mild.rule, &mild.less, at).unwrap_or(mild.most.saturating_add(1));
             cost = cost.saturating_add(here.saturating_sub(mild.least).saturating_mul(STEP));
+        }
+        if let Some(opinion) = query.ask.opinion {
+            let against = self.slots.get(at).and_then(Option::as_ref).and_then(|slot| opinion.of(&slot.node));
+            cost = cost.saturating_add(against.unwrap_or_default());
         }
         let replicas = query.replicas.and_then(count).unwrap_or_default();
         cost.saturating_add(replicas.saturating_mul(REPLICA))

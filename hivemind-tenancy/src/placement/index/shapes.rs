@@ -3,11 +3,11 @@
 use hivemind_core::labels::{CompiledSelector, Selector};
 
 use super::intern::Interner;
-use crate::placement::filters::compile_terms;
-use crate::placement::rules::NodeAffinity;
+use crate::placement::filters::{CompiledTerm, compile_terms};
+use crate::placement::rules::{NodeAffinity, NodeSelectorTerm, Weighted};
 use crate::placement::scores::{STEP, WISH};
-use crate::placement::taint::discouraging;
-use crate::placement::{Node, Rejection, Toleration, WorkloadRequest, repelled_by};
+use crate::placement::taint::{discouraging, repelled_among};
+use crate::placement::{Node, Rejection, Toleration, WorkloadRequest};
 
 /// Selector, affinity to nodes and tolerations, compiled, with what every node is for them. It changes with nodes, not
 /// with workloads.
@@ -17,8 +17,8 @@ pub(super) struct Shape {
     affinity: NodeAffinity,
     tolerations: Vec<Toleration>,
     compiled: CompiledSelector,
-    terms: Option<Vec<CompiledSelector>>,
-    wishes: Vec<(u64, CompiledSelector)>,
+    terms: Option<Vec<CompiledTerm>>,
+    wishes: Vec<(u64, CompiledTerm)>,
     /// By slot.
     found: Vec<Found>,
 }
@@ -35,32 +35,34 @@ struct Found {
 impl Shape {
     fn new(workload: &WorkloadRequest) -> Self {
         let affinity = &workload.node_affinity;
-        let wishes = affinity.preferred.iter().filter(|wish| !wish.term.is_everything());
+        let wish = |wish: &Weighted<NodeSelectorTerm>| Some((wish.weight(), CompiledTerm::new(&wish.term)?));
         Self {
             selector: workload.selector.clone(),
             affinity: affinity.clone(),
             tolerations: workload.tolerations.clone(),
             compiled: workload.selector.compile(),
             terms: affinity.required.as_deref().map(compile_terms),
-            wishes: wishes.map(|wish| (wish.weight(), wish.term.compile())).collect(),
+            wishes: affinity.preferred.iter().filter_map(wish).collect(),
             found: Vec::new(),
         }
     }
 
     fn look_at(&self, node: &Node) -> Found {
         let labels = &node.labels;
-        let repelled = repelled_by(&node.taints, &self.tolerations).is_some();
+        // Marks are no matter of tolerations, and differ by tenant.
+        let taints = node.taints.iter().filter(|taint| taint.mark().is_none());
+        let repelled = repelled_among(taints, &self.tolerations).is_some();
         let why_not = if !self.compiled.matches(labels) {
             Some(Rejection::Selector)
         } else if !self.affinity.names_allow(&node.id)
-            || self.terms.as_ref().is_some_and(|terms| !terms.iter().any(|term| term.matches(labels)))
+            || self.terms.as_ref().is_some_and(|terms| !terms.iter().any(|term| term.matches(node)))
         {
             Some(Rejection::NodeAffinity)
         } else {
             repelled.then_some(Rejection::Taint)
         };
         let unmet =
-            self.wishes.iter().filter(|(_, term)| !term.matches(labels)).map(|(weight, _)| weight * WISH);
+            self.wishes.iter().filter(|(_, term)| !term.matches(node)).map(|(weight, _)| weight * WISH);
         let against = u64::try_from(discouraging(&node.taints, &self.tolerations)).unwrap_or(u64::MAX);
         Found { why_not, repelled, cost: against.saturating_mul(STEP).saturating_add(unmet.sum()) }
     }

@@ -2,31 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hivemind_core::WorkloadId;
 use hivemind_core::resources::Resources;
 
 use super::preempt::Bands;
-use super::tree::{Amounts, Key, Tree, amounts};
-use crate::placement::cluster::{millionths, share};
+use super::tree::{Amounts, Key, Room, Tree, amounts};
+use crate::placement::cluster::{load, millionths};
 use crate::placement::scores::rank;
 use crate::placement::{Node, NodeState, Packing};
 
-/// A workload on a node.
-#[derive(Debug, Clone)]
-pub(super) struct Running {
-    pub(super) tenant: usize,
-    pub(super) id: WorkloadId,
-    pub(super) resources: Resources,
+/// A workload of a node, by its number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Here {
     pub(super) priority: i32,
-    pub(super) group: usize,
-    pub(super) apart: Vec<usize>,
-}
-
-impl Running {
-    /// The order in which a node keeps them: the least important first.
-    pub(super) fn order(&self) -> (i32, usize, &WorkloadId) {
-        (self.priority, self.tenant, &self.id)
-    }
+    pub(super) tenant: usize,
+    pub(super) number: usize,
 }
 
 /// A node with what runs on it.
@@ -38,10 +27,13 @@ pub(super) struct Slot {
     pub(super) used: Resources,
     pub(super) free: Resources,
     pub(super) rank: u64,
-    /// How many workloads each tenant has here.
-    pub(super) tenants: BTreeMap<usize, u64>,
+    /// How many workloads each tenant has here, in the order of tenants.
+    tenants: Vec<(usize, u64)>,
     pub(super) dedicated: Option<usize>,
-    pub(super) running: Vec<Running>,
+    /// Whose own it is by its label and its taints.
+    pub(super) marks: Vec<String>,
+    /// The least important first.
+    pub(super) running: Vec<Here>,
     /// What is free, in short.
     pub(super) amounts: Amounts,
     /// What each priority uses.
@@ -49,6 +41,54 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// A node on which nothing runs yet, of a class that is not known yet.
+    pub(super) fn new(node: Node, tie: u64) -> Self {
+        Self {
+            tie,
+            class: 0,
+            used: Resources::new(),
+            free: Resources::new(),
+            rank: 0,
+            tenants: Vec::new(),
+            dedicated: None,
+            marks: node.marks().map(str::to_owned).collect(),
+            running: Vec::new(),
+            amounts: [0; 4],
+            bands: Bands::default(),
+            node,
+        }
+    }
+
+    /// It is like `node` now.
+    pub(super) fn become_like(&mut self, node: Node) {
+        self.marks = node.marks().map(str::to_owned).collect();
+        self.node = node;
+    }
+
+    /// Who runs something here, in order.
+    pub(super) fn tenants(&self) -> impl Iterator<Item = usize> {
+        self.tenants.iter().map(|(tenant, _)| *tenant)
+    }
+
+    pub(super) fn is_used_by(&self, tenant: usize) -> bool {
+        self.tenants.binary_search_by_key(&tenant, |(one, _)| *one).is_ok()
+    }
+
+    /// One more workload of the tenant runs here, or one less; returns how many now.
+    pub(super) fn count(&mut self, tenant: usize, more: bool) -> u64 {
+        let at = self.tenants.partition_point(|(one, _)| *one < tenant);
+        if self.tenants.get(at).is_none_or(|(one, _)| *one != tenant) {
+            self.tenants.insert(at, (tenant, 0));
+        }
+        let Some((_, count)) = self.tenants.get_mut(at) else { return 0 };
+        *count = if more { count.saturating_add(1) } else { count.saturating_sub(1) };
+        let left = *count;
+        if left == 0 {
+            self.tenants.remove(at);
+        }
+        left
+    }
+
     pub(super) fn is_lost(&self) -> bool {
         self.node.state == NodeState::Failed
     }
@@ -56,8 +96,8 @@ impl Slot {
     /// It is not `owner`'s any more, but that of another who is here and has its nodes to itself.
     pub(super) fn disown(&mut self, owner: usize, isolated: &BTreeSet<usize>) {
         if self.dedicated == Some(owner) {
-            let mut others = self.tenants.keys().filter(|one| **one != owner);
-            self.dedicated = others.find(|one| isolated.contains(one)).copied();
+            let other = self.tenants().find(|one| *one != owner && isolated.contains(one));
+            self.dedicated = other;
         }
     }
 
@@ -65,8 +105,7 @@ impl Slot {
     pub(super) fn renew(&mut self, packing: Packing) {
         self.free = self.node.capacity.saturating_sub(&self.used);
         self.amounts = amounts(&self.free);
-        let used = self.node.capacity.saturating_sub(&self.free);
-        self.rank = rank(packing, share(&used, &self.node.capacity));
+        self.rank = rank(packing, load(&self.used, &self.node.capacity));
     }
 
     /// What must be free, or come free, for `need` to fit: where more is in use than there is, that much more goes
@@ -81,8 +120,7 @@ impl Slot {
 
     /// The only tenant here.
     pub(super) fn sole(&self) -> Option<usize> {
-        let mut tenants = self.tenants.keys();
-        tenants.next().copied().filter(|_| tenants.next().is_none())
+        if let [(tenant, _)] = self.tenants.as_slice() { Some(*tenant) } else { None }
     }
 }
 
@@ -127,13 +165,12 @@ impl Equals {
         if slot.node.state != NodeState::Ready {
             return;
         }
-        let key = Key { rank: slot.rank, tie: slot.tie, slot: at };
-        let free = slot.amounts;
+        let (key, free) = (Key::new(slot.rank, slot.tie, at), Room::of(&slot.amounts));
         let change = |tree: &mut Tree| if comes { tree.insert(key, free) } else { tree.remove(&key) };
         if slot.dedicated.is_none() {
             change(&mut self.open);
         }
-        if slot.tenants.is_empty() {
+        if slot.running.is_empty() {
             change(&mut self.empty);
         }
         if let Some(tenant) = slot.sole() {

@@ -9,9 +9,11 @@ use hivemind_core::resources::{ByteSize, MilliCpu};
 use proptest::prelude::*;
 
 use super::*;
+use crate::placement::scores::STEP;
 use crate::placement::{
-    AffinityTerm, BlastRadius, NodeInclusion, NodeState, Taint, TaintEffect, Tolerated, Toleration, Topology,
-    TopologySpread, WorkloadAffinity, WorkloadRequest, place,
+    AffinityTerm, BlastRadius, DomainShare, NodeAllocations, NodeInclusion, NodeSelectorTerm, NodeState,
+    Opinion, Taint, TaintEffect, Tolerated, Toleration, Topology, TopologySpread, WorkloadAffinity,
+    WorkloadRequest, place,
 };
 
 fn tenant(number: usize) -> TenantRef {
@@ -34,8 +36,8 @@ fn size(cpu: u64, mib: u64) -> Resources {
 
 /// A node: of two capacities, in one of three zones or none, with a GPU or none, tainted or not.
 fn node() -> impl Strategy<Value = Node> {
-    (0usize..8, any::<bool>(), 0u8..4, 0u8..3, 0u8..6, (0u8..6, 0usize..12)).prop_map(
-        |(id, large, zone, gpus, taint, (state, owner))| {
+    (0usize..8, any::<bool>(), 0u8..4, 0u8..3, 0u8..6, (0u8..6, 0usize..12, 0usize..24)).prop_map(
+        |(id, large, zone, gpus, taint, (state, owner, marked))| {
             let capacity = if large { size(4000, 4096) } else { size(2000, 4096) };
             let capacity = capacity.with("gpu".parse().unwrap(), u64::from(gpus));
             let mut labels = Labels::new().with("size", if large { "8" } else { "4" }).unwrap();
@@ -50,6 +52,11 @@ fn node() -> impl Strategy<Value = Node> {
             if let Some(effect) = effects.get(usize::from(taint)) {
                 node.taints.push(Taint::new("t".parse().unwrap(), "".parse().unwrap(), *effect));
             }
+            if marked < 9 {
+                let value = mark(&tenant(marked % 3)).parse().unwrap();
+                let key = crate::isolation::DEDICATED_KEY.parse().unwrap();
+                node.taints.push(Taint::new(key, value, effects[marked / 3]));
+            }
             node.state = match state {
                 0 => NodeState::Failed,
                 1 => NodeState::Cordoned,
@@ -63,7 +70,7 @@ fn node() -> impl Strategy<Value = Node> {
 fn affinity(kind: u8, app: u8, node: bool) -> WorkloadAffinity {
     let topology = if node { Topology::Node } else { zone() };
     let term = || AffinityTerm::new(format!("app=a{}", app % 3).parse().unwrap(), topology.clone());
-    let wish = || vec![crate::placement::Weighted::new(30, term())];
+    let wish = || vec![crate::placement::Weighted::new(if node { 30 } else { 80 }, term())];
     let mut affinity = WorkloadAffinity::default();
     match kind {
         0 => affinity.required.push(term()),
@@ -71,6 +78,13 @@ fn affinity(kind: u8, app: u8, node: bool) -> WorkloadAffinity {
         3 => affinity.preferred = wish(),
         4 => affinity.anti_preferred = wish(),
         5 => affinity.required = vec![term(), AffinityTerm::new("tier".parse().unwrap(), zone())],
+        6 => {
+            affinity.preferred = wish();
+            affinity.anti_preferred = vec![crate::placement::Weighted::new(
+                200,
+                AffinityTerm::new("tier".parse().unwrap(), zone()),
+            )];
+        }
         _ => {}
     }
     affinity
@@ -81,7 +95,7 @@ fn policy(honor: bool) -> NodeInclusion {
 }
 
 fn workload() -> impl Strategy<Value = WorkloadRequest> {
-    let rules = (0u8..12, 0u8..3, any::<bool>(), 0u8..8, 1u32..3, 0u8..8);
+    let rules = (0u8..10, 0u8..3, any::<bool>(), 0u8..8, 1u32..3, 0u8..8);
     let shape = (0u8..10, any::<bool>(), 0u8..4, 0u8..16);
     ((1u64..16, 1u64..16, 0u8..6), (0u8..3, 0u8..2, 0u64..2, 0u8..4), rules, shape).prop_map(
         |(size_of, kind, rules, shape)| {
@@ -124,6 +138,14 @@ fn workload() -> impl Strategy<Value = WorkloadRequest> {
                 _ => {}
             }
             match shape.2 {
+                0 if shape.3 > 7 => {
+                    let named = |text: &str| NodeSelectorTerm::new(text.parse().unwrap());
+                    let term = named("zone").on_node("n1".parse().unwrap()).on_node("n4".parse().unwrap());
+                    let other = named("size=8").not_on_node("n5".parse().unwrap());
+                    asks.node_affinity = asks.node_affinity.require_term(term).require_term(other);
+                    let wish = NodeSelectorTerm::default().not_on_node("n6".parse().unwrap());
+                    asks.node_affinity = asks.node_affinity.prefer_term(20, wish);
+                }
                 0 => asks.node_affinity = asks.node_affinity.prefer(70, "zone=z0".parse().unwrap()),
                 1 => {
                     asks.node_affinity = asks
@@ -146,6 +168,7 @@ enum Step {
         tenant: usize,
         isolated: bool,
         radius: Option<u8>,
+        share: Option<u8>,
         workload: Box<WorkloadRequest>,
     },
     Leave(usize),
@@ -156,12 +179,13 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let place = (0usize..3, 0u8..4, prop::option::weighted(0.2, 20u8..80), workload());
+    let percent = || prop::option::weighted(0.2, 20u8..80);
+    let place = (0usize..3, 0u8..4, percent(), percent(), workload());
     prop_oneof![
         3 => node().prop_map(Step::Node),
         1 => (0usize..8).prop_map(Step::Remove),
-        10 => place.prop_map(|(tenant, isolated, radius, workload)| Step::Place {
-            tenant, isolated: isolated == 0, radius, workload: Box::new(workload),
+        10 => place.prop_map(|(tenant, isolated, radius, share, workload)| Step::Place {
+            tenant, isolated: isolated == 0, radius, share, workload: Box::new(workload),
         }),
         3 => any::<usize>().prop_map(Step::Leave),
         1 => any::<usize>().prop_map(Step::Terminate),
@@ -203,7 +227,7 @@ impl Both {
         &mut self,
         tenant: &TenantRef,
         isolated: bool,
-        radius: Option<u8>,
+        (radius, share): (Option<u8>, Option<u8>),
         mut asks: WorkloadRequest,
     ) -> Result<(), TestCaseError> {
         self.number += 1;
@@ -213,13 +237,20 @@ impl Both {
         let mut request = PlacementRequest::new(tenant, isolated, &batch)
             .with_seed(self.index.seed)
             .packing(self.index.packing);
-        request.policy.blast_radius = radius.clone();
+        request.policy.blast_radius = radius;
+        request.policy.domain_share = share.map(|percent| DomainShare::new(zone(), percent));
+        // What the host thinks, now and then: nothing of one node, and little of some.
+        let opinion = |node: &Node| match node.id.as_str() {
+            "n3" => None,
+            "n1" | "n4" => Some(STEP / 2),
+            _ => Some(0),
+        };
+        request.opinion = self.number.is_multiple_of(4).then(|| Opinion::new(&opinion));
+        request.policy.hard_affinity_weight = [1, 60, 0][self.number % 3];
         let nodes: Vec<_> = self.model.values().map(|(node, running)| (node, running)).collect();
         let expected = place(&request, &nodes);
         let workload = &batch[0];
-        let ask =
-            Ask { tenant, isolated, packing: self.index.packing, blast_radius: radius.as_ref(), workload };
-        let found = self.index.place(ask);
+        let found = self.index.place(request.ask(workload));
         match (expected, found) {
             (Ok(expected), Ok(found)) => {
                 prop_assert_eq!(&expected[&workload.id], &found);
@@ -264,9 +295,9 @@ proptest! {
                         both.running.retain(|one| one.2 != id);
                     }
                 }
-                Step::Place { tenant: number, isolated, radius, workload } => {
+                Step::Place { tenant: number, isolated, radius, share, workload } => {
                     // A level belongs to the tenant; now and then it changes.
-                    both.place(&tenant(number), isolated && number == 0, radius, *workload)?;
+                    both.place(&tenant(number), isolated && number == 0, (radius, share), *workload)?;
                 }
                 Step::Leave(which) if !both.running.is_empty() => {
                     let (tenant, id, node) = both.running.swap_remove(which % both.running.len());
@@ -321,7 +352,7 @@ proptest! {
         let mut both = Both { index, model: BTreeMap::new(), running: Vec::new(), number: 0, isolated: BTreeSet::new() };
         nodes.into_iter().for_each(|node| both.node(node));
         for (number, workload) in workloads {
-            both.place(&tenant(number), number == 0, None, workload)?;
+            both.place(&tenant(number), number == 0, (None, Some(60)), workload)?;
         }
         let pairs: Vec<_> = both.model.values().map(|(node, running)| (node, running)).collect();
         let mut anew = ClusterIndex::of(Packing::Spread, 1, &pairs).unwrap();
@@ -388,4 +419,51 @@ fn a_node_of_two_isolated_tenants_is_not_open_when_one_of_them_is_no_longer() {
     assert!(index.find(Ask::new(&all[2], &ask("x"))).is_err());
     index.set_isolated(&all[0], false);
     assert!(index.find(Ask::new(&all[2], &ask("x"))).is_ok());
+}
+
+/// What runs, by node and whose it is; with who has the node to himself, by the records.
+fn records(all: &[(&str, &[usize], Option<usize>)]) -> Vec<(Node, NodeAllocations)> {
+    let of = |(name, tenants, owner): &(&str, &[usize], Option<usize>)| {
+        let node = Node::new(name.parse().unwrap(), size(4000, 4096));
+        let mut running = NodeAllocations::default();
+        for number in *tenants {
+            let id = format!("{name}-{number}").parse().unwrap();
+            running.add(&tenant(*number), &id, PlacedWorkload::new(size(100, 64)), false).unwrap();
+        }
+        running.dedicated_to = owner.map(tenant);
+        (node, running)
+    };
+    all.iter().map(of).collect()
+}
+
+/// Of two that have nodes to themselves and share one, records name one only: what they say of other nodes tells the rest.
+#[test]
+fn made_from_records_it_knows_everybody_who_has_a_node_to_himself() {
+    let all = records(&[
+        ("n1", &[0], Some(0)),
+        ("n2", &[0, 1], Some(1)),
+        ("n3", &[0, 2], None),
+        ("n4", &[], Some(2)),
+    ]);
+    let pairs: Vec<_> = all.iter().map(|(node, running)| (node, running)).collect();
+    let mut index = ClusterIndex::of(Packing::Spread, 1, &pairs).unwrap();
+    let ask = |node: &str| {
+        WorkloadRequest::new("x".parse().unwrap(), size(100, 64))
+            .with_node_affinity(crate::placement::NodeAffinity::default().on_node(node.parse().unwrap()))
+    };
+    let may =
+        |index: &mut ClusterIndex, number, node| index.find(Ask::new(&tenant(number), &ask(node))).is_ok();
+    // By node, who may come there.
+    let open = |index: &mut ClusterIndex| {
+        ["n1", "n2", "n3", "n4"].map(|node| [0, 1, 2, 3].map(|number| may(index, number, node)))
+    };
+    let first = [true, false, false, false];
+    let (second, third) = ([false, true, false, false], [false, false, true, false]);
+    assert_eq!(open(&mut index), [first, second, first, third]);
+    index.unassign(&tenant(1), &"n2-1".parse().unwrap()).unwrap();
+    assert_eq!(open(&mut index), [first, first, first, third]);
+    index.set_isolated(&tenant(2), false);
+    assert_eq!(open(&mut index), [first, first, first, [true; 4]]);
+    index.set_isolated(&tenant(0), false);
+    assert_eq!(open(&mut index), [[true; 4]; 4]);
 }

@@ -4,8 +4,9 @@
 //! keep all of them, so that from time to time only those of what runs are kept; whatever is asked again is learnt again.
 
 use super::ClusterIndex;
-use super::counters::Counted;
+use super::rule::Counted;
 use super::shapes::Shapes;
+use super::shares::Shares;
 
 /// So many groups and rules are kept without a look at who needs them.
 const COUNTED: usize = 4096;
@@ -37,26 +38,31 @@ impl ClusterIndex {
     pub(super) fn forget(&mut self) {
         let old = std::mem::take(&mut self.counters);
         self.shapes = Shapes::default();
+        // By the numbers of topologies, which are others now.
+        self.shares = Shares::default();
         self.classify();
-        for at in 0..self.slots.len() {
-            let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else { continue };
-            let (lost, mut running) = (slot.is_lost(), std::mem::take(&mut slot.running));
-            for one in &mut running {
-                if let Some(kind) = old.kind(one.group) {
-                    one.group = self.counters.group(kind);
-                }
-                let terms: Vec<_> = one.apart.iter().filter_map(|rule| old.term(*rule)).collect();
-                one.apart = terms
-                    .iter()
-                    .map(|(selectors, topology)| {
-                        self.rule(one.tenant, Counted::Labelled(selectors), topology)
-                    })
-                    .collect();
-                self.counters.change(at, one.group, &one.apart, true, lost);
+        let slots = 0..self.slots.len();
+        let here = |at: usize| {
+            self.slots.get(at).and_then(Option::as_ref).into_iter().flat_map(|slot| &slot.running)
+        };
+        let numbers: Vec<_> = slots.flat_map(here).map(|one| one.number).collect();
+        for number in numbers {
+            let Some((tenant, kind, held)) = self.workloads.get_mut(number).and_then(|one| {
+                let (kind, held) = (old.kind(one.group)?, std::mem::take(&mut one.held));
+                Some((one.tenant, kind, held))
+            }) else {
+                continue;
+            };
+            let group = self.counters.group(kind);
+            let terms = held.iter().filter_map(|(rule, stance)| Some((old.term(*rule)?, *stance)));
+            let held = terms.map(|((selectors, topology), stance)| {
+                (self.rule(tenant, Counted::Labelled(&selectors), topology), stance)
+            });
+            let held = held.collect();
+            if let Some(one) = self.workloads.get_mut(number) {
+                (one.group, one.held) = (group, held);
             }
-            if let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) {
-                slot.running = running;
-            }
+            self.join(number);
         }
     }
 }

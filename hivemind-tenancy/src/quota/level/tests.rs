@@ -53,7 +53,6 @@ fn raise(tree: &Tree, sums: &mut [Taken], at: usize, amount: i128) -> bool {
         after[level].load += load;
         let limits = rules.limits(above.is_some());
         let short = shortage(limits, sums[level], after[level]).is_some();
-        assert_eq!(is_short(limits, sums[level], after[level]), short);
         fits &= !short;
         load = charge(after[level].load, rules.held()) - was;
     }
@@ -106,6 +105,32 @@ proptest! {
                 prop_assert_eq!(*sum, tree.taken(level));
                 prop_assert!(sum.usage <= sum.load);
             }
+        }
+    }
+}
+
+/// Amounts at both ends of what there can be.
+fn amount() -> impl Strategy<Value = u64> {
+    prop_oneof![0u64..20, (0u64..20).prop_map(|less| u64::MAX - less), any::<u64>()]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn narrow_sums_say_what_the_wide_ones_say(
+        own in amount(), pool in amount(), held in amount(), usage in amount(), load in amount(), by in [amount(), amount()],
+    ) {
+        let wide = |usage: u64, load: u64| Taken { usage: usage.into(), load: load.into() };
+        let before = wide(usage, load);
+        let after = Taken { usage: before.usage + i128::from(by[0]), load: before.load + i128::from(by[1]) };
+        let fits = has_room(own, usage, by[0]) & has_room(pool, load, by[1]);
+        prop_assert_eq!(fits, shortage(Limits { own, pool }, before, after).is_none());
+        if after.load <= i128::from(u64::MAX) {
+            let asked = charge(after.load, held) - charge(before.load, held);
+            prop_assert_eq!(i128::from(rise(load, held, by[1])), asked);
+            // Going back is the way up, seen from its end.
+            prop_assert_eq!(i128::from(fall(load, held, by[1])), asked);
         }
     }
 }

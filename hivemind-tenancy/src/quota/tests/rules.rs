@@ -193,6 +193,22 @@ fn a_move_takes_the_usage_along_and_is_refused_where_it_does_not_fit() {
 }
 
 #[test]
+fn a_quota_that_is_refused_leaves_the_transaction_as_it_was() {
+    let (world, _, red, _) = company();
+    charge(&world, &red, 0, 5_000).unwrap();
+    let (ctx, view) = (world.ctx(&red), world.view());
+    for (spec, when) in [
+        (QuotaRule::default().with_max(4_000), WhenOver::Refuse),
+        (QuotaRule::default().with_guaranteed(11_000).with_lending_limit(0), WhenOver::Flag),
+    ] {
+        let mut txn = Txn::new();
+        let refused = TenantQuota.stage_set_quota(&view, &mut txn, &ctx, &cpu(spec), when).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::QuotaExceeded);
+        assert_eq!((txn.guards().len(), txn.writes().len()), (0, 0));
+    }
+}
+
+#[test]
 fn nothing_new_is_admitted_below_a_tenant_that_is_suspended() {
     let (world, corp, red, _) = company();
     charge(&world, &red, 0, 1_000).unwrap();
@@ -205,7 +221,7 @@ fn nothing_new_is_admitted_below_a_tenant_that_is_suspended() {
         .unwrap();
     let denied = charge(&world, &red, 1, 1).unwrap_err();
     assert_eq!((denied.kind(), denied.retry()), (ErrorKind::Conflict, hivemind_core::Retry::AfterChange));
-    assert_eq!(denied.message(), "tenant corp is suspended: nothing new is admitted below it");
+    assert_eq!(denied.message(), "a tenant above tenant red admits nothing new now");
     let ctx = world.ctx(&red);
     let resize =
         |cpu| world.commit(|view, txn| TenantQuota.stage_resize(view, txn, &ctx, &id(0), &amount(cpu, 0)));

@@ -67,7 +67,11 @@ fn named(tenant: &str, number: u16) -> Option<(String, String)> {
 }
 
 fn waits(world: &World, tenant: &TenantRef) -> usize {
-    TenantQuota.waiting(&world.view(), &Txn::new(), &world.ctx(tenant)).unwrap().len()
+    waits_at(world, &world.ctx(tenant))
+}
+
+fn waits_at(world: &World, ctx: &TenantContext) -> usize {
+    TenantQuota.waiting(&world.view(), &Txn::new(), ctx).unwrap().len()
 }
 
 fn used(world: &World, tenant: &TenantRef) -> u64 {
@@ -117,6 +121,51 @@ fn what_waits_long_for_others_holds_them_up_and_what_is_over_its_own_limit_does_
 }
 
 #[test]
+fn its_own_hold_that_is_over_is_not_in_the_way_of_a_request() {
+    let (world, pool, [red, _]) = pool();
+    let held = request(1, 8).held_until(at(5));
+    let ctx = timed(&world, &red, 1);
+    world.commit(|view, txn| TenantQuota.stage_request(view, txn, &ctx, &held)).unwrap();
+    enqueue(&world, &red, &request(1, 8), 4).unwrap();
+    assert_eq!(waits(&world, &red), 0, "it is held");
+    enqueue(&world, &red, &request(1, 9), 5).unwrap();
+    assert_eq!(waits_at(&world, &timed(&world, &red, 5)), 1, "it is held no more");
+    assert_eq!(next(&world, &pool, 6), named("red", 1), "what it held is given back first");
+    assert_eq!(used(&world, &red), 9);
+}
+
+/// Each decides by what was there before the others came.
+#[test]
+fn no_more_wait_than_may_however_many_come_at_once() {
+    let (world, _, [red, _]) = pool();
+    for number in 0..u16::try_from(MAX_WAITING).unwrap() - 1 {
+        enqueue(&world, &red, &request(number, 1), 1).unwrap();
+    }
+    let (view, ctx) = (world.view(), timed(&world, &red, 2));
+    let committed = (0..3).filter(|number| {
+        let mut txn = Txn::new();
+        TenantQuota.stage_enqueue(&view, &mut txn, &ctx, &request(1_000 + number, 1)).unwrap();
+        block_on(world.store.commit(&txn)).is_ok()
+    });
+    assert_eq!(committed.count(), 1);
+    assert_eq!(waits(&world, &red), MAX_WAITING);
+    assert_eq!(enqueue(&world, &red, &request(2_000, 1), 3).unwrap_err().kind(), ErrorKind::Exhausted);
+}
+
+#[test]
+fn what_is_charged_otherwise_waits_no_more() {
+    let (world, _, [red, _]) = pool();
+    enqueue(&world, &red, &request(1, 1), 1).unwrap();
+    enqueue(&world, &red, &request(2, 1), 1).unwrap();
+    charge(&world, &red, 1, 1).unwrap();
+    assert_eq!(waits(&world, &red), 1, "before any turn");
+    let ctx = timed(&world, &red, 2);
+    let leave = |number| world.commit(|view, txn| TenantQuota.stage_leave(view, txn, &ctx, &id(number)));
+    assert_eq!((leave(1).unwrap(), leave(2).unwrap()), (false, true));
+    assert_eq!((waits(&world, &red), used(&world, &red)), (0, 1));
+}
+
+#[test]
 fn one_waits_once_and_leaves_once() {
     let (world, pool, [red, _]) = pool();
     let leave = || {
@@ -143,7 +192,7 @@ fn what_has_waited_too_long_or_was_charged_otherwise_is_cleared_away() {
     enqueue(&world, &red, &request(1, 5).held_until(at(20)), 1).unwrap();
     enqueue(&world, &red, &request(2, 5), 1).unwrap();
     charge(&world, &red, 2, 5).unwrap();
-    assert_eq!((waits(&world, &red), next(&world, &pool, 20), waits(&world, &red)), (2, None, 0));
+    assert_eq!((waits(&world, &red), next(&world, &pool, 20), waits(&world, &red)), (1, None, 0));
     assert_eq!(used(&world, &red), 5);
     let late = request(3, 1).held_until(at(20));
     assert_eq!(enqueue(&world, &red, &late, 20).unwrap_err().kind(), ErrorKind::Invalid);

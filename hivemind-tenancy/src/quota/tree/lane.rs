@@ -3,32 +3,43 @@
 //! No I/O, no clock, no async.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use hivemind_core::{TenantId, Timestamp};
 
 use super::{Amounts, MAX_RESOURCES, TreeUsage};
-use crate::quota::level::{LevelRules, Limits, Taken, charge, is_short, shortage};
+use crate::quota::level::{LevelRules, Limits, Taken, charge, shortage};
 
 pub(super) const NOBODY: u32 = u32::MAX;
 
 /// One resource of one tenant.
+///
+/// As wide as what is stored: no limit is above [`UNLIMITED`](crate::quota::level::UNLIMITED), so whatever is admitted
+/// fits in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Cell {
-    pub(super) used: i128,
-    pub(super) taken: Taken,
+    pub(super) used: u64,
+    pub(super) usage: u64,
+    pub(super) load: u64,
     pub(super) limits: Limits,
     pub(super) held: u64,
 }
 
 impl Cell {
+    /// What is taken, wide enough to be summed up.
+    pub(super) fn taken(&self) -> Taken {
+        Taken { usage: i128::from(self.usage), load: i128::from(self.load) }
+    }
+
     /// What it asks of the tenant above.
     pub(super) fn charge(&self) -> i128 {
-        charge(self.taken.load, self.held)
+        charge(i128::from(self.load), self.held)
     }
 
     /// With more, or less, in use and asked for.
     pub(super) fn with(&self, usage: i128, load: i128) -> Taken {
-        Taken { usage: self.taken.usage + usage, load: self.taken.load + load }
+        let taken = self.taken();
+        Taken { usage: taken.usage + usage, load: taken.load + load }
     }
 
     /// Its limits alone.
@@ -40,7 +51,7 @@ impl Cell {
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     name: TenantId,
-    parent: u32,
+    pub(super) parent: u32,
     generation: u32,
     pub(super) live: bool,
     children: u32,
@@ -60,7 +71,6 @@ pub(super) struct Slot {
     pub(super) node: u32,
     pub(super) state: SlotState,
     deadline: Option<Timestamp>,
-    pub(super) amounts: Amounts,
 }
 
 /// A limit that is short, by place.
@@ -112,7 +122,7 @@ impl Delta {
     }
 }
 
-fn part(amount: i128) -> u64 {
+pub(super) fn part(amount: i128) -> u64 {
     u64::try_from(amount.max(0)).unwrap_or(u64::MAX)
 }
 
@@ -122,6 +132,8 @@ pub(super) struct Lane {
     pub(super) nodes: Vec<Node>,
     pub(super) cells: Vec<Cell>,
     pub(super) slots: Vec<Slot>,
+    /// The amounts of each slot, `width` of them: beside the slots, so that a tree of few resources touches little.
+    pub(super) amounts: Vec<u64>,
     free_nodes: Vec<u32>,
     free_slots: Vec<u32>,
     deadlines: BTreeSet<(Timestamp, u32)>,
@@ -131,6 +143,12 @@ pub(super) fn at(index: u32) -> usize {
     index as usize
 }
 
+/// Where the `width` numbers of the one at `index` are.
+pub(super) fn range(width: usize, index: u32) -> Range<usize> {
+    let start = at(index) * width;
+    start..start + width
+}
+
 impl Lane {
     pub(super) fn new(root: TenantId, levels: &[LevelRules]) -> (Self, u32) {
         let mut lane = Self {
@@ -138,6 +156,7 @@ impl Lane {
             nodes: Vec::new(),
             cells: Vec::new(),
             slots: Vec::new(),
+            amounts: Vec::new(),
             free_nodes: Vec::new(),
             free_slots: Vec::new(),
             deadlines: BTreeSet::new(),
@@ -150,14 +169,17 @@ impl Lane {
         self.nodes.get(at(node)).map(|node| &node.name)
     }
 
-    fn cells(&self, node: u32) -> &[Cell] {
-        let start = at(node) * self.width;
-        self.cells.get(start..start + self.width).unwrap_or_default()
+    pub(super) fn cells(&self, node: u32) -> &[Cell] {
+        self.cells.get(range(self.width, node)).unwrap_or_default()
     }
 
     fn cells_mut(&mut self, node: u32) -> &mut [Cell] {
-        let start = at(node) * self.width;
-        self.cells.get_mut(start..start + self.width).unwrap_or_default()
+        self.cells.get_mut(range(self.width, node)).unwrap_or_default()
+    }
+
+    /// The amounts of a slot.
+    pub(super) fn kept(&self, slot: u32) -> &[u64] {
+        self.amounts.get(range(self.width, slot)).unwrap_or_default()
     }
 
     pub(super) fn parent(&self, node: u32) -> u32 {
@@ -190,10 +212,10 @@ impl Lane {
 
     pub(super) fn usage(&self, node: u32) -> Vec<TreeUsage> {
         let usage = |cell: &Cell| TreeUsage {
-            used: part(cell.used),
-            reserved: part(cell.taken.usage - cell.used),
-            load: part(cell.taken.load),
-            over: shortage(cell.limits, Taken { usage: -1, load: -1 }, cell.taken).is_some(),
+            used: cell.used,
+            reserved: cell.usage.saturating_sub(cell.used),
+            load: cell.load,
+            over: shortage(cell.limits, Taken { usage: -1, load: -1 }, cell.taken()).is_some(),
         };
         self.cells(node).iter().map(usage).collect()
     }
@@ -267,7 +289,7 @@ impl Lane {
                     continue;
                 }
                 let after = cell.with(*usage, *load);
-                if is_short(cell.limits, cell.taken, after) {
+                if shortage(cell.limits, cell.taken(), after).is_some() {
                     return Err(self.shortages(node, delta, depth));
                 }
                 *load = charge(after.load, cell.held) - cell.charge();
@@ -284,15 +306,15 @@ impl Lane {
             let rows = load.iter_mut().zip(&delta.usage);
             for (resource, (cell, (load, usage))) in self.cells(node).iter().zip(rows).enumerate() {
                 let after = cell.with(*usage, *load);
-                if let Some(found) = shortage(cell.limits, cell.taken, after) {
+                if let Some(found) = shortage(cell.limits, cell.taken(), after) {
                     short.push(Short {
                         depth,
                         node,
                         resource,
                         limit: found.limit,
-                        used: part(cell.used),
-                        reserved: part(cell.taken.usage - cell.used),
-                        held: part(cell.taken.load - cell.taken.usage),
+                        used: cell.used,
+                        reserved: cell.usage.saturating_sub(cell.used),
+                        held: cell.load.saturating_sub(cell.usage),
                         asked: part((*load).max(*usage)),
                         by: found.by,
                     });
@@ -313,41 +335,49 @@ impl Lane {
                 if *load == 0 && *usage == 0 && *used == 0 {
                     continue;
                 }
-                let before = cell.charge();
-                cell.taken = cell.with(*usage, *load);
-                cell.used += *used;
+                let (before, after) = (cell.charge(), cell.with(*usage, *load));
+                (cell.usage, cell.load) = (part(after.usage), part(after.load));
+                cell.used = part(i128::from(cell.used) + *used);
                 *load = cell.charge() - before;
             }
             node = self.parent(node);
         }
     }
 
-    pub(super) fn reserve(
+    /// Takes `amounts` at `node` and above it; as `state` says, for a request or to be used at once.
+    pub(super) fn take(
         &mut self,
         node: u32,
         amounts: &Amounts,
         deadline: Option<Timestamp>,
+        state: SlotState,
     ) -> Result<(u32, u32), Vec<Short>> {
         if !self.fits(node, amounts) {
             return Err(self.shortages(node, Delta::take(amounts), 0));
         }
-        self.shift::<1>(node, amounts, false);
+        let index = self.free_slots.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, node, state: SlotState::Free, deadline: None });
+            self.amounts.resize(self.slots.len() * self.width, 0);
+            u32::try_from(self.slots.len() - 1).unwrap_or(NOBODY)
+        });
+        if let Some(kept) = self.amounts.get_mut(range(self.width, index)) {
+            // One by one: as few as they are, a call of `memcpy` takes longer.
+            for (kept, amount) in kept.iter_mut().zip(&amounts.of) {
+                *kept = *amount;
+            }
+        }
+        match state {
+            SlotState::Committed => self.rise::<true>(node, index),
+            _ => self.rise::<false>(node, index),
+        }
         if let Some(node) = self.nodes.get_mut(at(node)) {
             node.slots += 1;
         }
-        let index = self.free_slots.pop().unwrap_or_else(|| {
-            let free = SlotState::Free;
-            self.slots.push(Slot { generation: 0, node, state: free, deadline: None, amounts: *amounts });
-            u32::try_from(self.slots.len() - 1).unwrap_or(NOBODY)
-        });
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, index));
         }
         let Some(slot) = self.slots.get_mut(at(index)) else { return Ok((index, 0)) };
-        slot.node = node;
-        slot.state = SlotState::Reserved;
-        slot.deadline = deadline;
-        slot.amounts = *amounts;
+        (slot.node, slot.state, slot.deadline) = (node, state, deadline);
         Ok((index, slot.generation))
     }
 
@@ -358,16 +388,11 @@ impl Lane {
     pub(super) fn commit(&mut self, slot: u32, generation: u32) -> bool {
         let Some(found) = self.slot(slot, generation, SlotState::Reserved) else { return false };
         found.state = SlotState::Committed;
-        let (mut node, amounts) = (found.node, found.amounts);
+        let node = found.node;
         if let Some(deadline) = found.deadline.take() {
             self.deadlines.remove(&(deadline, slot));
         }
-        while node != NOBODY {
-            for (cell, amount) in self.cells_mut(node).iter_mut().zip(amounts.of) {
-                cell.used += i128::from(amount);
-            }
-            node = self.parent(node);
-        }
+        self.put_to_use(node, slot);
         true
     }
 
@@ -375,7 +400,7 @@ impl Lane {
         let Some(found) = self.slot(slot, generation, state) else { return false };
         found.state = SlotState::Free;
         found.generation = found.generation.wrapping_add(1);
-        let (node, amounts) = (found.node, found.amounts);
+        let node = found.node;
         if let Some(deadline) = found.deadline.take() {
             self.deadlines.remove(&(deadline, slot));
         }
@@ -383,7 +408,10 @@ impl Lane {
         if let Some(node) = self.nodes.get_mut(at(node)) {
             node.slots -= 1;
         }
-        self.shift::<-1>(node, &amounts, state == SlotState::Committed);
+        match state {
+            SlotState::Committed => self.fall::<true>(node, slot),
+            _ => self.fall::<false>(node, slot),
+        }
         true
     }
 
@@ -395,17 +423,21 @@ impl Lane {
         amounts: &Amounts,
     ) -> Option<(u32, Result<(), Vec<Short>>)> {
         let found = self.slot(slot, generation, SlotState::Committed)?;
-        let (node, old) = (found.node, found.amounts);
+        let node = found.node;
         let mut change = NOTHING;
-        for (change, (new, old)) in change.iter_mut().zip(amounts.of.iter().zip(old.of)) {
-            *change = i128::from(*new) - i128::from(old);
+        for (change, (new, old)) in change.iter_mut().zip(amounts.of.iter().zip(self.kept(slot))) {
+            *change = i128::from(*new) - i128::from(*old);
         }
         let delta = Delta { load: change, usage: change, used: change };
         if let Err(short) = self.check(node, delta.rises(), 0) {
             return Some((node, Err(short)));
         }
         self.change(node, delta);
-        self.slot(slot, generation, SlotState::Committed)?.amounts = *amounts;
+        if let Some(kept) = self.amounts.get_mut(range(self.width, slot)) {
+            for (kept, amount) in kept.iter_mut().zip(&amounts.of) {
+                *kept = *amount;
+            }
+        }
         Some((node, Ok(())))
     }
 
@@ -422,7 +454,7 @@ impl Lane {
     pub(super) fn set_rules(&mut self, node: u32, levels: &[LevelRules]) -> Result<(), Vec<Short>> {
         let mut change = NOTHING;
         for (change, (cell, rules)) in change.iter_mut().zip(self.cells(node).iter().zip(levels)) {
-            *change = charge(cell.taken.load, rules.held()) - cell.charge();
+            *change = charge(i128::from(cell.load), rules.held()) - cell.charge();
         }
         let (parent, delta) = (self.parent(node), Delta::load(change));
         self.check(parent, delta.rises(), 1)?;
@@ -438,7 +470,7 @@ impl Lane {
         let mut delta = Delta::load(self.charge(node));
         for (cell, (usage, used)) in self.cells(node).iter().zip(delta.usage.iter_mut().zip(&mut delta.used))
         {
-            (*usage, *used) = (cell.taken.usage, cell.used);
+            (*usage, *used) = (i128::from(cell.usage), i128::from(cell.used));
         }
         // Lowered first: what the old and the new place have above them in common must not count twice.
         self.change(old, delta.negated());

@@ -2,7 +2,7 @@
 //!
 //! No I/O, no clock, no async.
 
-use super::lane::{Cell, Lane, NOBODY, SlotState, at};
+use super::lane::{Cell, Lane, NOBODY, SlotState, at, part, range};
 
 impl Lane {
     /// Whether every level holds what the slots and the limits add up to.
@@ -20,13 +20,12 @@ impl Lane {
     }
 
     fn count_slots(&self, counted: &mut [Cell]) {
-        for slot in self.slots.iter().filter(|slot| slot.state != SlotState::Free) {
-            let start = at(slot.node) * self.width;
-            let cells = counted.get_mut(start..start + self.width).unwrap_or_default();
-            for (cell, amount) in cells.iter_mut().zip(slot.amounts.of.map(i128::from)) {
-                cell.taken.usage += amount;
-                cell.taken.load += amount;
-                cell.used += if slot.state == SlotState::Committed { amount } else { 0 };
+        for (index, slot) in (0..).zip(&self.slots).filter(|(_, slot)| slot.state != SlotState::Free) {
+            let cells = counted.get_mut(range(self.width, slot.node)).unwrap_or_default();
+            for (cell, amount) in cells.iter_mut().zip(self.kept(index)) {
+                cell.usage += amount;
+                cell.load += amount;
+                cell.used += if slot.state == SlotState::Committed { *amount } else { 0 };
             }
         }
     }
@@ -58,8 +57,8 @@ impl Lane {
             let Some(child) = counted.get(at(node) * self.width + resource).copied() else { continue };
             if let Some(cell) = counted.get_mut(at(parent) * self.width + resource) {
                 cell.used += child.used;
-                cell.taken.usage += child.taken.usage;
-                cell.taken.load += child.charge();
+                cell.usage += child.usage;
+                cell.load += part(child.charge());
             }
         }
     }

@@ -22,7 +22,7 @@ impl Policy {
         bindings: Vec<Arc<RoleBinding>>,
     ) -> Self {
         let mut tree = Arc::new(Tree::new(keyed.clone(), tenants));
-        let mut roles = Roles::new(&mut tree, roles);
+        let mut roles = Roles::new(keyed, &mut tree, roles);
         number_all(&mut tree, bindings.iter().flat_map(|binding| spoken_of(binding)));
         let named = bindings.iter().map(|one| (from(&tree, &one.scope), one.name.as_str(), one));
         let last = |mut same: Vec<&Arc<RoleBinding>>| same.pop().cloned();

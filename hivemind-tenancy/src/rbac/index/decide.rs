@@ -9,7 +9,7 @@ use hivemind_core::{AccessRequest, GroupName, Principal, TenantContext, Verb};
 use super::super::Effect;
 use super::super::conditions::Known;
 use super::super::tree::{CLUSTER, Place};
-use super::roles::{ACCOUNTS, COMPONENTS, CompiledRule, GROUPS, NODES, USERS};
+use super::roles::{ACCOUNTS, COMPONENTS, GROUPS, NODES, USERS};
 use super::{AccessIndex, Grant, Held, Policy};
 
 /// Up to so many grants are looked through one by one; of more, those of each tenant above are searched for.
@@ -100,8 +100,7 @@ impl May {
 }
 
 impl Policy {
-    /// Who asks, and what they hold themselves. It is most likely not in the cache: to ask for it first is to have it by
-    /// the time the rest is known.
+    /// Who asks, and what they hold themselves.
     pub(in super::super) fn asker<'a>(
         &'a self,
         principal: &'a Principal,
@@ -167,25 +166,32 @@ impl Policy {
         asker: Asker<'a>,
         asked: &Asked<'_>,
         ctx: &TenantContext,
-        each: impl FnMut(Hit<'a>) -> bool,
-    ) {
-        self.hits_in(self.held(asker), asked, ctx, each);
-    }
-
-    /// The same for lists of grants, each of one subject.
-    pub(in super::super) fn hits_in<'a>(
-        &'a self,
-        held: impl Iterator<Item = &'a [Grant]>,
-        asked: &Asked<'_>,
-        ctx: &TenantContext,
         mut each: impl FnMut(Hit<'a>) -> bool,
     ) {
-        let mut of_grant = |grant: &'a Grant| {
+        if asker.own.is_some_and(|own| self.hits_among(own.grants(), asked, ctx, &mut each)) {
+            return;
+        }
+        for group in asker.groups {
+            let held = self.subjects.get(super::GROUPS, group.as_str());
+            if held.is_some_and(|held| self.hits_among(held.grants(), asked, ctx, &mut each)) {
+                return;
+            }
+        }
+    }
+
+    /// The same for the grants of one subject; whether `each` returned true.
+    pub(in super::super) fn hits_among<'a>(
+        &'a self,
+        grants: &'a [Grant],
+        asked: &Asked<'_>,
+        ctx: &TenantContext,
+        each: &mut impl FnMut(Hit<'a>) -> bool,
+    ) -> bool {
+        self.reaching(grants, asked.place, &mut |grant| {
             let Some(role) = self.role_within(grant) else { return false };
-            let matching = role.rules.iter().enumerate().filter(|(_, rule)| rule.matches(asked));
-            for (rule, CompiledRule { effect, .. }) in matching {
-                let effect = *effect;
-                if grant.reaches(&self.tree, asked.place, effect) {
+            for (rule, compiled) in role.rules.iter().enumerate() {
+                let effect = compiled.effect;
+                if compiled.matches(asked) && grant.reaches(&self.tree, asked.place, effect) {
                     let applies = grant.applies(ctx, asked.labels);
                     if each(Hit { grant, rule, effect, applies }) {
                         return true;
@@ -193,12 +199,7 @@ impl Policy {
                 }
             }
             false
-        };
-        for grants in held {
-            if self.reaching(grants, asked.place, &mut of_grant) {
-                return;
-            }
-        }
+        })
     }
 
     fn may(&self, asker: Asker<'_>, asked: &Asked<'_>, ctx: &TenantContext) -> May {
@@ -251,8 +252,10 @@ impl AccessIndex {
     /// impersonates may do what both the actor and the principal may, if the actor may impersonate the principal and
     /// each of its groups.
     pub fn decide(&self, ctx: &TenantContext, request: &AccessRequest) -> Decision {
+        // Neither the tenant nor the asker is likely to be in the cache: both are on their way before either is used.
+        let home = self.policy.tree.seek(ctx.tenant()).fetch();
         let own = self.policy.asker(ctx.principal(), ctx.groups());
-        let place = self.policy.tree.place(ctx.tenant());
+        let place = home.get().and_then(|named| named.there());
         let may = place.map_or(May::No, |place| self.at(place, own, ctx, request));
         Decision { allowed: may != May::No, emergency: may == May::InEmergency, revision: self.revision }
     }

@@ -1,9 +1,8 @@
 //! Roles by number, and their rules in the numbers of the index. No I/O, no clock, no async.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use hivemind_core::{ResourceKind, RoleName, TenantRef};
 
 use super::super::model::named;
@@ -11,6 +10,7 @@ use super::super::tree::{CLUSTER, Place, Tree};
 use super::super::{Effect, Role, Rule};
 use super::compile::number_all;
 use super::decide::{Asked, verb_bit};
+use super::table::{Keyed, Table};
 
 /// Stands for a kind that no rule names.
 pub(super) const NONE: u32 = u32::MAX;
@@ -29,7 +29,7 @@ pub(in super::super) struct Roles {
     all: Arc<Vec<CompiledRole>>,
     /// By the place of the owner, the whole cluster for roles of every tenant.
     names: Arc<BTreeMap<Place, BTreeMap<RoleName, u32>>>,
-    kinds: Arc<HashMap<ResourceKind, u32, RandomState>>,
+    kinds: Table<(), u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -66,6 +66,7 @@ impl Kinds {
 }
 
 impl CompiledRule {
+    #[inline]
     pub(in super::super) fn matches(&self, asked: &Asked<'_>) -> bool {
         self.is_about(asked.verb, asked.kind)
             && (self.names.is_empty()
@@ -78,6 +79,7 @@ impl CompiledRule {
     }
 
     /// Whether it speaks of the verb and the kind.
+    #[inline]
     pub(in super::super) fn is_about(&self, verb: u16, kind: u32) -> bool {
         self.verbs & verb != 0 && self.kinds.has(kind)
     }
@@ -95,9 +97,14 @@ impl CompiledRole {
 }
 
 impl Roles {
-    pub(super) fn new(tree: &mut Arc<Tree>, roles: impl IntoIterator<Item = Arc<Role>>) -> Self {
-        let kinds = (0..).zip(IMPERSONATED).filter_map(|(number, kind)| Some((kind.parse().ok()?, number)));
-        let mut all = Self { all: Arc::default(), names: Arc::default(), kinds: Arc::new(kinds.collect()) };
+    pub(super) fn new(
+        keyed: &Keyed,
+        tree: &mut Arc<Tree>,
+        roles: impl IntoIterator<Item = Arc<Role>>,
+    ) -> Self {
+        let kinds = (0..).zip(IMPERSONATED).map(|(number, kind)| ((), kind, number));
+        let kinds = Table::new(keyed.clone(), kinds, |mut numbers| numbers.pop());
+        let mut all = Self { all: Arc::default(), names: Arc::default(), kinds };
         for role in roles {
             all.put(tree, role);
         }
@@ -166,11 +173,11 @@ impl Roles {
     }
 
     fn intern(&mut self, kind: &ResourceKind) -> u32 {
-        if let Some(number) = self.kinds.get(kind) {
+        if let Some(number) = self.kinds.get((), kind.as_str()) {
             return *number;
         }
         let number = u32::try_from(self.kinds.len()).unwrap_or(NONE);
-        Arc::make_mut(&mut self.kinds).insert(kind.clone(), number);
+        self.kinds.set_all([((), kind.as_str(), Some(number))]);
         number
     }
 
@@ -181,7 +188,7 @@ impl Roles {
 
     /// The number of a kind; `NONE` if no rule names it.
     pub(super) fn kind(&self, kind: &ResourceKind) -> u32 {
-        self.kinds.get(kind).copied().unwrap_or(NONE)
+        self.kinds.get((), kind.as_str()).copied().unwrap_or(NONE)
     }
 
     pub(super) fn get(&self, number: u32) -> Option<&CompiledRole> {

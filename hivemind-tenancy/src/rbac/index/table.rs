@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::hint::black_box;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
@@ -34,8 +35,25 @@ impl Text {
 
     fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Self::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or(bytes),
             Self::Long(text) => text.as_bytes(),
+        }
+    }
+
+    /// Whether it is `name`. Names are short: mostly that is two comparisons, of the first bytes and of the last.
+    fn is(&self, name: &[u8]) -> bool {
+        let here = self.as_bytes();
+        if here.len() != name.len() {
+            return false;
+        }
+        match name.len() {
+            8..=16 => {
+                here.first_chunk::<8>() == name.first_chunk() && here.last_chunk::<8>() == name.last_chunk()
+            }
+            4..=7 => {
+                here.first_chunk::<4>() == name.first_chunk() && here.last_chunk::<4>() == name.last_chunk()
+            }
+            _ => here == name,
         }
     }
 
@@ -83,6 +101,46 @@ impl Keyed {
         space.hash(&mut hasher);
         hasher.write(name.as_bytes());
         hasher.finish() & self.mask
+    }
+}
+
+/// Where a name is, if it is anywhere. No line was looked at yet.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Seek<'a, 'n, S, T> {
+    part: &'a [Option<Line<S, T>>],
+    hash: u64,
+    space: S,
+    name: &'n str,
+}
+
+impl<'a, S: Copy + Eq, T> Seek<'a, '_, S, T> {
+    /// Has the line brought into the cache, and does not wait for it: several of them come at once.
+    pub(in super::super) fn fetch(self) -> Self {
+        let line = self.part.get(place_of(self.hash, self.part.len()));
+        black_box(line.is_some_and(Option::is_some));
+        self
+    }
+
+    pub(in super::super) fn get(self) -> Option<&'a T> {
+        // Most often it is at its place, and nothing else is looked at.
+        let first = self.part.get(place_of(self.hash, self.part.len()))?.as_ref()?;
+        if self.is_at(first) { Some(&first.value) } else { self.find() }
+    }
+
+    fn is_at(&self, line: &Line<S, T>) -> bool {
+        line.tag == tag(self.hash) && line.space == self.space && line.name.is(self.name.as_bytes())
+    }
+
+    #[cold]
+    fn find(&self) -> Option<&'a T> {
+        for line in places(self.part, self.hash) {
+            // After an empty place there is nothing more of this hash.
+            let line = line.as_ref()?;
+            if self.is_at(line) {
+                return Some(&line.value);
+            }
+        }
+        None
     }
 }
 
@@ -165,16 +223,14 @@ impl<S: Copy + Eq + Hash + Ord, T: Clone> Table<S, T> {
     }
 
     pub(in super::super) fn get(&self, space: S, name: &str) -> Option<&T> {
+        self.seek(space, name).get()
+    }
+
+    /// Where a name is to be looked for.
+    pub(in super::super) fn seek<'n>(&self, space: S, name: &'n str) -> Seek<'_, 'n, S, T> {
         let hash = self.keyed.of(space, name);
-        let part = self.parts.get(part_of(hash, self.parts.len()))?;
-        for line in places(part, hash) {
-            // After an empty place there is nothing more of this hash.
-            let line = line.as_ref()?;
-            if line.tag == tag(hash) && line.space == space && line.name.as_bytes() == name.as_bytes() {
-                return Some(&line.value);
-            }
-        }
-        None
+        let part = self.parts.get(part_of(hash, self.parts.len()));
+        Seek { part: part.map_or(&[], |part| part), hash, space, name }
     }
 
     /// Puts the value under each name, or nothing. Copies the parts that the names are in.
