@@ -20,7 +20,7 @@ use hivemind_core::{
     TenantContext, TenantRef, Timestamp, WorkloadId, block_on,
 };
 use hivemind_net::addr::IpFamily;
-use hivemind_net::ipam::{Allocator, Ask, FreePrefixes, FreeRanges, Layout, Profile, Strategy};
+use hivemind_net::ipam::{Allocator, Ask, FreeBits, FreePrefixes, FreeRanges, Layout, Profile, Strategy};
 use hivemind_net::{IpamManager, NetworkConfig};
 
 const MILLION: usize = 1_000_000;
@@ -221,6 +221,15 @@ fn bare() {
         }
     });
     tell("  free ranges, 500,000 of them, taken anywhere and put back", take);
+    let mut bits = FreeBits::new(&free);
+    let take = each(2_000, || {
+        for n in 0..2_000u128 {
+            let at = n * 7919 % 2_000_000;
+            let number = black_box(bits.take_from(at)).unwrap();
+            bits.put(number);
+        }
+    });
+    tell("  free bits, the same", take);
 }
 
 fn memory() {
@@ -233,21 +242,24 @@ fn memory() {
         let used = bytes(&|| Allocator::new(Some(layout(v4)), Some(layout(v6))));
         println!("an empty allocator of {v4} and {v6}: {} bytes", used + size_of::<Allocator>() as i64);
     }
-    let mut free = FreeRanges::new();
-    let used = allocation_counter::measure(|| {
-        free = FreeRanges::from_range(0, (1 << 24) - 1);
-        let mut left = MILLION;
-        let mut n = 1u128;
-        while left > 0 {
-            n = (n * 1_103_515_245 + 12_345) & 0xff_ffff;
-            left -= usize::from(free.take(n));
-        }
-    });
-    let each = used.bytes_current as f64 / free.fragments() as f64;
-    let (mib, fragments) = (used.bytes_current >> 20, free.fragments());
-    println!(
-        "a /8 with a million random addresses taken: {mib} MiB, {fragments} fragments, {each:.1} bytes each"
-    );
+    for (what, last) in [("a /8", (1u128 << 24) - 1), ("a /64", (1u128 << 64) - 1)] {
+        let mut free = FreeBits::default();
+        let used = allocation_counter::measure(|| {
+            free = FreeBits::new(&FreeRanges::from_range(0, last));
+            let mut left = MILLION;
+            let mut n = 1u128;
+            while left > 0 {
+                n = (n * 6_364_136_223_846_793_005 + 1_442_695_040_888_963_407) & u128::from(u64::MAX);
+                left -= usize::from(free.take(n.rotate_right(37) & last));
+            }
+        });
+        let fragments = free.ranges().len();
+        let each = used.bytes_current as f64 / fragments as f64;
+        let mib = used.bytes_current >> 20;
+        println!(
+            "{what} with a million random addresses taken: {mib} MiB, {fragments} fragments, {each:.1} bytes each"
+        );
+    }
 }
 
 fn ctx() -> TenantContext {
@@ -294,6 +306,13 @@ fn committed() {
     for batch in [1usize, 10, 60, 110] {
         let mut world = World::new("10.0.0.0/8");
         let (calls, own) = (total / batch.max(4), ctx());
+        // A node has its subnets before the first workload comes.
+        let pool = "default".parse().unwrap();
+        for number in 0..calls.min(1000) {
+            world.commit(|this, view, txn| {
+                this.ipam.stage_node_subnets(view, txn, &own, (&pool, &node(number))).unwrap();
+            });
+        }
         let wanted: Vec<Vec<_>> = (0..calls)
             .map(|call| (0..batch).map(|n| (owner(call * batch + n), node(call % 1000))).collect())
             .collect();
@@ -336,10 +355,19 @@ fn node_subnets() {
 }
 
 fn main() {
-    bare();
-    allocator();
-    quarantine_and_restore();
-    memory();
-    committed();
-    node_subnets();
+    let parts: [(&str, fn()); 6] = [
+        ("bare", bare),
+        ("allocator", allocator),
+        ("restore", quarantine_and_restore),
+        ("memory", memory),
+        ("committed", committed),
+        ("subnets", node_subnets),
+    ];
+    // `cargo bench --bench ipam -- committed` runs one of them.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    for (name, run) in parts {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            run();
+        }
+    }
 }

@@ -5,14 +5,17 @@
 //! kernels. [`diff()`] says which changes lead from one to another.
 
 mod apply;
+mod check;
 mod connection;
 mod diff;
 mod op;
 pub mod rules;
+pub mod services;
 pub mod state;
 mod walk;
 
 pub use apply::Refused;
+pub use check::InvalidState;
 pub use connection::Connection;
 pub use diff::diff;
 pub use op::{Action, Op};

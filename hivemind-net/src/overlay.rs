@@ -8,6 +8,7 @@ mod model;
 mod mtu;
 mod names;
 mod network;
+mod node;
 mod plan;
 mod tenant;
 mod touched;
@@ -20,5 +21,6 @@ pub use model::{Encapsulation, OverlayChange, OverlayConfig, OverlayNode, Overla
 pub use mtu::{InvalidMtu, MAX_MTU, MIN_MTU, UnderlayFamily, inner_mtu};
 pub use names::{gateway_mac, link_local, vtep_mac, workload_mac};
 pub use network::{NodeChange, OverlayNetwork};
+pub use node::{NotEnforced, OverlayState};
 pub use plan::{AddressPlan, AddressUse, InvalidPlan, Masquerade, PlanEntry, PlanProblem, PlanWarning, Vrf};
-pub use vni::{InvalidVni, InvalidVniPool, Vni, VniLease, VniPool, VniRegistry, VnisExhausted};
+pub use vni::{InvalidVni, InvalidVniPool, Vni, VniLease, VniPool, VniRegistry, VniUsage, VnisExhausted};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use hivemind_core::store::{Key, Snapshot, Txn};
@@ -11,6 +12,8 @@ use hivemind_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::Lease;
+use crate::addr::IpFamily;
+use crate::dataplane::services::Backend;
 
 /// How long an answer may be kept by whoever asked.
 const TTL: Duration = Duration::from_secs(5);
@@ -49,6 +52,16 @@ impl Service {
     /// A service of these workloads.
     pub fn new(endpoints: impl IntoIterator<Item = (WorkloadId, ServiceEndpoint)>) -> Self {
         Self { endpoints: endpoints.into_iter().collect() }
+    }
+
+    /// The addresses of one IP version, each with `port`: who answers under a
+    /// [virtual address](crate::dataplane::services::VirtualServices).
+    pub fn backends(&self, family: IpFamily, port: NonZeroU16) -> impl Iterator<Item = Backend> {
+        let address = move |endpoint: &ServiceEndpoint| match family {
+            IpFamily::V4 => endpoint.v4.map(IpAddr::from),
+            IpFamily::V6 => endpoint.v6.map(IpAddr::from),
+        };
+        self.endpoints.values().filter_map(address).map(move |address| Backend::new(address, port))
     }
 }
 

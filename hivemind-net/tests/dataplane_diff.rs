@@ -235,6 +235,7 @@ proptest! {
                 table.validate().unwrap();
             }
         }
+        prop_assert_eq!(b.validate(), Ok(()));
         let reached = run(&a, &b, |_, _| {});
         prop_assert_eq!(&reached, &b);
         prop_assert!(diff(&b, &b).is_empty());
@@ -336,4 +337,46 @@ fn a_state_survives_serialization() {
     assert!(!state.namespaces.is_empty());
     let text = serde_json::to_string(&state).unwrap();
     assert_eq!(serde_json::from_str::<KernelState>(&text).unwrap(), state);
+}
+
+#[test]
+fn what_no_kernel_can_hold_is_told() {
+    let with = |change: &dyn Fn(&mut NetnsState)| {
+        let mut state = KernelState::new();
+        change(state.namespace_mut(&Netns::Host));
+        state.validate().map_err(|e| e.to_string())
+    };
+    let remotes = |mac: Mac, to: &[&str]| {
+        with(&|netns| {
+            let to = to.iter().map(|to| to.parse().unwrap()).collect();
+            netns.remotes.insert(RemoteMac::new(name("vx0"), mac), to);
+        })
+    };
+    assert_eq!(remotes(mac(1), &["fd00::1"]), Ok(()));
+    assert_eq!(remotes(Mac::ZERO, &["fd00::1", "fd00::2"]), Ok(()));
+    assert_eq!(
+        remotes(mac(1), &["fd00::1", "fd00::2"]).unwrap_err(),
+        "@host: 02:00:00:00:00:01 on vx0 has 2 remotes: it is in one place"
+    );
+    assert!(remotes(mac(1), &[]).unwrap_err().contains("has no remote: leave it out"));
+    let end =
+        |peer: &str| Link::new(LinkKind::Veth { peer_netns: Netns::Host, peer: name(peer) }, mac(1), 1400);
+    let lonely = with(&|netns| drop(netns.links.insert(name("v0"), end("v1")))).unwrap_err();
+    assert_eq!(lonely, "@host: link v0 is one end of a pair, and v1 in @host is not the other: put both in");
+    let crossed = with(&|netns| {
+        netns.links.insert(name("v0"), end("v1"));
+        netns.links.insert(name("v1"), end("v2"));
+    });
+    assert!(crossed.is_err());
+    let port = |master: &str| {
+        Link::new(LinkKind::Bridge, mac(1), 1400).with_master(name(master), PortSettings::default())
+    };
+    let nowhere = with(&|netns| drop(netns.links.insert(name("br0"), port("br9")))).unwrap_err();
+    assert_eq!(nowhere, "@host: link br0 cannot be a port of br9, which is no bridge of ours");
+    let behind = with(&|netns| {
+        netns.links.insert(name("br0"), Link::new(LinkKind::Bridge, mac(1), 1400));
+        netns.links.insert(name("br1"), Link::new(LinkKind::Bridge, mac(2), 1400));
+        netns.bridge_macs.insert(BridgeMac::new(name("br0"), mac(9)), name("br1"));
+    });
+    assert_eq!(behind.unwrap_err(), "@host: 02:00:00:00:00:09 cannot be behind br1, which is no port of br0");
 }

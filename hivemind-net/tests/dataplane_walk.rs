@@ -74,20 +74,17 @@ fn kernels(overlay: &OverlayNetwork, world: &World) -> BTreeMap<NodeId, KernelSt
     let engine = Engine::new(world.clone());
     let mut kernels = BTreeMap::new();
     for number in 1..=3 {
-        let mut kernel = overlay.node_state(&node(number)).unwrap();
+        let mut state = overlay.node_state(&node(number)).unwrap();
         for of in TENANTS {
             let mut rules = NodeRules::new(&engine, tenant(of), node(number));
-            let mut links = Vec::new();
             for workload in overlay.workloads(&tenant(of)).filter(|w| w.node == node(number)) {
-                links.push(workload.effective_link().unwrap());
                 rules = rules.with_link(workload.id.clone(), workload.effective_link().unwrap());
             }
-            let router =
-                kernel.namespaces.values_mut().find(|n| links.iter().all(|l| n.links.contains_key(l)));
             let key = TableKey::new(Family::Inet, "hivemind".parse().unwrap());
-            router.unwrap().tables.insert(key, rules.table().unwrap());
+            state.enforce(&rules.prepare().unwrap(), key).unwrap();
         }
-        kernels.insert(node(number), kernel);
+        assert_eq!(state.uncovered().count(), 0);
+        kernels.insert(node(number), state.into_kernel());
     }
     kernels
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use hivemind_net::addr::{Cidr, IpFamily};
-use hivemind_net::ipam::{FreePrefixes, FreeRanges};
+use hivemind_net::ipam::{FreeBits, FreePrefixes, FreeRanges};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -79,6 +79,50 @@ proptest! {
         }
     }
 
+    /// Windows of some levels of words, so that words fill up and are split again, also at the very top of the numbers.
+    #[test]
+    fn bits_are_a_set(base in prop::sample::select(vec![0, (1u128 << 64) - 1000, u128::MAX - 9999]),
+                      holes in prop::collection::vec((0u16..10_000, 0u16..3_000), 0..4),
+                      steps in prop::collection::vec((0u8..4, 0u16..10_000, 0u16..600), 1..60)) {
+        let at = |n: u16| base + u128::from(n);
+        let mut all = FreeRanges::from_range(at(0), at(9_999));
+        for (first, len) in holes {
+            all.remove(at(first), at(first.saturating_add(len).min(9_999)));
+        }
+        let everything: BTreeSet<u128> = all.ranges().flat_map(|(first, last)| first..=last).collect();
+        let (mut free, mut model) = (FreeBits::new(&all), everything.clone());
+        for (step, number, times) in steps {
+            for n in (number..10_000).take(usize::from(times) + 1) {
+                match step {
+                    0 => {
+                        let expected = model.range(at(number)..).next().or(model.first()).copied();
+                        prop_assert_eq!(free.take_from(at(number)), expected);
+                        expected.map(|number| model.remove(&number));
+                    }
+                    1 => prop_assert_eq!(free.take(at(n)), model.remove(&at(n))),
+                    _ => {
+                        let absent = everything.contains(&at(n)) && model.insert(at(n));
+                        if everything.contains(&at(n)) {
+                            prop_assert_eq!(free.put(at(n)), absent);
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(free.ranges(), ranges(&model));
+            prop_assert_eq!((free.count(), free.is_empty()), (model.len() as u128, model.is_empty()));
+            prop_assert!((0..10_000).all(|n| free.contains(at(n)) == model.contains(&at(n))));
+        }
+        // Whatever way it came there, it is the same again, and nothing is left behind when nothing is taken.
+        for number in everything.difference(&model.clone()) {
+            prop_assert!(free.put(*number));
+        }
+        prop_assert_eq!(free.ranges(), all.ranges().collect::<Vec<_>>());
+        for number in &everything {
+            prop_assert!(free.take(*number));
+        }
+        prop_assert!(free.is_empty() && free.ranges().is_empty() && free.take_from(0).is_none());
+    }
+
     /// The model is the set of free addresses of a network of 64.
     #[test]
     fn prefixes_are_a_set(base in prop::sample::select(vec![0, u128::MAX - 63]),
@@ -114,6 +158,18 @@ proptest! {
             prop_assert!(all.iter().all(|(len, first)| !all.contains(&(*len, first ^ (1 << (128 - len))))));
         }
     }
+}
+
+#[test]
+fn bits_of_all_numbers() {
+    let mut free = FreeBits::new(&FreeRanges::from_range(0, u128::MAX));
+    assert_eq!(free.count(), u128::MAX);
+    assert_eq!((free.take_from(u128::MAX), free.take_from(u128::MAX)), (Some(u128::MAX), Some(0)));
+    assert_eq!((free.count(), free.ranges()), (u128::MAX - 1, vec![(1, u128::MAX - 1)]));
+    assert!(free.put(0) && free.put(u128::MAX) && !free.put(7));
+    assert_eq!((free.count(), free.ranges()), (u128::MAX, vec![(0, u128::MAX)]));
+    assert_eq!(FreeBits::default().take_from(0), None);
+    assert!(!FreeBits::default().take(0) && FreeBits::default().is_empty());
 }
 
 #[test]

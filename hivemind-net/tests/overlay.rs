@@ -1,7 +1,7 @@
 //! What follows for each node from nodes, tenants and workloads.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-mod overlay_world;
+use crate::overlay_world;
 
 use std::collections::BTreeSet;
 
@@ -99,7 +99,8 @@ fn a_node_knows_only_the_nodes_of_its_tenants() {
 #[test]
 fn direct_routing_needs_no_tunnel_and_leads_over_the_uplink() {
     for family in [UnderlayFamily::V4, UnderlayFamily::V6] {
-        let mut overlay = OverlayNetwork::new(OverlayConfig::direct(family, 1500)).unwrap();
+        let config = OverlayConfig::direct(family, 1500).with_links_up_without_rules();
+        let mut overlay = OverlayNetwork::new(config).unwrap();
         assert_eq!(overlay.mtu(), 1500);
         overlay.load((1..=3).map(node).map(OverlayChange::PutNode)).unwrap();
         overlay.load([OverlayChange::PutTenant(network("red", 1, &DUAL))]).unwrap();
@@ -212,7 +213,7 @@ fn pitfall_12_stale_entries_are_replaced_and_a_recreated_node_keeps_its_mac() {
     let spoilt = router.neighbours.len();
     let gone = router.routes.keys().next().unwrap().clone();
     router.routes.remove(&gone);
-    let wanted = overlay.node_state(&node_id(1)).unwrap();
+    let wanted = overlay.node_state(&node_id(1)).unwrap().into_kernel();
     let ops = diff(&stale, &wanted);
     assert_eq!(ops.len(), spoilt + 2 + 1);
     for op in &ops {
@@ -274,7 +275,7 @@ fn pitfall_23_no_address_waits_for_duplicate_detection() {
 #[test]
 fn pitfall_30_ipv6_that_somebody_switched_off_is_seen_and_switched_on() {
     let overlay = twins(UnderlayFamily::V6, &DUAL);
-    let wanted = overlay.node_state(&node_id(1)).unwrap();
+    let wanted = overlay.node_state(&node_id(1)).unwrap().into_kernel();
     let switches = ["net/ipv6/conf/all/disable_ipv6", "net/ipv6/conf/default/accept_ra"];
     for (switch, value) in switches.into_iter().zip(["1", "2"]) {
         let name: SysctlName = switch.parse().unwrap();
@@ -291,7 +292,7 @@ fn pitfall_30_ipv6_that_somebody_switched_off_is_seen_and_switched_on() {
 #[test]
 fn a_workload_has_its_addresses_alone_and_one_gateway_for_both_versions() {
     let overlay = twins(UnderlayFamily::V4, &DUAL);
-    let kernel = overlay.node_state(&node_id(1)).unwrap();
+    let kernel = overlay.node_state(&node_id(1)).unwrap().into_kernel();
     let w11 = workload("red", "w11", 1, &["10.10.1.1", "fd10::1:1"]);
     let own = &kernel.namespaces[&w11.effective_netns().unwrap()];
     let addresses: Vec<_> =
@@ -309,7 +310,7 @@ fn a_workload_has_its_addresses_alone_and_one_gateway_for_both_versions() {
     let container: Netns = "/proc/42/ns/net".parse().unwrap();
     let given = w11.with_netns(container.clone()).with_mac("02:00:00:00:00:42".parse().unwrap());
     overlay.apply(OverlayChange::PutWorkload(given)).unwrap();
-    let kernel = overlay.node_state(&node_id(1)).unwrap();
+    let kernel = overlay.node_state(&node_id(1)).unwrap().into_kernel();
     assert!(!kernel.namespaces[&container].owned);
     let eth0: LinkName = "eth0".parse().unwrap();
     assert_eq!(kernel.namespaces[&container].links[&eth0].mac, "02:00:00:00:00:42".parse().unwrap());
@@ -382,6 +383,30 @@ fn what_cannot_be_is_refused_and_says_why() {
 }
 
 #[test]
+fn with_direct_routing_no_workload_has_the_link_of_the_node() {
+    let mut overlay = OverlayNetwork::new(OverlayConfig::direct(UnderlayFamily::V6, 1500)).unwrap();
+    overlay.load((1..=2).map(node).map(OverlayChange::PutNode)).unwrap();
+    overlay.load([OverlayChange::PutTenant(network("red", 1, &DUAL))]).unwrap();
+    let named = |link: &str| {
+        let workload = workload("red", "a", 1, &["10.10.7.1"]).with_link(link.parse().unwrap());
+        OverlayChange::PutWorkload(workload)
+    };
+    let uplink = node(1).uplink.unwrap().to_string();
+    let before = kernels(&overlay);
+    let refused = overlay.apply(named(&uplink)).unwrap_err();
+    assert!(matches!(refused, InvalidOverlay::LinkTaken { .. }), "{refused}");
+    assert_eq!(kernels(&overlay), before);
+    // Nor does a node get an uplink that a workload has.
+    overlay.apply(named("tap0")).unwrap();
+    let other = node(1).with_uplink("tap0".parse().unwrap());
+    let refused = overlay.apply(OverlayChange::PutNode(other)).unwrap_err();
+    assert!(matches!(refused, InvalidOverlay::LinkTaken { .. }), "{refused}");
+    // With tunnels the two are in different namespaces.
+    let mut tunnelled = twins(UnderlayFamily::V6, &DUAL);
+    tunnelled.apply(named(&uplink)).unwrap();
+}
+
+#[test]
 fn names_that_collide_are_refused() {
     let mut overlay = twins(UnderlayFamily::V6, &DUAL);
     let named = |id: &str, address: &str| {
@@ -408,7 +433,7 @@ fn names_that_collide_are_refused() {
     assert!(matches!(refused, InvalidOverlay::LinkTaken { .. }), "{refused}");
 
     // Where another tenant's packets are routed, a workload would see them all.
-    let on_node = overlay.node_state(&"n1".parse().unwrap()).unwrap();
+    let on_node = overlay.node_state(&"n1".parse().unwrap()).unwrap().into_kernel();
     let routers = on_node.namespaces.keys().map(ToString::to_string).filter(|name| name.starts_with("hm-r"));
     let routers: Vec<_> = routers.collect();
     assert_eq!(routers.len(), 2, "{routers:?}");

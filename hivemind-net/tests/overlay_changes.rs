@@ -1,7 +1,7 @@
 //! What a change makes different is exactly what is different, whatever came before it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-mod overlay_world;
+use crate::overlay_world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -137,6 +137,7 @@ proptest! {
         let family = if v6 { UnderlayFamily::V6 } else { UnderlayFamily::V4 };
         let config =
             if direct { OverlayConfig::direct(family, 1500) } else { OverlayConfig::vxlan(family, 1500) };
+        let config = config.with_links_up_without_rules();
         let transit = Transit::new(Vni::new(100).unwrap()).with_prefix(net("100.64.0.0/24"));
         let mut overlay = start(if transits { config.with_transit(transit) } else { config });
         let mut live = kernels(&overlay);
@@ -163,7 +164,7 @@ proptest! {
 
 #[test]
 fn a_workload_in_the_block_of_its_node_is_news_to_that_node_alone() {
-    let mut overlay = start(OverlayConfig::vxlan(UnderlayFamily::V6, 1500));
+    let mut overlay = start(OverlayConfig::vxlan(UnderlayFamily::V6, 1500).with_links_up_without_rules());
     overlay.load([block("red", "10.0.0.0/28", 1), block("red", "10.0.0.16/28", 2)]).unwrap();
     let put = |id, on, address| OverlayChange::PutWorkload(workload("red", id, on, &[address]));
     overlay.load([put("a", 1, "10.0.0.1"), put("b", 2, "10.0.0.17"), put("c", 3, "10.0.0.18")]).unwrap();

@@ -1,7 +1,7 @@
 //! What leaves the cluster leaves under an address that the world knows, and only that.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-mod overlay_world;
+use crate::overlay_world;
 
 use std::net::IpAddr;
 
@@ -22,6 +22,7 @@ fn plan() -> AddressPlan {
         .with_services(net("fd00:5::/112"))
         .with_transit(net("100.64.0.0/22"))
         .with_transit(net("fd00:6::/112"))
+        .with_nat64(net("64:ff9b::/96"))
         .with_pool(tenant("red"), net("10.0.0.0/16"))
         .with_pool(tenant("red"), net("fd00:1::/64"))
         .with_pool(tenant("red"), net("2001:db8:7::/64"))
@@ -77,7 +78,8 @@ fn is_masqueraded(table: &RuleTable, from: &str, to: &str) -> bool {
 
 #[test]
 fn each_tenant_leaves_under_a_transit_address_of_its_own() {
-    let config = OverlayConfig::vxlan(UnderlayFamily::V6, 1500).with_transit(transit());
+    let config =
+        OverlayConfig::vxlan(UnderlayFamily::V6, 1500).with_transit(transit()).with_links_up_without_rules();
     let overlay = start(config, &["red", "blue"]);
     let kernels = kernels(&overlay);
     let wire = Wire { overlay: &overlay, kernels: &kernels };
@@ -106,6 +108,7 @@ fn each_tenant_leaves_under_a_transit_address_of_its_own() {
                 ("fd00:1::1", "2001:db8:ffff::7", true),
                 ("10.0.0.1", "10.0.0.2", false),
                 ("fd00:1::1", "fd00:5::9", false),
+                ("fd00:1::1", "64:ff9b::198.51.100.7", true),
                 ("10.0.0.1", "192.0.2.2", true),
                 ("2001:db8:7::1", "2001:db8:ffff::7", false),
             ] {
@@ -117,9 +120,10 @@ fn each_tenant_leaves_under_a_transit_address_of_its_own() {
 
 #[test]
 fn the_machine_lets_transit_out_and_no_tenant_to_another() {
-    let config = OverlayConfig::vxlan(UnderlayFamily::V6, 1500).with_transit(transit());
+    let config =
+        OverlayConfig::vxlan(UnderlayFamily::V6, 1500).with_transit(transit()).with_links_up_without_rules();
     let overlay = start(config, &["red", "blue"]);
-    let kernel = overlay.node_state(&node_id(1)).unwrap();
+    let kernel = overlay.node_state(&node_id(1)).unwrap().into_kernel();
     let table = kernel.namespaces[&Netns::Host].tables.values().next().unwrap();
     table.validate().unwrap();
     assert!(is_masqueraded(table, "100.64.0.1", "198.51.100.7"));
@@ -140,18 +144,20 @@ fn the_machine_lets_transit_out_and_no_tenant_to_another() {
 #[test]
 fn with_direct_routing_the_machine_itself_is_the_edge() {
     let overlay = start(OverlayConfig::direct(UnderlayFamily::V6, 1500), &["red"]);
-    let kernel = overlay.node_state(&node_id(1)).unwrap();
+    let kernel = overlay.node_state(&node_id(1)).unwrap().into_kernel();
     let machine = &kernel.namespaces[&Netns::Host];
     let table = machine.tables.values().next().unwrap();
     assert!(is_masqueraded(table, "10.0.0.1", "198.51.100.7"));
     assert!(!is_masqueraded(table, "10.0.0.1", "192.0.2.2"), "nodes know the way back");
+    assert!(is_masqueraded(table, "fd00:1::1", "64:ff9b::198.51.100.7"), "who translates to IPv4 is outside");
     let up0: LinkName = "up0".parse().unwrap();
     assert!(kernel.namespaces.values().all(|netns| !netns.links.contains_key(&up0)));
 }
 
 #[test]
 fn a_way_out_comes_and_goes_by_itself() {
-    let config = OverlayConfig::vxlan(UnderlayFamily::V4, 1500).with_transit(transit());
+    let config =
+        OverlayConfig::vxlan(UnderlayFamily::V4, 1500).with_transit(transit()).with_links_up_without_rules();
     let mut overlay = start(config, &["red"]);
     let before = kernels(&overlay);
     let closed = network("red", 5000, &["10.0.0.0/16", "fd00:1::/64"]);
@@ -159,11 +165,11 @@ fn a_way_out_comes_and_goes_by_itself() {
     for (node, was) in before {
         let mut kernel = was.clone();
         let ops = changes[&node].ops();
-        assert_eq!(ops, diff(&was, &overlay.node_state(&node).unwrap()));
+        assert_eq!(ops, diff(&was, &overlay.node_state(&node).unwrap().into_kernel()));
         for op in ops {
             kernel.apply(&op).unwrap();
         }
-        assert_eq!(kernel, overlay.node_state(&node).unwrap());
+        assert_eq!(kernel, overlay.node_state(&node).unwrap().into_kernel());
         assert!(kernel.namespaces[&Netns::Host].links.is_empty());
     }
 }
@@ -176,7 +182,8 @@ fn a_way_out_without_addresses_is_refused() {
     };
     let mut none = OverlayNetwork::new(OverlayConfig::vxlan(UnderlayFamily::V6, 1500)).unwrap();
     assert!(matches!(none.apply(open(5000)).unwrap_err(), InvalidOverlay::NoTransit { .. }));
-    let config = OverlayConfig::vxlan(UnderlayFamily::V6, 1500).with_transit(transit());
+    let config =
+        OverlayConfig::vxlan(UnderlayFamily::V6, 1500).with_transit(transit()).with_links_up_without_rules();
     let mut some = OverlayNetwork::new(config).unwrap();
     for (vni, fits) in [(4999, false), (5000, true), (5000 + 1022, true), (5000 + 1023, false)] {
         let refused = some.apply(open(vni)).err();

@@ -98,12 +98,30 @@ fn a_released_vni_rests_and_the_error_says_how_long() {
     let resting = world.reserve(3).unwrap_err();
     assert_eq!(resting.retry(), Retry::Later);
     let detail = resting.detail::<VnisExhausted>().unwrap();
-    assert_eq!((detail.held, detail.cooling), (1, 1));
     assert_eq!(detail.retry_after, Some(Duration::from_secs(15)));
-    assert!(resting.to_string().contains("all 2 VNIs are taken: 1 by tenants, 1 rest"), "{resting}");
+    assert!(
+        resting.to_string().contains("no VNI is free: the first that rests is free in 16 s"),
+        "{resting}"
+    );
+    let usage = world.vnis.usage(&world.view()).unwrap();
+    assert_eq!((usage.capacity, usage.held, usage.cooling), (2, 1, 1));
+    assert_eq!(usage.next_free_in, detail.retry_after);
 
     world.clock.advance(Duration::from_secs(15));
     assert_eq!(world.reserve(3).unwrap().vni, first.vni);
+}
+
+#[test]
+fn a_tenant_that_gets_no_vni_learns_nothing_of_how_many_others_have() {
+    let refused = |tenants: usize| {
+        let world = World::new(u32::try_from(tenants).unwrap());
+        for tenant in 0..tenants {
+            world.reserve(tenant).unwrap();
+        }
+        let error = world.reserve(tenants).unwrap_err();
+        (error.to_string(), format!("{:?}", error.detail::<VnisExhausted>().unwrap()))
+    };
+    assert_eq!(refused(2), refused(7));
 }
 
 #[test]

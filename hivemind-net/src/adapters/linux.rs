@@ -1,11 +1,15 @@
 //! The kernel of this machine, through netlink alone: no program is started, and no async runtime is needed.
 //!
+//! The sockets of the machine's own namespace and of up to 32 that we made stay open from call to call: to close one of the
+//! packet filter's waits for every change that was made through it. So one of ours that somebody else deletes lives until
+//! the next call.
+//!
 //! Needs Linux 5.18 or newer (addresses carry the mark of who made them since then) and the capabilities `CAP_NET_ADMIN`
 //! and, to make namespaces, `CAP_SYS_ADMIN`.
 //!
 //! What marks things as ours: the alias of links (of `lo` for a namespace), the protocol number of addresses, routes and
 //! neighbours, the comment of rule tables. Forwarding entries belong to their link. Kernel parameters cannot be marked:
-//! their values from before are in a file below `/run/hivemind`.
+//! their values from before are in a file below `/run/hivemind`, which says of which boot it is.
 
 mod apply;
 mod conntrack;
@@ -27,7 +31,7 @@ use async_trait::async_trait;
 use hivemind_core::{Effect, Error, ErrorKind, Result, Worker};
 
 use self::fault::Fault;
-use self::netns::{Inside, Places};
+use self::netns::{Inside, Kept, Places};
 use self::sysctl::Saved;
 use crate::dataplane::state::Netns;
 use crate::dataplane::{Connection, KernelState, Op};
@@ -109,6 +113,7 @@ pub struct LinuxDataplane {
 #[derive(Debug)]
 struct Kernel {
     places: Places,
+    kept: Kept,
     marks: Marks,
     saved: Saved,
 }
@@ -138,7 +143,8 @@ impl LinuxDataplane {
             host => format!("{}.{}.sysctls", options.owner, host.to_string().replace('/', "_")),
         };
         let kernel = Kernel {
-            places: Places::new(&options.host).map_err(failed)?,
+            places: Places::new(&options.host, &options.owner).map_err(failed)?,
+            kept: Kept::default(),
             marks: Marks { owner: options.owner.clone(), protocol: options.protocol },
             saved: Saved::open(options.run_dir.join(file)).map_err(failed)?,
         };
@@ -152,7 +158,9 @@ impl Dataplane for LinuxDataplane {
         let (kernel, also) = (self.kernel.clone(), also.clone());
         let read = move || {
             let mut kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
-            kernel.read(&also).map_err(|fault| Error::new(fault.kind, "read the kernel", fault.message))
+            let read = kernel.read(&also);
+            kernel.leave();
+            read.map_err(|fault| Error::new(fault.kind, "read the kernel", fault.message))
         };
         self.worker.run(read).await
     }
@@ -161,7 +169,9 @@ impl Dataplane for LinuxDataplane {
         let (kernel, ops) = (self.kernel.clone(), ops.to_vec());
         let apply = move || {
             let mut kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
-            kernel.apply(&ops).map_err(|(done, fault)| {
+            let applied = kernel.apply(&ops);
+            kernel.leave();
+            applied.map_err(|(done, fault)| {
                 let effect = if done == 0 { Effect::NotStarted } else { Effect::Unknown };
                 let op = ops.get(done).map(ToString::to_string).unwrap_or_default();
                 let stopped = Stopped { done, of: ops.len(), op, problem: fault.message };
@@ -174,7 +184,7 @@ impl Dataplane for LinuxDataplane {
     async fn connections(&self, netns: &Netns) -> Result<Vec<Connection>> {
         let (kernel, netns) = (self.kernel.clone(), netns.clone());
         let list = move || {
-            let kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
             let found = kernel.in_netns(&netns, |inside| conntrack::all(&mut inside.netfilter));
             found.map_err(|fault| Error::new(fault.kind, "list connections", fault.message))
         };
@@ -184,7 +194,7 @@ impl Dataplane for LinuxDataplane {
     async fn forget(&self, netns: &Netns, connections: &[Connection]) -> Result<usize> {
         let (kernel, netns, connections) = (self.kernel.clone(), netns.clone(), connections.to_vec());
         let forget = move || {
-            let kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
             let count = kernel.in_netns(&netns, |inside| {
                 connections.iter().try_fold(0_usize, |count, one| {
                     let there = conntrack::forget(&mut inside.netfilter, one)?;
@@ -200,12 +210,42 @@ impl Dataplane for LinuxDataplane {
 }
 
 impl Kernel {
+    /// Takes the thread back to the machine's own namespace: a namespace lives as long as a thread is in it.
+    fn leave(&self) {
+        // It was opened when the adapter was; if it cannot be entered, the next call says so.
+        let _ = netns::move_to(&self.places.host, &Netns::Host);
+    }
+
+    /// The namespace with sockets in it; `None` if it is not there.
+    fn enter(&mut self, netns: &Netns) -> std::result::Result<Option<Inside>, Fault> {
+        match self.kept.take(netns) {
+            Some(inside) => Ok(Some(inside)),
+            None => self.places.enter(netns),
+        }
+    }
+
+    /// Keeps what a call that went well has been in, for the next one.
+    fn keep(&mut self, open: impl IntoIterator<Item = (Netns, Inside)>) {
+        for (netns, mut inside) in open {
+            // Whoever keeps a namespace open keeps it alive: that of a workload is not ours to keep.
+            if netns == Netns::Host || link::is_marked(&mut inside.route, &self.marks.owner) {
+                self.kept.put(netns, inside);
+            }
+        }
+    }
+
     fn in_netns<T>(
-        &self,
+        &mut self,
         netns: &Netns,
         work: impl FnOnce(&mut Inside) -> std::result::Result<T, Fault>,
     ) -> std::result::Result<T, Fault> {
         let missing = || Fault::new(ErrorKind::NotFound, format!("namespace {netns} is not there"));
-        work(&mut self.places.enter(netns)?.ok_or_else(missing)?)
+        self.kept.tidy();
+        let mut inside = self.enter(netns)?.ok_or_else(missing)?;
+        let done = work(&mut inside);
+        self.leave();
+        let done = done?;
+        self.keep([(netns.clone(), inside)]);
+        Ok(done)
     }
 }

@@ -22,7 +22,8 @@ use super::{AddressRange, InvalidAddress, IpFamily, address_number, parse_networ
 /// # Ok::<(), hivemind_net::addr::InvalidAddress>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "IpNet", into = "IpNet")]
+// As text, not as `IpNet`, whose own parser takes 010.0.0.0 and IPv4 in IPv6 form.
+#[serde(try_from = "String", into = "String")]
 pub struct Cidr {
     family: IpFamily,
     first: u128,
@@ -182,6 +183,19 @@ impl FromStr for Cidr {
     type Err = InvalidAddress;
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
         parse_network(text)
+    }
+}
+
+impl TryFrom<String> for Cidr {
+    type Error = InvalidAddress;
+    fn try_from(text: String) -> Result<Self, InvalidAddress> {
+        text.parse()
+    }
+}
+
+impl From<Cidr> for String {
+    fn from(cidr: Cidr) -> Self {
+        cidr.to_string()
     }
 }
 

@@ -7,7 +7,7 @@ mod raw;
 mod tests;
 mod ula;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hivemind_core::PoolName;
@@ -20,7 +20,7 @@ pub use self::family::FamilyConfig;
 use self::raw::Raw;
 pub use self::ula::unique_local;
 use crate::addr::{AddressRange, Cidr, IpFamily};
-use crate::ipam::{Layout, Profile, Strategy};
+use crate::ipam::{FreeRanges, Layout, Profile, Strategy};
 
 /// How long an address rests after it was given back, unless told otherwise: what AWS keeps in memory.
 const COOLDOWN: Duration = Duration::from_secs(30);
@@ -172,6 +172,9 @@ impl NetworkConfig {
 
     /// Drains a network: who has an address keeps it, nobody gets a new one. `false` takes that back.
     ///
+    /// When all networks of one of two families are drained, the pool is leaving that family: who comes new gets an
+    /// address of the other alone. To replace a network, add the new one before the old one is drained.
+    ///
     /// # Errors
     /// [`InvalidConfig::Outside`] if the pool has no such network.
     pub fn draining(self, net: IpNet, draining: bool) -> Result<Self, InvalidConfig> {
@@ -271,6 +274,14 @@ impl NetworkConfig {
         self.v4.iter().chain(&self.v6)
     }
 
+    /// The families that new addresses come from: those with a network that is not being drained; all of them if there is
+    /// none.
+    pub fn giving(&self) -> impl Iterator<Item = &FamilyConfig> {
+        let active = |family: &FamilyConfig| family.active().next().is_some();
+        let none = !self.families().any(active);
+        self.families().filter(move |family| none || active(family))
+    }
+
     /// How addresses are given out.
     pub fn options(&self) -> &PoolOptions {
         &self.options
@@ -307,6 +318,36 @@ impl NetworkConfig {
         }
         let layout = self.layout(subnet);
         !layout.open().is_empty() || !layout.band().is_empty()
+    }
+
+    /// How many node subnets of one of its families have something to give out, at most `u128::MAX`. Those that lie in
+    /// one range as a whole are never looked at, however many they are.
+    pub(crate) fn subnets_given_out(&self, family: &FamilyConfig) -> u128 {
+        let len = family.node_prefix();
+        let kept =
+            self.excluded.iter().chain(&self.reserved).filter(|range| range.family() == family.family());
+        let kept: FreeRanges = kept.map(|range| (range.first(), range.last())).collect::<Vec<_>>().into();
+        let mut total = 0u128;
+        for cidr in family.active() {
+            let (mut whole, mut edges) = (0u128, BTreeSet::new());
+            for (first, last) in kept.ranges() {
+                let (first, last) = (first.max(cidr.first()), last.min(cidr.last()));
+                if first > last {
+                    continue;
+                }
+                let around = |number| Cidr::containing(family.family(), number, len);
+                let (Some(low), Some(high)) = (around(first), around(last)) else { continue };
+                edges.extend([low, high]);
+                // Those between the first and the last.
+                let number =
+                    |subnet: Cidr| subnet.first().checked_shr(subnet.host_bits().into()).unwrap_or_default();
+                whole = whole.saturating_add((number(high) - number(low)).saturating_sub(1));
+            }
+            let empty = edges.iter().filter(|subnet| !self.gives_out_of(**subnet)).count();
+            let empty = whole.saturating_add(u128::try_from(empty).unwrap_or(u128::MAX));
+            total = total.saturating_add(cidr.subnets(len).saturating_sub(empty));
+        }
+        total
     }
 
     /// Whether two pools have an address in common: then they cannot be of one tenant.

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hivemind_core::PoolName;
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{FamilyConfig, InvalidConfig, NetworkConfig, PoolOptions, default_name};
-use crate::addr::{AddressRange, Cidr, IpFamily};
+use crate::addr::{AddressRange, Cidr, InvalidAddress, IpFamily, parse_network};
 
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,21 +28,39 @@ pub(super) struct Raw {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFamily {
-    networks: Vec<IpNet>,
+    networks: Vec<Network>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    draining: BTreeSet<IpNet>,
+    draining: BTreeSet<Network>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     node_prefix: Option<u8>,
 }
 
+/// A network as text that can be read in one way only: [`ipnet`] takes leading zeros, which other programs read as octal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Network(Cidr);
+
+impl TryFrom<String> for Network {
+    type Error = InvalidAddress;
+    fn try_from(text: String) -> Result<Self, InvalidAddress> {
+        parse_network(&text).map(Self)
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.0.to_string()
+    }
+}
+
 fn family(family: IpFamily, raw: RawFamily) -> Result<FamilyConfig, InvalidConfig> {
     let mut cidrs = BTreeMap::new();
-    for net in raw.networks {
-        cidrs.insert(Cidr::try_from(net)?, false);
+    for Network(cidr) in raw.networks {
+        cidrs.insert(cidr, false);
     }
-    for net in raw.draining {
-        let outside = || InvalidConfig::Outside { what: net.to_string() };
-        *cidrs.get_mut(&Cidr::try_from(net)?).ok_or_else(outside)? = true;
+    for Network(cidr) in raw.draining {
+        let outside = || InvalidConfig::Outside { what: cidr.to_string() };
+        *cidrs.get_mut(&cidr).ok_or_else(outside)? = true;
     }
     FamilyConfig::checked(family, cidrs, raw.node_prefix)
 }
@@ -62,8 +79,8 @@ impl TryFrom<Raw> for NetworkConfig {
 impl From<FamilyConfig> for RawFamily {
     fn from(config: FamilyConfig) -> Self {
         Self {
-            networks: config.cidrs().map(IpNet::from).collect(),
-            draining: config.cidrs().filter(|cidr| config.is_draining(*cidr)).map(IpNet::from).collect(),
+            networks: config.cidrs().map(Network).collect(),
+            draining: config.cidrs().filter(|cidr| config.is_draining(*cidr)).map(Network).collect(),
             node_prefix: Some(config.node_prefix()),
         }
     }

@@ -44,6 +44,15 @@ fn what_is_read_is_checked() {
     assert!(
         read(r#"{"v4":{"networks":["fd00::/64"]}}"#).unwrap_err().contains("fd00::/64 is no IPv4 network")
     );
+    for octal in [r#"["010.0.0.0/8"]"#, r#"["10.0.0.0/08"]"#, r#"["10.0.0.0/8"],"draining":["10.00.0.0/8"]"#]
+    {
+        let error = read(&format!(r#"{{"v4":{{"networks":{octal}}}}}"#)).unwrap_err();
+        assert!(
+            error.contains("has a number with leading zeros, which some programs read as octal"),
+            "{error}"
+        );
+    }
+    assert!(read(r#"{"v4":{"networks":["10.0.0.0"]}}"#).unwrap_err().contains("has no prefix length"));
     assert!(read(r#"{"v4":{"networks":["10.0.0.0/8","10.1.0.0/16"]}}"#).unwrap_err().contains("overlap"));
     assert!(
         read(r#"{"v4":{"networks":["10.0.0.0/8"],"draining":["10.0.0.0/9"]}}"#)

@@ -15,6 +15,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::num::NonZeroU16;
 
 use hivemind_core::conformance::Failure;
 use hivemind_core::{BoxFuture, ErrorKind};
@@ -22,6 +23,9 @@ use hivemind_core::{BoxFuture, ErrorKind};
 use crate::dataplane::rules::{
     BaseChain, Chain, Comparison, Data, DataType, Family, Field, FieldType, Hook, NamedSet, RuleTable,
     SetKey, Statement, TableKey, Value, Verdict,
+};
+use crate::dataplane::services::{
+    Backend, Frontend, InvalidService, ServiceProtocol, Spread, VirtualServices,
 };
 use crate::dataplane::state::{
     Address, AddressKey, InvalidKernelName, KernelState, Link, LinkKind, Mac, Neighbour, NeighbourKey, Netns,
@@ -48,6 +52,7 @@ cases![
     what_is_there_is_not_made_again,
     what_is_missing_is_not_changed,
     a_table_changes_by_elements,
+    services_are_translated_as_desired,
     a_table_that_cannot_be_is_refused_whole,
     nothing_is_left_after_uninstall,
     reading_changes_nothing,
@@ -248,6 +253,38 @@ async fn a_table_changes_by_elements(dataplane: &dyn Dataplane) -> Result<(), Fa
         return Err(Failure::new(format!("one change of a table was due, and {made:?} was made")));
     }
     same("the state", &read(dataplane).await?, &desired)
+}
+
+/// Services of both IP versions, with every way to choose, and as many backends of each as asked for.
+fn services(backends: u16) -> Result<VirtualServices, Failure> {
+    let wrong = |e: InvalidService| Failure::new(format!("the case itself is wrong: {e}"));
+    let mut services = VirtualServices::new([text("10.96.0.0/16")?, text("fd96::/112")?]);
+    let spreads = [Spread::AtRandom, Spread::InTurn, Spread::BySource { bits: 24 }];
+    for (spread, port) in spreads.into_iter().zip(80..) {
+        let port = NonZeroU16::new(port).unwrap_or(NonZeroU16::MIN);
+        for (virtually, really) in [("10.96.0.1", "10.10.0."), ("fd96::1", "fd10::")] {
+            let frontend = Frontend::new(text(virtually)?, ServiceProtocol::Tcp, port);
+            let all = (1..=backends).map(|n| Ok(Backend::new(text(&format!("{really}{n}"))?, port)));
+            let all = all.collect::<Result<Vec<_>, Failure>>()?;
+            services.put(frontend, spread, all).map_err(wrong)?;
+        }
+    }
+    Ok(services)
+}
+
+async fn services_are_translated_as_desired(dataplane: &dyn Dataplane) -> Result<(), Failure> {
+    for backends in [2, 3, 1, 0] {
+        let mut desired = state()?;
+        services(backends)?.add_to(desired.namespace_mut(&netns()?)).map_err(wrong)?;
+        let made = dataplane.sync(&desired).await?;
+        same("the state", &read(dataplane).await?, &desired)?;
+        let in_place = matches!(made.as_slice(), [Op { action: Action::ChangeTable(..), .. }]);
+        if backends != 2 && backends != 0 && !in_place {
+            return Err(Failure::new(format!("one change of a table was due, and {made:?} was made")));
+        }
+    }
+    dataplane.sync(&state()?).await?;
+    same("the state without services", &read(dataplane).await?, &state()?)
 }
 
 async fn a_table_that_cannot_be_is_refused_whole(dataplane: &dyn Dataplane) -> Result<(), Failure> {

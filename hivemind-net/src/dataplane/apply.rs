@@ -88,6 +88,9 @@ impl KernelState {
         if self.link(at, name).is_some() {
             return Err(there("it"));
         }
+        if let LinkKind::Unknown(what) = &link.kind {
+            return Err(invalid(format_args!("nobody knows how to make it: {what}")));
+        }
         if let LinkKind::Veth { peer_netns, peer: peer_name } = &link.kind {
             let Some(peer) = peer else { return Err(invalid("the other end is not given")) };
             if self.link(peer_netns, peer_name).is_some() {
@@ -150,7 +153,7 @@ impl NetnsState {
         }
         let above = self.links.iter().filter(|(_, link)| match &link.kind {
             LinkKind::Vxlan(vxlan) => vxlan.dev.as_ref() == Some(name),
-            LinkKind::Bridge | LinkKind::Veth { .. } | LinkKind::Dummy => false,
+            LinkKind::Bridge | LinkKind::Veth { .. } | LinkKind::Dummy | LinkKind::Unknown(_) => false,
         });
         above.map(|(name, _)| name.clone()).collect()
     }
@@ -224,7 +227,13 @@ impl NetnsState {
                     self.remotes.remove(key);
                 }
             }
-            Action::SetBridgeMac(key, port) => drop(self.bridge_macs.insert(key.clone(), port.clone())),
+            Action::SetBridgeMac(key, port) => {
+                // A port that is not ours is not here, and its bridge not known.
+                if self.links.get(port).is_some_and(|link| link.master.as_ref() != Some(&key.bridge)) {
+                    return Err(invalid(format_args!("link {port} is no port of bridge {}", key.bridge)));
+                }
+                self.bridge_macs.insert(key.clone(), port.clone());
+            }
             Action::DeleteBridgeMac(key, _) => drop(self.bridge_macs.remove(key).ok_or_else(it)?),
             Action::PutTable(key, table) => {
                 table.validate().map_err(invalid)?;

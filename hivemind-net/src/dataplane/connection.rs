@@ -23,12 +23,15 @@ pub struct Connection {
     pub source_port: u16,
     /// The other's port; type and code of an ICMP message, the type in the upper byte.
     pub destination_port: u16,
+    /// Who gets its packets really, if rules translated the destination: the address and the port.
+    #[serde(default)]
+    pub translated: Option<(IpAddr, u16)>,
 }
 
 impl Connection {
     /// A connection in zone 0, without ports.
     pub fn new(source: IpAddr, destination: IpAddr, protocol: u8) -> Self {
-        Self { zone: 0, source, destination, protocol, source_port: 0, destination_port: 0 }
+        Self { zone: 0, source, destination, protocol, source_port: 0, destination_port: 0, translated: None }
     }
 
     /// The same, with ports.
@@ -37,5 +40,17 @@ impl Connection {
         self.source_port = source;
         self.destination_port = destination;
         self
+    }
+
+    /// The same, whose packets rules send to another address and port.
+    #[must_use]
+    pub fn with_translated(mut self, address: IpAddr, port: u16) -> Self {
+        self.translated = Some((address, port));
+        self
+    }
+
+    /// The address and the port that its packets arrive at: what policies judge.
+    pub fn arrives_at(&self) -> (IpAddr, u16) {
+        self.translated.unwrap_or((self.destination, self.destination_port))
     }
 }

@@ -184,7 +184,7 @@ impl<'a> Plan<'a> {
                 LinkKind::Veth { peer_netns, peer } => {
                     self.desired.link(peer_netns, peer).cloned().map(Box::new)
                 }
-                LinkKind::Bridge | LinkKind::Vxlan(_) | LinkKind::Dummy => None,
+                LinkKind::Bridge | LinkKind::Vxlan(_) | LinkKind::Dummy | LinkKind::Unknown(_) => None,
             };
             self.emit(at, Action::CreateLink { name: name.clone(), link: Box::new(link.clone()), peer });
         }
@@ -307,7 +307,7 @@ fn same_link(want: &Link, is: &Link) -> bool {
 /// What is below comes first.
 fn rank(kind: &LinkKind) -> u8 {
     match kind {
-        LinkKind::Bridge | LinkKind::Dummy => 0,
+        LinkKind::Bridge | LinkKind::Dummy | LinkKind::Unknown(_) => 0,
         LinkKind::Veth { .. } => 1,
         LinkKind::Vxlan(_) => 2,
     }

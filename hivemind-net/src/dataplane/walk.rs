@@ -119,12 +119,11 @@ impl<'a> Cluster<'a> {
     fn hop(&self, at: &At<'a>, packet: &mut RulePacket, length: u32) -> Result<(At<'a>, LinkName), Fate> {
         let lost = |why: &str| Fate::Lost { node: at.node.clone(), why: format!("{}: {why}", at.netns) };
         let arrived = packet.in_link.is_some();
-        let local = at.state.addresses.keys().any(|key| key.address == packet.destination);
         packet.out_link = None;
         if arrived {
             filter(at, Hook::Prerouting, packet)?;
         }
-        if local {
+        if at.state.addresses.keys().any(|key| key.address == packet.destination) {
             filter(at, Hook::Input, packet)?;
             return Err(Fate::Delivered { node: at.node.clone(), netns: at.netns.clone() });
         }
@@ -162,7 +161,7 @@ impl<'a> Cluster<'a> {
                 let remotes = at.state.remotes.get(&RemoteMac::new(dev.clone(), *mac));
                 self.tunnel(remotes, vxlan.vni, *mac).ok_or_else(|| lost("no tunnel end has the MAC"))
             }
-            LinkKind::Bridge | LinkKind::Dummy => Err(lost("the link leads nowhere")),
+            LinkKind::Bridge | LinkKind::Dummy | LinkKind::Unknown(_) => Err(lost("the link leads nowhere")),
         }
     }
 
@@ -176,7 +175,9 @@ impl<'a> Cluster<'a> {
                     LinkKind::Vxlan(end) => {
                         end.vni == vni && end.local == *remote && link.mac == mac && link.up
                     }
-                    LinkKind::Bridge | LinkKind::Veth { .. } | LinkKind::Dummy => false,
+                    LinkKind::Bridge | LinkKind::Veth { .. } | LinkKind::Dummy | LinkKind::Unknown(_) => {
+                        false
+                    }
                 });
                 if let Some((name, _)) = end {
                     return Some((At { node: node.clone(), netns: netns.clone(), state }, name.clone()));
@@ -193,11 +194,15 @@ impl Default for Cluster<'_> {
     }
 }
 
-/// All tables of the namespace, one after the other; the packet keeps the mark that they give it.
+/// All tables of the namespace, one after the other; the packet keeps the mark and the addresses that they give it.
 fn filter(at: &At<'_>, hook: Hook, packet: &mut RulePacket) -> Result<(), Fate> {
     for table in at.state.tables.values() {
-        let Evaluation { accepted, mark, .. } = evaluate(table, &hook, packet);
+        let Evaluation { accepted, mark, destination, source, .. } = evaluate(table, &hook, packet);
         packet.mark = mark;
+        if let Some(destination) = destination {
+            (packet.destination, packet.destination_port) = destination;
+        }
+        packet.source = source.unwrap_or(packet.source);
         if !accepted {
             return Err(Fate::Filtered { node: at.node.clone(), netns: at.netns.clone() });
         }

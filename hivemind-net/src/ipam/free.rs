@@ -187,27 +187,6 @@ impl FreeRanges {
         }
     }
 
-    /// What is left without `numbers`, which are in order; one pass, and much faster than taking each.
-    pub(crate) fn without_sorted(&self, numbers: &[u128]) -> Self {
-        let mut left = Vec::new();
-        let mut numbers = numbers.iter().copied().peekable();
-        for (first, last) in self.ranges() {
-            let mut from = Some(first);
-            while numbers.next_if(|number| *number < first).is_some() {}
-            while let Some(number) = numbers.next_if(|number| *number <= last) {
-                let start = from.unwrap_or(number);
-                if start < number {
-                    left.push((number - 1, start));
-                }
-                from = number.checked_add(1);
-            }
-            if let Some(start) = from.filter(|start| *start <= last) {
-                left.push((last, start));
-            }
-        }
-        Self { by_last: left.into_iter().collect(), probes: self.probes }
-    }
-
     /// How many look-ups all operations took that change the set.
     pub fn probes(&self) -> u64 {
         self.probes

@@ -1,10 +1,11 @@
 //! Who has which address: the pure engine. No I/O, no clock, no async.
 //!
-//! [`FreeRanges`] finds a free address, [`FreePrefixes`] a free network; a [`Space`] adds owners and a quarantine, an
+//! [`FreeRanges`] says what there is, [`FreeBits`] finds a free address of it, [`FreePrefixes`] a free network; a [`Space`] adds owners and a quarantine, an
 //! [`Allocator`] both families, together or not at all. All are values that a caller keeps where it likes: the
 //! [`IpamManager`](crate::IpamManager) keeps each block of 256 addresses in the store, and decides with a [`Space`].
 
 mod allocator;
+mod bits;
 mod cooling;
 mod free;
 mod layout;
@@ -17,6 +18,7 @@ mod strategy;
 
 pub(crate) use self::allocator::same_as_asked;
 pub use self::allocator::{Allocator, AllocatorState, Ask, Pair};
+pub use self::bits::FreeBits;
 pub use self::free::FreeRanges;
 pub use self::layout::Layout;
 pub(crate) use self::mix::{hash, mix};

@@ -10,7 +10,7 @@ use hivemind_core::{Timestamp, WorkloadId};
 use super::cooling::Cooling;
 use super::layout::{Fixed, within};
 use super::strategy::Start;
-use super::{FreeRanges, Layout, Refusal, Strategy};
+use super::{FreeBits, Layout, Refusal, Strategy};
 use crate::addr::{IpFamily, address_number};
 
 /// How many addresses whose quarantine is over are freed with each allocation: more than come in.
@@ -24,9 +24,9 @@ const THAW: usize = 4;
 pub struct Space {
     family: IpFamily,
     layout: Fixed,
-    open: FreeRanges,
-    band: FreeRanges,
-    reserved: FreeRanges,
+    open: FreeBits,
+    band: FreeBits,
+    reserved: FreeBits,
     owners: HashMap<u128, WorkloadId, RandomState>,
     cooling: Cooling,
     last: Option<u128>,
@@ -61,9 +61,9 @@ impl Space {
     pub fn new(family: IpFamily, layout: Layout) -> Self {
         Self {
             family,
-            open: layout.open().clone(),
-            band: layout.band().clone(),
-            reserved: layout.reserved().clone(),
+            open: FreeBits::new(layout.open()),
+            band: FreeBits::new(layout.band()),
+            reserved: FreeBits::new(layout.reserved()),
             layout: Fixed::from(&layout),
             owners: HashMap::default(),
             cooling: Cooling::default(),
@@ -83,10 +83,13 @@ impl Space {
         cursor: (Option<u128>, u64),
     ) -> Self {
         let mut space = Self::new(family, Layout::new());
-        space.owners = owners.into_iter().collect();
+        let owners = owners.into_iter();
+        // A table that grows while it is filled is made several times.
+        space.owners.reserve(owners.size_hint().1.unwrap_or_default());
+        space.owners.extend(owners);
         for (number, until) in cooling {
             if !space.owners.contains_key(&number) {
-                space.cooling.insert(number, until);
+                space.cooling.insert(number, until, true);
             }
         }
         (space.last, space.turn) = cursor;
@@ -96,13 +99,16 @@ impl Space {
 
     /// Uses another layout from now on: what it adds is free, what it lacks is drained. Looks at every address held.
     pub fn set_layout(&mut self, layout: &Layout) {
-        let mut held: Vec<u128> = self.owners.keys().copied().collect();
-        held.extend(self.cooling.iter().map(|(_, number)| number));
-        held.sort_unstable();
-        self.open = layout.open().without_sorted(&held);
-        self.band = layout.band().without_sorted(&held);
-        self.reserved = layout.reserved().without_sorted(&held);
+        let [open, band, reserved] = [layout.open(), layout.band(), layout.reserved()];
+        let mut free = [FreeBits::new(open), FreeBits::new(band), FreeBits::new(reserved)];
+        for number in self.owners.keys().copied().chain(self.cooling.numbers()) {
+            // In at most one of the three; and it may be in none any more.
+            let _ = free.iter_mut().any(|set| set.take(number));
+        }
+        [self.open, self.band, self.reserved] = free;
         self.layout = Fixed::from(layout);
+        let Self { cooling, layout, .. } = self;
+        cooling.sort(|number| within(&layout.open, number) || within(&layout.band, number));
     }
 
     /// Whether a workload may have this address.
@@ -137,15 +143,16 @@ impl Space {
         if let Some(owner) = self.owners.get(&number) {
             return Err(Refusal::Taken { address, owner: owner.clone() });
         }
+        // What was drained rests on: it may be in use again before its time when it is taken back.
+        if !self.has(number) {
+            return Err(Refusal::Outside { address });
+        }
         if let Some(until) = self.cooling.until(number) {
             if until > now && !emergency {
                 return Err(Refusal::Cooling { address, until, retry_after: until.since(now) });
             }
             self.cooling.remove(number);
-            if self.has(number) {
-                let early = Some(until).filter(|until| *until > now);
-                return Ok(Taken { number, early, before });
-            }
+            return Ok(Taken { number, early: Some(until).filter(|until| *until > now), before });
         }
         if self.open.take(number) || self.band.take(number) || self.reserved.take(number) {
             return Ok(Taken { number, early: None, before });
@@ -156,8 +163,8 @@ impl Space {
     fn take_any(&mut self, owner: &WorkloadId, wish: Wish, now: Timestamp) -> Result<Taken, Refusal> {
         let before = (self.last, self.turn);
         let start = wish.strategy.start(owner.as_str(), self.turn, self.last);
-        let found = search(&mut self.open, &self.layout.open, start)
-            .or_else(|| if wish.open_only { None } else { search(&mut self.band, &self.layout.band, start) });
+        let found = search(&mut self.open, start)
+            .or_else(|| if wish.open_only { None } else { search(&mut self.band, start) });
         let (number, early) = match found {
             Some(number) => (number, None),
             None => self.take_cooling(wish.emergency, now)?,
@@ -167,35 +174,32 @@ impl Space {
         Ok(Taken { number, early, before })
     }
 
-    /// Nothing is free: one whose time has come, or, in an emergency, the one whose time comes first.
+    /// Nothing is free: one whose time has come, or, in an emergency, the one whose time comes first. What was drained
+    /// meanwhile, or is for those who ask, rests on.
     fn take_cooling(
         &mut self,
         emergency: bool,
         now: Timestamp,
     ) -> Result<(u128, Option<Timestamp>), Refusal> {
-        while let Some((until, number)) = self.cooling.first() {
-            if until > now && !emergency {
-                return Err(Refusal::OnlyCooling {
-                    family: self.family,
-                    cooling: count(self.cooling.len()),
-                    retry_after: until.since(now),
-                });
-            }
-            self.cooling.remove(number);
-            // What was drained meanwhile, or is for those who ask, is not for anybody.
-            if self.for_anybody(number) {
-                return Ok((number, Some(until).filter(|until| *until > now)));
-            }
-            self.free(number);
+        let Some((until, number)) = self.cooling.first_for_anybody() else {
+            return Err(Refusal::Exhausted { family: self.family, held: count(self.owners.len()) });
+        };
+        if until > now && !emergency {
+            return Err(Refusal::OnlyCooling {
+                family: self.family,
+                cooling: count(self.cooling.len_for_anybody()),
+                retry_after: until.since(now),
+            });
         }
-        Err(Refusal::Exhausted { family: self.family, held: count(self.owners.len()) })
+        self.cooling.remove(number);
+        Ok((number, Some(until).filter(|until| *until > now)))
     }
 
     /// Undoes what was taken last, as if it had never been.
     pub(crate) fn undo(&mut self, taken: Taken) {
         self.owners.remove(&taken.number);
         match taken.early {
-            Some(until) => self.cooling.insert(taken.number, until),
+            Some(until) => self.rest(taken.number, until),
             None => self.free(taken.number),
         }
         (self.last, self.turn) = taken.before;
@@ -208,10 +212,14 @@ impl Space {
         }
         self.owners.remove(&number);
         match until {
-            Some(until) => self.cooling.insert(number, until),
+            Some(until) => self.rest(number, until),
             None => self.free(number),
         }
         true
+    }
+
+    fn rest(&mut self, number: u128, until: Timestamp) {
+        self.cooling.insert(number, until, self.for_anybody(number));
     }
 
     fn free(&mut self, number: u128) {
@@ -244,6 +252,11 @@ impl Space {
         self.owners.get(&number)
     }
 
+    /// Every owned address, in no order.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = (u128, &WorkloadId)> {
+        self.owners.iter().map(|(number, owner)| (*number, owner))
+    }
+
     /// Every owned address, in order; sorts them.
     pub fn owned(&self) -> BTreeMap<u128, WorkloadId> {
         self.owners.iter().map(|(number, owner)| (*number, owner.clone())).collect()
@@ -259,7 +272,7 @@ impl Space {
         (self.last, self.turn)
     }
 
-    /// How full it is; looks at every free range.
+    /// How full it is; looks at every free range, and sorts them.
     pub fn fill(&self, now: Timestamp) -> Fill {
         Fill {
             usable: size(&self.layout.open)
@@ -269,12 +282,12 @@ impl Space {
             cooling: count(self.cooling.len()),
             reserved: self.reserved.count(),
             free: self.open.count().saturating_add(self.band.count()),
-            fragments: count(self.open.fragments() + self.band.fragments()),
+            fragments: count(self.open.ranges().len() + self.band.ranges().len()),
             next_free_in: self.cooling.first().map(|(until, _)| until.since(now)),
         }
     }
 
-    /// How many look-ups of the free ranges all operations took.
+    /// How many look-ups in what is free all operations took.
     pub fn probes(&self) -> u64 {
         self.open.probes() + self.band.probes() + self.reserved.probes()
     }
@@ -309,12 +322,12 @@ fn size(ranges: &[(u128, u128)]) -> u128 {
 }
 
 /// A free number, beginning where `start` says within what there is in all, free or not.
-fn search(free: &mut FreeRanges, all: &[(u128, u128)], start: Start) -> Option<u128> {
+fn search(free: &mut FreeBits, start: Start) -> Option<u128> {
     match start {
         Start::Lowest => free.take_from(0),
         Start::At(number) => free.take_from(number),
         Start::Anywhere(random) => {
-            let ((low, _), (_, high)) = (all.first()?, all.last()?);
+            let (low, high) = free.span()?;
             let offset = (high - low).checked_add(1).map_or(random, |size| random % size);
             free.take_from(low.saturating_add(offset))
         }

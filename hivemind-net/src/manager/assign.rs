@@ -111,7 +111,7 @@ fn not_eligible(config: &NetworkConfig, request: &AddressRequest) -> Option<NotF
     (!nodes.matches(&request.labels)).then(|| NotFrom::OtherNodes(nodes.to_string()))
 }
 
-/// Both addresses of a pool, or why not.
+/// An address of each family that the pool gives, or why not.
 fn pair(
     session: &mut Session<'_>,
     config: &NetworkConfig,
@@ -122,6 +122,8 @@ fn pair(
         match (config.family(family), request.address(family)) {
             (None, Some(address)) => return Ok(Err(Refusal::Outside { address })),
             (None, None) => {}
+            // The pool is leaving the family.
+            (Some(_), None) if !config.giving().any(|giving| giving.family() == family) => {}
             (Some(networks), _) => match session.take(config, networks, request)? {
                 Ok((number, early)) => {
                     family.address(number).into_iter().for_each(|address| pair.set(address));

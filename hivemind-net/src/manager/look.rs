@@ -40,7 +40,8 @@ impl LeakReport {
 pub struct FamilyUsage {
     /// Node subnets that are taken.
     pub subnets: u64,
-    /// Node subnets there are, without those of networks being drained; at most `u64::MAX`.
+    /// Node subnets there are, without those of networks being drained, and those that are excluded or reserved as a
+    /// whole; at most `u64::MAX`.
     pub subnets_total: u64,
     /// Addresses that workloads have.
     pub addresses: u64,
@@ -207,7 +208,7 @@ impl IpamManager {
         }
         let mut in_blocks = BTreeMap::new();
         for block in blocks()?.list(view, &session.txn, &session.keys.blocks()?)? {
-            in_blocks.extend(block.leases.iter().map(|(address, owner)| (*address, owner.clone())));
+            in_blocks.extend(block.leases().map(|(address, owner)| (address, owner.clone())));
         }
         let differs = |(address, owner): &(&IpAddr, &WorkloadId)| in_blocks.get(*address) != Some(*owner);
         report.conflicting.extend(held.iter().filter(differs).map(|(address, _)| *address));
@@ -224,8 +225,7 @@ fn explain_subnets(session: &Session<'_>, config: &NetworkConfig) -> Result<Pool
     let mut by_node: BTreeMap<Option<NodeId>, u64> = BTreeMap::new();
     for family in config.families() {
         let of = family_of(&mut usage, family.family());
-        let each = family.active().map(|cidr| cidr.subnets(family.node_prefix()));
-        of.subnets_total = u64::try_from(each.fold(0u128, u128::saturating_add)).unwrap_or(u64::MAX);
+        of.subnets_total = u64::try_from(config.subnets_given_out(family)).unwrap_or(u64::MAX);
         let prefix = session.keys.regions(config.name(), family.family())?;
         for region in regions()?.list(session.view, &session.txn, &prefix)? {
             for owner in region.taken.values() {
@@ -242,14 +242,14 @@ fn explain_subnets(session: &Session<'_>, config: &NetworkConfig) -> Result<Pool
 fn explain_block(session: &Session<'_>, pools: &Pools, block: &Block, pool: &mut PoolExplanation) {
     let of = family_of(&mut pool.usage, block.cidr.family());
     let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-    let resting = block.cooling.values().filter(|until| **until > session.now);
+    let resting = block.resting().filter(|until| *until > session.now);
     let mut one = FamilyUsage {
-        addresses: count(block.leases.len()),
+        addresses: count(block.held()),
         cooling: count(resting.clone().count()),
         next_free_in: resting.min().map(|until| until.since(session.now)),
         ..FamilyUsage::default()
     };
-    let misplaced = block.leases.keys().filter(|address| !reconcile::gives_out(pools, **address));
+    let misplaced = block.leases().filter(|(address, _)| !reconcile::gives_out(pools, *address));
     one.draining = count(misplaced.count());
     of.add(&one);
 }

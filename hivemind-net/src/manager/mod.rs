@@ -14,6 +14,7 @@ mod subnets;
 mod sweep;
 mod take;
 mod transfer;
+mod watermark;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

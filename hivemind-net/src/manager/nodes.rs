@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::session::Session;
 use super::{IpamManager, release};
-use crate::addr::{Cidr, IpFamily};
+use crate::NetworkConfig;
+use crate::addr::Cidr;
 use crate::ipam::Refusal;
 use crate::records::{Holder, Node, Pools, blocks, holders};
 
@@ -61,8 +62,8 @@ pub struct Reclaimed {
 }
 
 impl IpamManager {
-    /// Stages a subnet of each family of a pool for the node, to stay there even when it is empty. A node that has them
-    /// gets the same again.
+    /// Stages a subnet of each family of a pool for the node, to stay there even when it is empty, until its network is
+    /// drained. A node that has them gets the same again; what is being drained does not count.
     ///
     /// # Errors
     /// [`ErrorKind::Exhausted`] if no subnet is left, [`ErrorKind::NotFound`] if there is no such pool,
@@ -74,30 +75,7 @@ impl IpamManager {
         ctx: &TenantContext,
         (pool, node): (&PoolName, &NodeId),
     ) -> Result<NodeState> {
-        self.stage(view, txn, ctx, |session| {
-            let pools = session.pools(ctx)?;
-            let missing = || Error::not_found("node subnets", format!("there is no pool {pool}"));
-            let config = pools.pools.get(pool).ok_or_else(missing)?;
-            let state = session.node(node)?;
-            if let Some(since) = state.as_ref().and_then(|node| node.lost) {
-                let epoch = state.map_or(0, |node| node.epoch);
-                let lost = super::NodeLost { node: node.clone(), since, epoch };
-                return Err(Error::of(ErrorKind::Denied, "node subnets", lost));
-            }
-            for family in config.families() {
-                let has =
-                    session.node(node)?.is_some_and(|node| node.of(pool, family.family()).next().is_some());
-                if !has && session.take_subnet(config, family, node, true)?.is_none() {
-                    let held = super::pools::taken(session, config, family.family())?.len();
-                    let held = u64::try_from(held).unwrap_or(u64::MAX);
-                    return Err(
-                        Refusal::Exhausted { family: family.family(), held }.into_error("node subnets")
-                    );
-                }
-            }
-            pin(session, pool, node)?;
-            Ok(session.node(node)?.map(|node| NodeState::from(&*node.value)).unwrap_or_default())
-        })
+        self.stage(view, txn, ctx, |session| node_subnets(session, ctx, (pool, node)))
     }
 
     /// Stages that a node is lost: it is given nothing more, and its epoch goes up, so that what it asks for in the
@@ -184,6 +162,9 @@ impl IpamManager {
             done.more = here.next().is_some();
             if !done.more {
                 reclaim_subnets(session, &pools, node, &mut done)?;
+                if !all.iter().any(|holder| holder.node == *node && moved(&holder.value)) {
+                    session.forget_watermark(node)?;
+                }
             }
             Ok(done)
         })
@@ -204,12 +185,39 @@ fn moved(holder: &Holder) -> bool {
     holder.moving.is_some() || holder.kept_until.is_some()
 }
 
-fn pin(session: &mut Session<'_>, pool: &PoolName, node: &NodeId) -> Result<()> {
+/// Gives the node a subnet of each family of the pool, unless it has one that is not being drained.
+pub(super) fn node_subnets(
+    session: &mut Session<'_>,
+    ctx: &TenantContext,
+    (pool, node): (&PoolName, &NodeId),
+) -> Result<NodeState> {
+    let pools = session.pools(ctx)?;
+    let missing = || Error::not_found("node subnets", format!("there is no pool {pool}"));
+    let config = pools.pools.get(pool).ok_or_else(missing)?;
+    let state = session.node(node)?;
+    if let Some(since) = state.as_ref().and_then(|node| node.lost) {
+        let epoch = state.map_or(0, |node| node.epoch);
+        let lost = super::NodeLost { node: node.clone(), since, epoch };
+        return Err(Error::of(ErrorKind::Denied, "node subnets", lost));
+    }
+    for family in config.giving() {
+        let has = !session.own_subnets(config, family, node)?.is_empty();
+        if !has && session.take_subnet(config, family, node, true)?.is_none() {
+            let held = super::pools::taken(session, config, family.family())?.len();
+            let held = u64::try_from(held).unwrap_or(u64::MAX);
+            return Err(Refusal::Exhausted { family: family.family(), held }.into_error("node subnets"));
+        }
+    }
+    pin(session, config, node)?;
+    Ok(session.node(node)?.map(|node| NodeState::from(&*node.value)).unwrap_or_default())
+}
+
+fn pin(session: &mut Session<'_>, config: &NetworkConfig, node: &NodeId) -> Result<()> {
     let Some(found) = session.node(node)? else { return Ok(()) };
     let mut changed = (*found.value).clone();
-    for family in IpFamily::BOTH {
+    for family in config.families() {
         // The first of each family: what came later came for want of room.
-        let first = changed.of(pool, family).next();
+        let first = session.own_subnets(config, family, node)?.first().copied();
         if let Some(subnet) = first.and_then(|first| changed.subnets.get_mut(&first)) {
             subnet.pinned = true;
         }

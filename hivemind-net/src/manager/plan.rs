@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use hivemind_core::{Error, ErrorKind, NodeId, PoolName, Result, TenantContext, WorkloadId};
+use hivemind_core::{Error, ErrorKind, NodeId, PoolName, Result, TenantContext, Timestamp, WorkloadId};
 use ipnet::Ipv6Net;
 
-use super::{IpamManager, NodeState, Reclaimed, Reconciled, Swept};
-use crate::NetworkConfig;
-use crate::manager::Observation;
+use super::{IpamManager, NodeState, Observation, Reclaimed, Reconciled, Swept, nodes};
+use crate::addr::{Cidr, IpFamily};
+use crate::{Lease, NetworkConfig};
 
 fn no_family(what: &str) -> Error {
     Error::new(ErrorKind::Unsupported, "ipam", format!("the pool has no {what}: add a network of the family"))
@@ -39,8 +39,19 @@ impl IpamManager {
         pool: &PoolName,
         node: &NodeId,
     ) -> Result<Ipv6Net> {
-        let state = self.allocate_node_subnets(ctx, pool, node).await?;
-        state.v6.first().copied().ok_or_else(|| no_family("IPv6"))
+        let decide = |view: &_, txn: &mut _| {
+            self.stage(view, txn, ctx, |session| {
+                nodes::node_subnets(session, ctx, (pool, node))?;
+                // Of this pool, and not one that is being drained: the node may have others.
+                let pools = session.pools_of(ctx)?;
+                let Some(config) = pools.pools.get(pool) else { return Ok(None) };
+                let Some(family) = config.family(IpFamily::V6) else { return Ok(None) };
+                let own = session.own_subnets(config, family, node)?;
+                Ok(own.first().copied().and_then(Cidr::v6))
+            })
+        };
+        let subnet = self.commit(ctx, &format!("node-subnet-v6:{pool}:{node}"), decide).await?;
+        subnet.ok_or_else(|| no_family("IPv6"))
     }
 
     /// A container's IPv6 address; its IPv4 address comes with it, if the pool has IPv4.
@@ -98,6 +109,69 @@ impl IpamManager {
     pub async fn update_pool(&self, ctx: &TenantContext, config: &NetworkConfig) -> Result<()> {
         let decide = |view: &_, txn: &mut _| self.stage_update_pool(view, txn, ctx, config);
         self.commit(ctx, &format!("update-pool:{}", config.name()), decide).await
+    }
+
+    /// Forgets one batch of what is left of a tenant that is gone for good; each batch has a request of its own.
+    ///
+    /// # Errors
+    /// As [`stage_forget`](Self::stage_forget), and those of the store.
+    pub async fn forget(&self, ctx: &TenantContext) -> Result<bool> {
+        self.commit(ctx, "forget", |view, txn| self.stage_forget(view, txn, ctx)).await
+    }
+
+    /// Removes a pool.
+    ///
+    /// # Errors
+    /// As [`stage_delete_pool`](Self::stage_delete_pool), and those of the store.
+    pub async fn delete_pool(&self, ctx: &TenantContext, pool: &PoolName) -> Result<()> {
+        let decide = |view: &_, txn: &mut _| self.stage_delete_pool(view, txn, ctx, pool);
+        self.commit(ctx, &format!("delete-pool:{pool}"), decide).await
+    }
+
+    /// Keeps a workload's addresses for it.
+    ///
+    /// # Errors
+    /// As [`stage_keep`](Self::stage_keep), and those of the store.
+    pub async fn keep(
+        &self,
+        ctx: &TenantContext,
+        (workload, lease): (&WorkloadId, &Lease),
+        until: Timestamp,
+    ) -> Result<()> {
+        let decide = |view: &_, txn: &mut _| self.stage_keep(view, txn, ctx, (workload, lease), until);
+        self.commit(ctx, &format!("keep:{workload}"), decide).await
+    }
+
+    /// Begins a move.
+    ///
+    /// # Errors
+    /// As [`stage_transfer`](Self::stage_transfer), and those of the store.
+    pub async fn transfer(
+        &self,
+        ctx: &TenantContext,
+        workload: &WorkloadId,
+        (from, to): (&NodeId, &NodeId),
+    ) -> Result<()> {
+        let decide = |view: &_, txn: &mut _| self.stage_transfer(view, txn, ctx, workload, (from, to));
+        self.commit(ctx, &format!("transfer:{workload}"), decide).await
+    }
+
+    /// Ends a move.
+    ///
+    /// # Errors
+    /// As [`stage_transferred`](Self::stage_transferred), and those of the store.
+    pub async fn transferred(&self, ctx: &TenantContext, workload: &WorkloadId, to: &NodeId) -> Result<()> {
+        let decide = |view: &_, txn: &mut _| self.stage_transferred(view, txn, ctx, workload, to);
+        self.commit(ctx, &format!("transferred:{workload}"), decide).await
+    }
+
+    /// Gives a move up.
+    ///
+    /// # Errors
+    /// As [`stage_transfer_back`](Self::stage_transfer_back), and those of the store.
+    pub async fn transfer_back(&self, ctx: &TenantContext, workload: &WorkloadId) -> Result<()> {
+        let decide = |view: &_, txn: &mut _| self.stage_transfer_back(view, txn, ctx, workload);
+        self.commit(ctx, &format!("transfer-back:{workload}"), decide).await
     }
 
     /// Declares a node lost.

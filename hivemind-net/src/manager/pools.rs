@@ -7,7 +7,7 @@ use super::IpamManager;
 use super::session::Session;
 use crate::NetworkConfig;
 use crate::addr::{Cidr, IpFamily};
-use crate::records::{Index, Keys, Pools, blocks, indexes, nodes, pools, regions};
+use crate::records::{Index, Keys, Pools, blocks, indexes, nodes, pools, regions, watermarks};
 
 /// The most records a deletion changes: more than a transaction should hold.
 const MOST: usize = 24;
@@ -85,7 +85,8 @@ impl IpamManager {
         })
     }
 
-    /// Stages the removal of a pool.
+    /// Stages the removal of a pool. The epochs of nodes stay, also with the last one: what a lost node believes is
+    /// refused whatever pools come later. [`stage_forget`](Self::stage_forget) is for a tenant that never comes back.
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] while somebody has an address of it, or nodes have so many of its subnets that they do
@@ -123,10 +124,33 @@ impl IpamManager {
             let mut changed = (*found.value).clone();
             changed.pools.remove(name);
             if changed.pools.is_empty() {
-                delete_nodes(session)?;
                 return pools()?.delete(&mut session.txn, &found);
             }
             pools()?.update(&mut session.txn, &found, &changed)
+        })
+    }
+
+    /// Stages that what is left of a tenant without pools is forgotten: the epochs of its nodes, and what observations
+    /// told. For a tenant that is gone for good. At most some records change with each call; whether there are more:
+    /// commit, and call again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] while the tenant has a pool: [delete](Self::stage_delete_pool) it first.
+    pub fn stage_forget(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext) -> Result<bool> {
+        self.stage(view, txn, ctx, |session| {
+            let key = session.keys.pools()?;
+            if pools()?.get(view, &session.txn, &key)?.is_some() {
+                let message =
+                    format!("tenant {} still has address pools: delete them first", ctx.tenant().id);
+                let busy = Error::new(ErrorKind::Conflict, "forget tenant", message);
+                return Err(busy.with_retry(Retry::AfterChange));
+            }
+            session.expect_absent(&key)?;
+            let all = nodes()?.list(view, &session.txn, &session.keys.nodes()?)?;
+            all.iter().take(MOST).try_for_each(|node| nodes()?.delete(&mut session.txn, node))?;
+            let marks = watermarks()?.list(view, &session.txn, &session.keys.watermarks()?)?;
+            marks.iter().take(MOST).try_for_each(|mark| watermarks()?.delete(&mut session.txn, mark))?;
+            Ok(all.len().max(marks.len()) > MOST)
         })
     }
 }
@@ -139,23 +163,10 @@ fn no_pool(ctx: &TenantContext, name: &PoolName) -> Error {
 fn delete_blocks(session: &mut Session<'_>, subnet: Cidr, busy: &dyn Fn(String) -> Error) -> Result<()> {
     let prefix = session.keys.blocks_of(subnet)?;
     for block in blocks()?.list(session.view, &session.txn, &prefix)? {
-        if !block.leases.is_empty() {
-            return Err(busy(format!(
-                "{} addresses in {}: release them first",
-                block.leases.len(),
-                block.cidr
-            )));
+        if block.held() > 0 {
+            return Err(busy(format!("{} addresses in {}: release them first", block.held(), block.cidr)));
         }
         blocks()?.delete(&mut session.txn, &block)?;
-    }
-    Ok(())
-}
-
-/// A tenant without pools needs no record of epochs.
-fn delete_nodes(session: &mut Session<'_>) -> Result<()> {
-    let prefix = session.keys.nodes()?;
-    for node in nodes()?.list(session.view, &session.txn, &prefix)?.iter().take(MOST) {
-        nodes()?.delete(&mut session.txn, node)?;
     }
     Ok(())
 }

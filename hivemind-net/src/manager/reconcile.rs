@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::nodes::BATCH;
 use super::session::Session;
+use super::watermark::Watermarks;
 use super::{IpamManager, release};
 use crate::addr::Cidr;
 use crate::records::{Holder, Pools, holders};
@@ -72,14 +73,22 @@ pub struct Reconciled {
     pub conflicts: BTreeSet<Conflicting>,
     /// Addresses with a lease that the pools no longer give out: excluded, or of a network being drained.
     pub misplaced: BTreeMap<IpAddr, WorkloadId>,
+    /// A newer observation of the same nodes was told before: by this one nothing changes, and what it tells of what
+    /// runs may be out of date.
+    pub superseded_by: Option<Timestamp>,
+    /// Leases that this observation missed, which change nothing, because a newer one was told of their node; and when
+    /// that was begun.
+    #[serde(default)]
+    pub stale: BTreeMap<WorkloadId, Timestamp>,
     /// Whether there is more to change: commit, and call again with the same observation.
     pub more: bool,
 }
 
 impl IpamManager {
     /// Stages what an observation tells. A lease is given back only when two observations, both begun after it was
-    /// given, the second after the first, missed its workload; observations may come late, twice and in any order. At
-    /// most some leases change with each call.
+    /// given, the second after the first, missed its workload, and none that was begun after the first saw it.
+    /// Observations may come late, twice and in any order: one that is older than another of the same node, told
+    /// before, changes nothing. At most some leases change with each call.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](hivemind_core::ErrorKind::NotFound) if the tenant has no pools.
@@ -93,21 +102,31 @@ impl IpamManager {
         self.stage(view, txn, ctx, |session| {
             let pools = session.pools_of(ctx)?;
             let all = holders()?.list(view, &session.txn, &session.keys.holders()?)?;
+            let marks = Watermarks::read(session, seen.node.as_ref())?;
             let mut told = compare(&pools, &all, seen);
+            told.superseded_by = marks.newest_of_scope().filter(|newest| *newest > seen.at);
             let mut budget = BATCH;
             for found in &all {
-                let Some(verdict) = verdict(found, seen) else { continue };
-                if let Verdict::Suspect(true) = verdict {
-                    told.suspected.insert(found.workload.clone());
-                    continue;
+                let Some(verdict) = verdict(found, seen, marks.newest(found)) else { continue };
+                match verdict {
+                    Verdict::Stale(newest) => {
+                        told.stale.insert(found.workload.clone(), newest);
+                        continue;
+                    }
+                    Verdict::Suspect(true) => {
+                        told.suspected.insert(found.workload.clone());
+                        continue;
+                    }
+                    _ if budget == 0 => {
+                        told.more = true;
+                        break;
+                    }
+                    _ => budget -= 1,
                 }
-                if budget == 0 {
-                    told.more = true;
-                    break;
-                }
-                budget -= 1;
+                marks.expect(session, found)?;
                 apply(session, &pools, found, verdict, seen.at, &mut told)?;
             }
+            marks.tell(session, &all, seen.at, budget)?;
             Ok(told)
         })
     }
@@ -116,26 +135,34 @@ impl IpamManager {
 /// What is to be done about a lease.
 #[derive(Clone, Copy)]
 enum Verdict {
-    /// It was missed before and is there.
+    /// It was missed before and is there, or it is where no watermark will tell.
     Clear,
+    /// It is missed, and an observation of its node that was begun then was told before.
+    Stale(Timestamp),
     /// It is missed; whether that is on record already.
     Suspect(bool),
     /// It was missed twice.
     Free,
 }
 
-fn verdict(holder: &Holder, seen: &Observation) -> Option<Verdict> {
+/// `newest` is the newest observation told of where the holder is.
+fn verdict(holder: &Holder, seen: &Observation, newest: Option<Timestamp>) -> Option<Verdict> {
     let here = |node: &NodeId| holder.node == *node || holder.moving.as_ref() == Some(node);
     if seen.running.contains_key(&holder.workload) {
         // A late observation does not absolve from a newer one that missed it.
         let newer = holder.missed.is_some_and(|missed| seen.at > missed);
-        return newer.then_some(Verdict::Clear);
+        // The watermark of another node than the lease's keeps no older observation from missing it.
+        let elsewhere = seen.node.as_ref().is_some_and(|node| *node != holder.node) && seen.at > holder.at;
+        return (newer || elsewhere).then_some(Verdict::Clear);
     }
     // A node that no longer or not yet runs a moving workload says nothing about it.
     let settled = holder.moving.is_none() || seen.node.is_none();
     let in_scope = settled && seen.node.as_ref().is_none_or(here);
     if !in_scope || holder.kept_until.is_some() || seen.at <= holder.at {
         return None;
+    }
+    if let Some(newest) = newest.filter(|newest| *newest > seen.at) {
+        return Some(Verdict::Stale(newest));
     }
     Some(match holder.missed {
         Some(missed) if seen.at > missed => Verdict::Free,
@@ -163,7 +190,11 @@ fn apply(
             holder.missed = Some(at);
         }
         // It was there then, whatever older observations will say.
-        Verdict::Clear => (holder.missed, holder.at) = (None, holder.at.max(at)),
+        Verdict::Clear => {
+            holder.missed = holder.missed.filter(|missed| *missed >= at);
+            holder.at = holder.at.max(at);
+        }
+        Verdict::Stale(_) => return Ok(()),
     }
     holders()?.update(&mut session.txn, found, &holder)
 }

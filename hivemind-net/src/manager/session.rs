@@ -1,12 +1,14 @@
 //! One request's work on blocks: each is read once, changed in memory, and staged at the end. No I/O, no clock, no async.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use hivemind_core::store::{Guard, Snapshot, Staged, Txn};
-use hivemind_core::{Error, NodeId, Result, Stamped, TenantContext, Timestamp};
+use hivemind_core::store::{Guard, Key, Snapshot, Staged, Txn};
+use hivemind_core::{Error, NodeId, PoolName, Result, Stamped, TenantContext, Timestamp};
 
 use crate::NetworkConfig;
-use crate::addr::Cidr;
+use crate::addr::{Cidr, IpFamily};
+use crate::config::FamilyConfig;
 use crate::ipam::Space;
 use crate::records::{Block, Keys, Node, Pools, blocks, nodes, pools};
 
@@ -19,6 +21,18 @@ pub(super) struct Session<'a> {
     pub(super) now: Timestamp,
     /// By subnet and block.
     open: BTreeMap<(Cidr, Cidr), OpenBlock>,
+    /// The blocks that each subnet is known to have, with those only this request knows.
+    known: BTreeMap<Cidr, Vec<Cidr>>,
+    /// The node that was asked about last, and what it has: requests come node by node.
+    own: Option<(NodeId, Vec<Own>)>,
+}
+
+/// The subnets of a node that are of one family of a pool, and not being drained.
+#[derive(Clone)]
+struct Own {
+    pool: PoolName,
+    family: IpFamily,
+    subnets: Arc<[Cidr]>,
 }
 
 #[derive(Clone)]
@@ -30,7 +44,15 @@ struct OpenBlock {
 
 impl<'a> Session<'a> {
     pub(super) fn new(view: &'a Snapshot, txn: &Txn, ctx: &TenantContext, now: Timestamp) -> Self {
-        Self { view, txn: txn.clone(), keys: Keys::of(ctx), now, open: BTreeMap::new() }
+        Self {
+            view,
+            txn: txn.clone(),
+            keys: Keys::of(ctx),
+            now,
+            open: BTreeMap::new(),
+            known: BTreeMap::new(),
+            own: None,
+        }
     }
 
     /// The tenant's pools; guarded, so that they are still so when the transaction commits.
@@ -59,14 +81,44 @@ impl<'a> Session<'a> {
             return nodes()?.expect(&mut self.txn, found);
         }
         let key = self.keys.node(id)?;
-        match self.txn.staged(&key) {
-            Staged::Untouched => self.txn.guard(&key, Guard::Absent),
+        self.expect_absent(&key)
+    }
+
+    /// There is still no record when the transaction commits, unless this request stages one.
+    pub(super) fn expect_absent(&mut self, key: &Key) -> Result<()> {
+        match self.txn.staged(key) {
+            Staged::Untouched => self.txn.guard(key, Guard::Absent),
             _ => Ok(()),
         }
     }
 
+    /// The subnets of a node that are not being drained, in order. Reads the node once for all of its requests.
+    pub(super) fn own_subnets(
+        &mut self,
+        config: &NetworkConfig,
+        family: &FamilyConfig,
+        node: &NodeId,
+    ) -> Result<Arc<[Cidr]>> {
+        let same = |own: &&Own| own.family == family.family() && own.pool == *config.name();
+        let own = self.own.as_ref().filter(|(at, _)| at == node);
+        if let Some(found) = own.and_then(|(_, own)| own.iter().find(same)) {
+            return Ok(Arc::clone(&found.subnets));
+        }
+        let found = self.node(node)?;
+        let active = |subnet: &Cidr| family.active().any(|cidr| cidr.covers(*subnet));
+        let all = found.iter().flat_map(|node| node.of(config.name(), family.family()));
+        let subnets: Arc<[Cidr]> = all.filter(active).collect();
+        let own = Own { pool: config.name().clone(), family: family.family(), subnets: Arc::clone(&subnets) };
+        match &mut self.own {
+            Some((at, all)) if at == node => all.push(own),
+            others => *others = Some((node.clone(), vec![own])),
+        }
+        Ok(subnets)
+    }
+
     /// Stages what a node has; a node that has nothing and was never lost needs no record.
     pub(super) fn put_node(&mut self, id: &NodeId, old: Option<&Stamped<Node>>, new: &Node) -> Result<()> {
+        self.own = None;
         let nodes = nodes()?;
         match old {
             Some(old) if *new == Node::default() => nodes.delete(&mut self.txn, old),
@@ -94,6 +146,11 @@ impl<'a> Session<'a> {
         if let Some(block) = self.open.get_mut(&(subnet, cidr)) {
             block.changed = true;
         }
+        if let Some(known) = self.known.get_mut(&subnet)
+            && let Err(at) = known.binary_search(&cidr)
+        {
+            known.insert(at, cidr);
+        }
     }
 
     /// Whether this request has changed a block of the subnet.
@@ -102,15 +159,18 @@ impl<'a> Session<'a> {
     }
 
     /// The blocks of a subnet that have a record, in order, with those only this request knows.
-    pub(super) fn blocks_of(&self, subnet: Cidr) -> Result<Vec<Cidr>> {
-        let stored = blocks()?.list(self.view, &self.txn, &self.keys.blocks_of(subnet)?)?;
-        let mut all: Vec<_> = stored.iter().map(|block| block.cidr).collect();
-        let new = |((of, _), open): &(&(Cidr, Cidr), &OpenBlock)| {
-            *of == subnet && open.found.is_none() && open.changed
-        };
-        all.extend(self.open.iter().filter(new).map(|((_, cidr), _)| *cidr));
-        all.sort_unstable();
-        Ok(all)
+    pub(super) fn blocks_of(&mut self, subnet: Cidr) -> Result<&[Cidr]> {
+        if !self.known.contains_key(&subnet) {
+            let stored = blocks()?.list(self.view, &self.txn, &self.keys.blocks_of(subnet)?)?;
+            let mut all: Vec<_> = stored.iter().map(|block| block.cidr).collect();
+            let new = |((of, _), open): &(&(Cidr, Cidr), &OpenBlock)| {
+                *of == subnet && open.found.is_none() && open.changed
+            };
+            all.extend(self.open.iter().filter(new).map(|((_, cidr), _)| *cidr));
+            all.sort_unstable();
+            self.known.insert(subnet, all);
+        }
+        Ok(self.known.get(&subnet).map(Vec::as_slice).unwrap_or_default())
     }
 
     /// Stages every changed block, and gives the transaction.

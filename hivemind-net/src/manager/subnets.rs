@@ -10,14 +10,6 @@ use crate::config::FamilyConfig;
 use crate::records::{Index, Region, SubnetNumber, indexes, regions};
 
 impl Session<'_> {
-    fn index(&self, config: &NetworkConfig, family: &FamilyConfig) -> Result<Stamped<Index>> {
-        indexes()?.require(self.view, &self.txn, &self.keys.index(config.name(), family.family())?)
-    }
-
-    fn region(&self, key: &Key) -> Result<Option<Stamped<Region>>> {
-        regions()?.get(self.view, &self.txn, key)
-    }
-
     /// A free subnet of the pool for the node; `None` if there is none. A few look-ups, at any number of nodes.
     pub(super) fn take_subnet(
         &mut self,
@@ -160,3 +152,20 @@ impl Session<'_> {
         Ok(())
     }
 }
+
+impl Session<'_> {
+    fn index(&self, config: &NetworkConfig, family: &FamilyConfig) -> Result<Stamped<Index>> {
+        #[cfg(test)]
+        tests::looked_up();
+        indexes()?.require(self.view, &self.txn, &self.keys.index(config.name(), family.family())?)
+    }
+
+    fn region(&self, key: &Key) -> Result<Option<Stamped<Region>>> {
+        #[cfg(test)]
+        tests::looked_up();
+        regions()?.get(self.view, &self.txn, key)
+    }
+}
+
+#[cfg(test)]
+mod tests;

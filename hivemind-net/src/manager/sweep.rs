@@ -25,7 +25,8 @@ pub struct Swept {
 
 impl IpamManager {
     /// Stages what time has freed, in batches. Nothing depends on it to be right: it only keeps records few, and gives
-    /// subnets that nobody uses to others. The subnets of [`stage_node_subnets`](Self::stage_node_subnets) stay.
+    /// subnets that nobody uses to others. The subnets of [`stage_node_subnets`](Self::stage_node_subnets) stay until
+    /// their network is drained.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](hivemind_core::ErrorKind::NotFound) if the tenant has no pools.
@@ -47,7 +48,7 @@ impl IpamManager {
                 swept.dropped.push(holder.workload.clone());
             }
             for block in blocks()?.list(view, &session.txn, &session.keys.blocks()?)? {
-                if block.cooling.values().all(|until| *until > now) && !block.is_empty() {
+                if block.resting().all(|until| until > now) && !block.is_empty() {
                     continue;
                 }
                 let Some((config, _)) = pools.subnet_of(block.cidr) else { continue };
@@ -78,7 +79,8 @@ impl IpamManager {
         })
     }
 
-    /// Subnets that need not stay where they are: of lost nodes, and those that nobody asked for by themselves.
+    /// Subnets that need not stay where they are: of lost nodes, those that nobody asked for by themselves, and all of a
+    /// network that is being drained.
     fn idle_subnets<'a>(
         &self,
         session: &super::Session<'_>,
@@ -96,10 +98,9 @@ impl IpamManager {
                             }
                             None => None,
                         };
-                        if !node
-                            .and_then(|node| node.subnets.get(&subnet).map(|s| s.pinned))
-                            .unwrap_or_default()
-                        {
+                        let pinned = node.and_then(|node| node.subnets.get(&subnet).map(|s| s.pinned));
+                        let active = family.active().any(|cidr| cidr.covers(subnet));
+                        if !(active && pinned.unwrap_or_default()) {
                             idle.push((config, subnet));
                         }
                     }

@@ -44,6 +44,17 @@ impl Full {
     }
 }
 
+/// The number of a subnet that is so far into it.
+fn point(subnet: Cidr, random: u128) -> u128 {
+    subnet.first() | subnet.size().map_or(random, |size| random % size)
+}
+
+/// Whether a node that has so many subnets of a family may have another.
+fn may_have_more(config: &NetworkConfig, has: usize) -> bool {
+    let most = config.options().max_subnets_per_node.and_then(|most| usize::try_from(most).ok());
+    most.is_none_or(|most| has < most)
+}
+
 impl Session<'_> {
     /// An address of one family of a pool for the workload.
     pub(super) fn take(
@@ -57,14 +68,13 @@ impl Session<'_> {
         }
         let mut full = Full::default();
         let own = self.own_subnets(config, family, &ask.node)?;
-        for subnet in &own {
+        for subnet in own.iter() {
             if let Some(found) = self.take_in(config, *subnet, ask, false, &mut full)? {
                 return Ok(Ok(found));
             }
         }
-        let most = config.options().max_subnets_per_node.and_then(|most| usize::try_from(most).ok());
         let pinned = false;
-        if most.is_none_or(|most| own.len() < most)
+        if may_have_more(config, own.len())
             && let Some(subnet) = self.take_subnet(config, family, &ask.node, pinned)?
             && let Some(found) = self.take_in(config, subnet, ask, false, &mut full)?
         {
@@ -89,12 +99,6 @@ impl Session<'_> {
             }
         }
         Ok(Err(full.refusal(family.family())))
-    }
-
-    fn own_subnets(&self, config: &NetworkConfig, family: &FamilyConfig, node: &NodeId) -> Result<Vec<Cidr>> {
-        let Some(node) = self.node(node)? else { return Ok(Vec::new()) };
-        let active = |subnet: &Cidr| family.active().any(|cidr| cidr.covers(*subnet));
-        Ok(node.of(config.name(), family.family()).filter(active).collect())
     }
 
     /// The subnets of other nodes and of lost ones, beginning at a place that depends on the node, so that two nodes
@@ -145,6 +149,14 @@ impl Session<'_> {
         full: &mut Full,
     ) -> Result<Option<(u128, bool)>> {
         let (strategy, band) = (config.options().strategy, config.options().static_band);
+        // The first candidate has room, most likely: then nobody needs to know the others.
+        if let Some(cidr) = self.likely(subnet, strategy, ask)? {
+            let (wish, now) = (Wish { address: None, strategy, emergency, open_only: band }, self.now);
+            if let Ok(taken) = self.block(config, subnet, cidr)?.take(&ask.workload, wish, now) {
+                self.changed(subnet, cidr);
+                return Ok(Some((taken.number, taken.early.is_some())));
+            }
+        }
         let candidates = self.candidates(config, subnet, strategy, ask)?;
         // What is given out last is so in all blocks of the subnet, not in each.
         for open_only in [true, false].into_iter().skip(usize::from(!band)) {
@@ -164,9 +176,23 @@ impl Session<'_> {
         Ok(None)
     }
 
+    /// The first of several [`candidates`](Self::candidates), if it can be told without a look at all.
+    fn likely(&mut self, subnet: Cidr, strategy: Strategy, ask: &AddressRequest) -> Result<Option<Cidr>> {
+        if Block::around(subnet, subnet.first()) == Some(subnet) {
+            return Ok(None);
+        }
+        let known = self.blocks_of(subnet)?;
+        let turn = u64::try_from(known.len()).unwrap_or(u64::MAX);
+        Ok(match strategy.start(ask.workload.as_str(), turn, None) {
+            Start::Anywhere(random) => Block::around(subnet, point(subnet, random)),
+            _ if strategy == Strategy::Next => known.last().copied(),
+            _ => None,
+        })
+    }
+
     /// The blocks of a subnet in which to search, in this order: each that has a record, and one that has none.
     fn candidates(
-        &self,
+        &mut self,
         config: &NetworkConfig,
         subnet: Cidr,
         strategy: Strategy,
@@ -194,7 +220,7 @@ impl Session<'_> {
         let mut order = Vec::new();
         match strategy.start(ask.workload.as_str(), turn, None) {
             Start::Anywhere(random) => {
-                let point = subnet.first() | subnet.size().map_or(random, |size| random % size);
+                let point = point(subnet, random);
                 order.extend(Block::around(subnet, point));
                 order.extend(from(point));
             }
@@ -212,7 +238,7 @@ impl Session<'_> {
                 order.extend(lowest);
             }
         }
-        order.extend(&known);
+        order.extend(known);
         let mut seen = BTreeSet::new();
         order.retain(|block| seen.insert(*block));
         Ok(order)
@@ -246,6 +272,9 @@ impl Session<'_> {
         let owner = self.subnet_owner(config, subnet)?;
         let own = match owner {
             Some(owner) => owner.as_ref() == Some(&ask.node),
+            None if !may_have_more(config, self.own_subnets(config, family, &ask.node)?.len()) => {
+                return excluded("its subnet is nobody's, and the node has as many as the pool allows");
+            }
             None => self.take_this_subnet(config, family, &ask.node, subnet)?,
         };
         if !own && config.options().strict_affinity {

@@ -46,13 +46,24 @@ pub struct OverlayConfig {
     /// Addresses by which tenants' packets leave the cluster; with direct routing none are needed.
     #[serde(default)]
     pub transit: Option<Transit>,
+    /// Whether workloads' links come up at once, before any rules say what may pass. Otherwise they are down until
+    /// [rules](super::OverlayState::enforce) cover them.
+    #[serde(default)]
+    pub up_without_rules: bool,
 }
 
 impl OverlayConfig {
     /// VXLAN on port 4789 over `family`, on links of `underlay_mtu` bytes.
     pub fn vxlan(family: UnderlayFamily, underlay_mtu: u32) -> Self {
         let encapsulation = Encapsulation::Vxlan { port: VXLAN_PORT };
-        Self { encapsulation, family, underlay_mtu, encryption_overhead: 0, transit: None }
+        Self {
+            encapsulation,
+            family,
+            underlay_mtu,
+            encryption_overhead: 0,
+            transit: None,
+            up_without_rules: false,
+        }
     }
 
     /// Direct routing over `family`, on links of `underlay_mtu` bytes.
@@ -71,6 +82,13 @@ impl OverlayConfig {
     #[must_use]
     pub fn with_transit(mut self, transit: Transit) -> Self {
         self.transit = Some(transit);
+        self
+    }
+
+    /// The same, for a cluster without policies: workloads' links come up at once, and everything within a tenant passes.
+    #[must_use]
+    pub fn with_links_up_without_rules(mut self) -> Self {
+        self.up_without_rules = true;
         self
     }
 

@@ -37,7 +37,9 @@ pub use change::NodeChange;
 ///     OverlayChange, OverlayConfig, OverlayNetwork, OverlayNode, OverlayWorkload, TenantNetwork, UnderlayFamily, Vni,
 /// };
 ///
-/// let mut overlay = OverlayNetwork::new(OverlayConfig::vxlan(UnderlayFamily::V6, 1500))?;
+/// // Without policies; otherwise `OverlayState::enforce` comes before.
+/// let config = OverlayConfig::vxlan(UnderlayFamily::V6, 1500).with_links_up_without_rules();
+/// let mut overlay = OverlayNetwork::new(config)?;
 /// let acme = TenantRef::new("acme".parse()?, Generation::from_u64(1));
 /// for (node, address) in [("n1", "2001:db8::1"), ("n2", "2001:db8::2")] {
 ///     let node = OverlayNode::new(node.parse()?, 1500).with_address(address.parse()?);
@@ -52,7 +54,7 @@ pub use change::NodeChange;
 /// for op in changes["n1"].ops() {
 ///     kernel.apply(&op)?;
 /// }
-/// assert_eq!(kernel, overlay.node_state(&"n1".parse()?)?);
+/// assert_eq!(kernel, overlay.node_state(&"n1".parse()?)?.into_kernel());
 /// assert!(overlay.apply(OverlayChange::PutWorkload(web))?.is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -8,5 +8,5 @@ mod record;
 mod registry;
 
 pub use pool::{InvalidVni, InvalidVniPool, Vni, VniPool};
-pub use record::{VniLease, VnisExhausted};
+pub use record::{VniLease, VniUsage, VnisExhausted};
 pub use registry::VniRegistry;

@@ -6,6 +6,10 @@
 //! Attachment (the link is down) ------------- up(&InForce) ------------+--> the link, up
 //! ```
 //!
+//! Whoever describes the whole of a node gives what is prepared to the overlay's
+//! [`OverlayState`](crate::overlay::OverlayState): only what it covers is up there, and a data plane puts tables in force
+//! before it brings links up.
+//!
 //! Nothing else makes an [`InForce`]:
 //!
 //! ```compile_fail
@@ -19,13 +23,14 @@ use hivemind_core::{NodeId, TenantRef, WorkloadId};
 use super::rules::NodeRules;
 use super::{Endpoint, EndpointKey};
 use crate::dataplane::rules::RuleTable;
-use crate::dataplane::state::{InvalidKernelName, Link};
+use crate::dataplane::state::{InvalidKernelName, Link, LinkName};
 
 /// The rules of a tenant on a node, to be put in force.
 #[derive(Debug, Clone)]
 pub struct Prepared {
     table: RuleTable,
     covers: BTreeMap<WorkloadId, Endpoint>,
+    links: BTreeMap<WorkloadId, LinkName>,
     tenant: TenantRef,
     node: NodeId,
 }
@@ -56,23 +61,27 @@ pub enum NotInForce {
         /// Where.
         node: NodeId,
     },
-    /// The rules in force were made without the workload, or with another state of it.
-    #[error("the rules in force do not know workload {} as it is now: prepare and apply them again", .0.id)]
+    /// The rules in force were made without the workload or its link, or with another state of it.
+    #[error(
+        "the rules in force do not know workload {} as it is now, and its link: prepare and apply them again", .0.id
+    )]
     NotCovered(EndpointKey),
 }
 
 impl NodeRules<'_> {
-    /// The table, with what it covers.
+    /// The table, with what it covers: the workloads of the node whose [links](NodeRules::with_link) were given.
     ///
     /// # Errors
     /// None in practice, as for [`NodeRules::table`].
     pub fn prepare(&self) -> Result<Prepared, InvalidKernelName> {
         let domain = self.engine.domain(&self.tenant);
         let all = domain.into_iter().flat_map(|domain| &domain.endpoints);
-        let here = all.filter(|(_, placed)| *placed.endpoint.node() == self.node);
+        // Without its link anybody may pass for it.
+        let here =
+            all.filter(|(id, placed)| *placed.endpoint.node() == self.node && self.links.contains_key(*id));
         let covers = here.map(|(id, placed)| (id.clone(), placed.endpoint.clone())).collect();
         let (tenant, node) = (self.tenant.clone(), self.node.clone());
-        Ok(Prepared { table: self.table()?, covers, tenant, node })
+        Ok(Prepared { table: self.table()?, covers, links: self.links.clone(), tenant, node })
     }
 }
 
@@ -80,6 +89,21 @@ impl Prepared {
     /// What is to be put in force.
     pub fn table(&self) -> &RuleTable {
         &self.table
+    }
+
+    /// Whose workloads it is about.
+    pub fn tenant(&self) -> &TenantRef {
+        &self.tenant
+    }
+
+    /// On which node.
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// The workloads that it was made with, each with its link.
+    pub(crate) fn covered(&self) -> impl Iterator<Item = (&Endpoint, &LinkName)> {
+        self.covers.iter().filter_map(|(id, endpoint)| Some((endpoint, self.links.get(id)?)))
     }
 
     /// Compares it with what was read back from the kernel.

@@ -69,28 +69,32 @@ impl Question<'_> {
         Side { verdict: Verdict::of(passes), because }
     }
 
+    /// Why it passes whatever policies say, if it does.
+    pub(super) fn always(&self) -> Option<Because> {
+        match self.peer {
+            End::Workload(peer) if peer.key() == self.subject.key() => Some(Because::ToItself),
+            End::Host(node, _) if self.direction == Direction::Ingress && node == self.subject.node() => {
+                Some(Because::OwnHost)
+            }
+            _ => None,
+        }
+    }
+
     fn fixed_rules(
         &self,
         policies: &Applicable<'_>,
         asked: &mut impl FnMut(Asked),
     ) -> Option<(bool, Because)> {
-        let ingress = self.direction == Direction::Ingress;
-        match self.peer {
-            End::Workload(peer) if peer.key() == self.subject.key() => {
-                return Some((true, Because::ToItself));
-            }
-            End::Workload(peer)
-                if peer.profile().tenant() != self.subject.profile().tenant()
-                    && !self.is_granted(peer, policies, asked) =>
-            {
-                return Some((false, Because::Border));
-            }
-            End::Host(node, _) if ingress && node == self.subject.node() => {
-                return Some((true, Because::OwnHost));
-            }
-            _ => {}
+        if let Some(because) = self.always() {
+            return Some((true, because));
         }
-        if !ingress && self.traffic.is_from_routers() {
+        if let End::Workload(peer) = self.peer
+            && peer.profile().tenant() != self.subject.profile().tenant()
+            && !self.is_granted(peer, policies, asked)
+        {
+            return Some((false, Because::Border));
+        }
+        if self.direction == Direction::Egress && self.traffic.is_from_routers() {
             return Some((false, Because::RouterOnly));
         }
         self.traffic.is_essential().then_some((true, Because::Essential))
@@ -170,7 +174,7 @@ impl Question<'_> {
         match allowed {
             Some(because) => Some((true, because)),
             None if isolated.is_empty() => None,
-            None => Some((false, Because::Isolated(isolated))),
+            None => Some((false, Because::Isolated(isolated.into()))),
         }
     }
 

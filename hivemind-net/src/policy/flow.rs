@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hivemind_core::NodeId;
 use serde::{Deserialize, Serialize};
@@ -131,9 +132,26 @@ pub enum Because {
         rule: usize,
     },
     /// These policies select the workload in this direction, and no rule of theirs allows it.
-    Isolated(Vec<PolicyRef>),
+    Isolated(#[serde(with = "shared")] Arc<[PolicyRef]>),
     /// No policy decides, so it passes.
     Unselected,
+}
+
+/// A shared list in the form of a list of its own.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::PolicyRef;
+
+    pub(super) fn serialize<S: Serializer>(all: &Arc<[PolicyRef]>, to: S) -> Result<S::Ok, S::Error> {
+        (**all).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<[PolicyRef]>, D::Error> {
+        Vec::<PolicyRef>::deserialize(from).map(Arc::from)
+    }
 }
 
 /// What one end of a flow says.

@@ -38,7 +38,8 @@ impl Default for NameLimits {
 /// The names of addresses, per tenant: what one tenant resolves opens nothing for another.
 ///
 /// An answer is given to the workload only after its addresses are in the rules in force, so that its first packet finds
-/// them there. The cache is plain data: store it, and a restart cuts nobody off.
+/// them there. The cache is plain data: store it, and a restart cuts nobody off. What begins from a stored one says of
+/// which boot of the machine it is ([`booted`](Self::booted)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -62,6 +63,9 @@ pub struct NameCache {
     known: BTreeMap<TenantRef, BTreeMap<IpAddr, BTreeMap<DnsName, Timestamp>>>,
     revision: u64,
     in_force: NamesInForce,
+    /// Of which boot of the machine that is.
+    #[serde(default)]
+    boot: String,
 }
 
 /// Up to which change of names the rules in force know them.
@@ -93,7 +97,13 @@ impl HeldAnswer {
 impl NameCache {
     /// Without any name.
     pub fn new(limits: NameLimits) -> Self {
-        Self { limits, known: BTreeMap::new(), revision: 0, in_force: NamesInForce::default() }
+        Self {
+            limits,
+            known: BTreeMap::new(),
+            revision: 0,
+            in_force: NamesInForce::default(),
+            boot: String::new(),
+        }
     }
 
     /// A resolver told `tenant` the addresses of `name`, each with its time to live; aliases are followed already, so
@@ -193,6 +203,17 @@ impl NameCache {
     /// The rules in force know all names up to `known`.
     pub fn confirm(&mut self, known: NamesInForce) {
         self.in_force = known.max(self.in_force).min(NamesInForce(self.revision));
+    }
+
+    /// The agent begins: `boot` tells one start of the machine from another, as `/proc/sys/kernel/random/boot_id` does.
+    ///
+    /// A machine that was started anew has none of the rules that were in force, so no answer is given until they are
+    /// again.
+    pub fn booted(&mut self, boot: &str) {
+        if self.boot != boot {
+            boot.clone_into(&mut self.boot);
+            self.in_force = NamesInForce::default();
+        }
     }
 
     /// Up to which change the rules in force know the names.

@@ -35,13 +35,14 @@ pub struct NodeRules<'a> {
     pub(super) foreign: BTreeMap<IpAddr, EndpointKey>,
     pub(super) zone: Option<u16>,
     pub(super) shared: bool,
+    pub(super) refusing: bool,
 }
 
 impl<'a> NodeRules<'a> {
     /// The rules for the workloads of `tenant` on `node`.
     pub fn new(engine: &'a Engine, tenant: TenantRef, node: NodeId) -> Self {
         let (hosts, links, foreign) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
-        Self { engine, tenant, node, hosts, links, foreign, zone: None, shared: false }
+        Self { engine, tenant, node, hosts, links, foreign, zone: None, shared: false, refusing: false }
     }
 
     /// The addresses from which the node itself reaches its workloads.
@@ -77,6 +78,14 @@ impl<'a> NodeRules<'a> {
     #[must_use]
     pub fn in_shared_namespace(mut self) -> Self {
         self.shared = true;
+        self
+    }
+
+    /// What policies deny is answered at once: by a TCP reset, or that an administrator forbids it. Otherwise it is
+    /// dropped without a word, as is always what comes from or goes to another tenant, and what is spoofed.
+    #[must_use]
+    pub fn with_refusals(mut self) -> Self {
+        self.refusing = true;
         self
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use async_trait::async_trait;
-use hivemind_core::Result;
+use hivemind_core::{Error, ErrorKind, Result};
 
 use crate::dataplane::state::Netns;
 use crate::dataplane::{Connection, KernelState, Op, diff};
@@ -87,7 +87,8 @@ pub trait DataplaneExt: Dataplane {
     /// Gives back the changes that were made: none if the kernel held it already.
     ///
     /// # Errors
-    /// Those of the port; [`Unavailable`](hivemind_core::ErrorKind::Unavailable) if something still differs after the
+    /// Those of the port; [`Invalid`](hivemind_core::ErrorKind::Invalid) if no kernel can hold it
+    /// ([`KernelState::validate`]), and then nothing was changed; [`Unavailable`](hivemind_core::ErrorKind::Unavailable) if something still differs after the
     /// third time, because somebody else keeps changing it.
     async fn sync(&self, desired: &KernelState) -> Result<Vec<Op>>;
 
@@ -101,6 +102,7 @@ pub trait DataplaneExt: Dataplane {
 #[async_trait]
 impl<D: Dataplane + ?Sized> DataplaneExt for D {
     async fn sync(&self, desired: &KernelState) -> Result<Vec<Op>> {
+        desired.validate().map_err(|e| Error::of(ErrorKind::Invalid, "sync", e))?;
         let also = desired.namespaces.keys().cloned().collect();
         converge(self, desired, &also).await
     }
@@ -137,7 +139,7 @@ async fn converge<D: Dataplane + ?Sized>(
                 "{} changes are still due after {ROUNDS} rounds, the first is \"{op}\": look who else changes it",
                 left.len()
             );
-            Err(hivemind_core::Error::new(hivemind_core::ErrorKind::Unavailable, "sync", message))
+            Err(Error::new(ErrorKind::Unavailable, "sync", message))
         }
     }
 }

@@ -1,34 +1,38 @@
 //! Where the records are. No I/O, no clock, no async.
 
+use std::sync::OnceLock;
+
 use hivemind_core::store::{Key, Prefix};
 use hivemind_core::{Collection, NodeId, PoolName, Result, TenantContext, WorkloadId};
 
-use super::{Block, Holder, Index, Node, Pools, Region};
+use super::{Block, Holder, Index, Node, Pools, Region, Watermark};
 use crate::addr::{Cidr, IpFamily};
 use crate::collection;
 
-pub(crate) fn pools() -> Result<Collection<Pools>> {
-    collection("pools")
+/// Each collection is made once: a decision uses it for every record that it looks at.
+macro_rules! collections {
+    ($($name:ident: $T:ty, $at:literal;)*) => {$(
+        pub(crate) fn $name() -> Result<&'static Collection<$T>> {
+            static MADE: OnceLock<Collection<$T>> = OnceLock::new();
+            match MADE.get() {
+                Some(made) => Ok(made),
+                None => {
+                    let made = collection($at)?;
+                    Ok(MADE.get_or_init(|| made))
+                }
+            }
+        }
+    )*};
 }
 
-pub(crate) fn indexes() -> Result<Collection<Index>> {
-    collection("indexes")
-}
-
-pub(crate) fn regions() -> Result<Collection<Region>> {
-    collection("regions")
-}
-
-pub(crate) fn nodes() -> Result<Collection<Node>> {
-    collection("nodes")
-}
-
-pub(crate) fn blocks() -> Result<Collection<Block>> {
-    collection("blocks")
-}
-
-pub(crate) fn holders() -> Result<Collection<Holder>> {
-    collection("holders")
+collections! {
+    pools: Pools, "pools";
+    indexes: Index, "indexes";
+    regions: Region, "regions";
+    nodes: Node, "nodes";
+    blocks: Block, "blocks";
+    holders: Holder, "holders";
+    watermarks: Watermark, "watermarks";
 }
 
 /// The keys of one tenant. Numbers have all their digits, so that keys sort like numbers.
@@ -89,5 +93,21 @@ impl Keys {
 
     pub(crate) fn holders(&self) -> Result<Prefix> {
         holders()?.below([&self.tenant])
+    }
+
+    /// The watermark of a node; of all nodes if `None`.
+    pub(crate) fn watermark(&self, node: Option<&NodeId>) -> Result<Key> {
+        match node {
+            Some(node) => watermarks()?.key([&self.tenant, "node", node.as_str()]),
+            None => watermarks()?.key([&self.tenant, "all"]),
+        }
+    }
+
+    pub(crate) fn watermarks(&self) -> Result<Prefix> {
+        watermarks()?.below([&self.tenant])
+    }
+
+    pub(crate) fn node_watermarks(&self) -> Result<Prefix> {
+        watermarks()?.below([&self.tenant, "node"])
     }
 }

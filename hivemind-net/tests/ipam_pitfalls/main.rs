@@ -9,4 +9,5 @@
 
 mod addresses;
 mod observations;
+mod pools;
 mod world;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,22 +11,23 @@ use std::time::Duration;
 use hivemind_core::block_on;
 use hivemind_net::adapters::linux::{LinuxDataplane, LinuxOptions};
 use hivemind_net::addr::IpFamily;
+use hivemind_net::dataplane::Action;
 use hivemind_net::dataplane::rules::{
     BaseChain, Chain, Comparison, Family, Field, Hook, RuleTable, Statement, TableKey, Value, Verdict,
 };
 use hivemind_net::dataplane::state::{KernelState, Netns};
-use hivemind_net::overlay::UnderlayFamily;
+use hivemind_net::overlay::{OverlayChange, OverlayNode, UnderlayFamily, Vni, link_local, vtep_mac};
 use hivemind_net::{Dataplane, DataplaneExt};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::cluster::{Cluster, Inner, tenant};
-use crate::lab::{Lab, ip, is_root, read};
+use crate::lab::{Lab, ip, is_root, read, run};
 use crate::probe::{Kind, Probe, Servers, ask, inside};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const NEVER: Duration = Duration::from_millis(700);
 
-fn netns_of(cluster: &Cluster, of: &str, id: &str) -> Netns {
+pub(crate) fn netns_of(cluster: &Cluster, of: &str, id: &str) -> Netns {
     let of = tenant(of);
     let mut all = cluster.overlay.workloads(&of);
     all.find(|workload| workload.id.as_str() == id).unwrap().effective_netns().unwrap()
@@ -53,6 +55,59 @@ fn input_rules(discovery: bool) -> RuleTable {
         input = input.with_rule(types(133, 136, Field::Icmpv6Type));
     }
     RuleTable::new().with_chain("input".parse().unwrap(), input)
+}
+
+#[test]
+fn pitfall_12_what_was_known_of_a_peer_is_replaced_when_it_is_made_anew() {
+    if !is_root() {
+        return;
+    }
+    let mut cluster = Cluster::new("anew", UnderlayFamily::V6, Inner::Dual);
+    cluster.sync();
+    let asker = netns_of(&cluster, "red", "w11");
+    let reached =
+        |patience| ["fd10::3:1", "10.10.3.1"].map(|to| echo(&asker, to, patience)).iter().all(|found| *found);
+    let unreached =
+        || ["fd10::3:1", "10.10.3.1"].map(|to| echo(&asker, to, NEVER)).iter().all(|found| !found);
+    assert!(reached(PATIENCE));
+
+    // The peer's tunnel is made anew, and nobody else hears of it: its MAC is what others know.
+    run(&cluster.router("red", 3), "ip link del vx1001");
+    assert!(unreached());
+    assert!(!cluster.sync_one(3).is_empty());
+    assert!(reached(PATIENCE));
+
+    // The peer is back under another address. Others that missed that send to the old one until they look again.
+    run(&cluster.lab.host(3), "ip addr add fd6e::33/64 dev eth0 nodad");
+    run(&cluster.lab.host(3), "ip addr del fd6e::3/64 dev eth0");
+    let node = OverlayNode::new(cluster.node(3), 1500).with_uplink("eth0".parse().unwrap());
+    cluster.overlay.load([OverlayChange::PutNode(node.with_address(ip("fd6e::33")))]).unwrap();
+    cluster.sync_one(3);
+    assert!(unreached());
+    for other in [1, 2] {
+        let made = cluster.sync_one(other);
+        assert!(
+            made.len() == 2 && made.iter().all(|op| matches!(op.action, Action::SetRemote(..))),
+            "one entry for each tenant: {made:?}"
+        );
+    }
+    assert!(reached(PATIENCE));
+
+    // Another MAC than the peer's is in the table, or none at all: what a lost event leaves behind.
+    let router = cluster.router("red", 1);
+    let peer = vtep_mac(&cluster.node(3), Vni::new(1001).unwrap());
+    let next_hop = link_local(peer);
+    for spoil in [
+        format!("ip neigh replace {next_hop} lladdr 02:00:00:00:00:99 dev vx1001 nud permanent"),
+        format!("ip neigh del {next_hop} dev vx1001"),
+        format!("bridge fdb del {peer} dev vx1001 dst fd6e::33 self"),
+        format!("bridge fdb replace {peer} dev vx1001 dst fd6e::2 self permanent"),
+    ] {
+        run(&router, &spoil);
+        assert!(unreached(), "{spoil}");
+        assert_eq!(cluster.sync_one(1).len(), 1, "{spoil}");
+        assert!(reached(PATIENCE), "{spoil}");
+    }
 }
 
 #[test]
@@ -132,15 +187,32 @@ fn pitfall_21_nothing_passes_before_its_rules_are_in_force() {
         r#"{"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Ingress"]}"#,
     );
     cluster.sync();
-    let flood = |to: &str| {
+    let flood = |cluster: &Cluster, to: &str| {
         ask(
-            &netns_of(&cluster, "red", "w11"),
+            &netns_of(cluster, "red", "w11"),
             (0..200).map(|_| Probe::new(Kind::Echo, ip(to))).collect(),
             PATIENCE,
         )
     };
+    // Of one nobody has said yet what may reach it: it is there, with its link down, and the kernel has all of that.
+    cluster.put_at("red", "w38", "web", "fd10::3:8", 3);
+    let unruled = cluster.overlay.node_state(&cluster.node(3)).unwrap();
+    assert!(unruled.uncovered().any(|(_, id)| id.as_str() == "w38"));
+    let unruled = unruled.into_kernel();
+    block_on(cluster.agents[&3].sync(&unruled)).unwrap();
+    assert_eq!(block_on(cluster.agents[&3].sync(&unruled)).unwrap(), []);
+    assert_eq!(
+        flood(&cluster, "fd10::3:8").join().unwrap().iter().filter(|probe| probe.answer.is_some()).count(),
+        0
+    );
+    cluster.sync();
+    assert_eq!(
+        flood(&cluster, "fd10::3:8").join().unwrap().iter().filter(|probe| probe.answer.is_some()).count(),
+        200
+    );
+
     // One whom nobody may reach, one whom everybody may: both appear while they are being flooded.
-    let (closed, open) = (flood("fd10::3:7"), flood("fd10::3:9"));
+    let (closed, open) = (flood(&cluster, "fd10::3:7"), flood(&cluster, "fd10::3:9"));
     std::thread::sleep(Duration::from_millis(200));
     cluster.put_at("red", "w37", "db", "fd10::3:7", 3);
     cluster.put_at("red", "w39", "web", "fd10::3:9", 3);
@@ -269,6 +341,61 @@ fn an_established_connection_goes_on_until_it_is_forgotten() {
         assert!(works(PATIENCE));
         drop(ask_again);
         client.join().unwrap();
+    }
+}
+
+#[test]
+fn what_policies_deny_is_refused_at_once_if_that_is_asked_for() {
+    if !is_root() {
+        return;
+    }
+    let mut cluster = Cluster::new("refuse", UnderlayFamily::V6, Inner::Dual);
+    cluster.policy(
+        "red",
+        "db",
+        r#"{"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Ingress"]}"#,
+    );
+    for refusing in [false, true] {
+        cluster.refusing = refusing;
+        cluster.sync();
+        for to in ["[fd10::3:2]:8080", "10.10.3.2:8080"] {
+            let to: SocketAddr = to.parse().unwrap();
+            let patience = if refusing { PATIENCE } else { NEVER };
+            let asked = inside(&netns_of(&cluster, "red", "w11"), move || {
+                TcpStream::connect_timeout(&to, patience).map(drop).map_err(|error| error.kind())
+            });
+            let expected = if refusing { ErrorKind::ConnectionRefused } else { ErrorKind::TimedOut };
+            assert_eq!(asked.join().unwrap(), Err(expected), "{to}");
+        }
+    }
+    cluster.policy("red", "db", r#"{"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{}]}"#);
+    cluster.sync();
+    let _server = Servers::start(&netns_of(&cluster, "red", "w32"), "w32", &[8080], &[]);
+    let probes = ["fd10::3:2", "10.10.3.2"].map(|to| Probe::new(Kind::Tcp(8080), ip(to)));
+    let answers = ask(&netns_of(&cluster, "red", "w11"), probes.into(), PATIENCE).join().unwrap();
+    assert!(answers.iter().all(|probe| probe.answer.is_some()), "what is allowed passes as before");
+}
+
+#[test]
+fn a_rule_about_a_code_of_icmp_is_about_that_code() {
+    if !is_root() {
+        return;
+    }
+    let mut cluster = Cluster::new("code", UnderlayFamily::V6, Inner::Dual);
+    for (code, passes) in [(0, true), (1, false)] {
+        let ports = format!(
+            r#"[{{"protocol":"ICMP","type":8,"code":{code}}},{{"protocol":"ICMPv6","type":128,"code":{code}}}]"#
+        );
+        let spec = format!(
+            r#"{{"podSelector":{{"matchLabels":{{"app":"db"}}}},"ingress":[{{"from":[{{"podSelector":{{}}}}],"ports":{ports}}}]}}"#
+        );
+        cluster.policy("red", "db", &spec);
+        cluster.sync();
+        let patience = if passes { PATIENCE } else { NEVER };
+        for to in ["fd10::3:2", "10.10.3.2"] {
+            // Echo requests have code 0.
+            assert_eq!(echo(&netns_of(&cluster, "red", "w11"), to, patience), passes, "code {code}, {to}");
+        }
     }
 }
 

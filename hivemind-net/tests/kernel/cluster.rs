@@ -8,6 +8,8 @@ use hivemind_core::labels::Labels;
 use hivemind_core::{Generation, NodeId, TenantRef, block_on};
 use hivemind_net::adapters::linux::LinuxDataplane;
 use hivemind_net::addr::IpFamily;
+use hivemind_net::dataplane::services::VirtualServices;
+use hivemind_net::dataplane::state::Netns;
 use hivemind_net::dataplane::{KernelState, Op};
 use hivemind_net::overlay::{
     OverlayChange, OverlayConfig, OverlayNetwork, OverlayNode, OverlayWorkload, TenantNetwork,
@@ -40,9 +42,13 @@ pub(crate) struct Cluster {
     pub(crate) lab: Lab,
     pub(crate) overlay: OverlayNetwork,
     pub(crate) world: World,
-    agents: BTreeMap<u8, LinuxDataplane>,
+    /// The services of tenants, by tenant.
+    pub(crate) services: BTreeMap<String, VirtualServices>,
+    pub(crate) agents: BTreeMap<u8, LinuxDataplane>,
     inner: Inner,
     lost: Option<u8>,
+    /// What policies deny is refused, not dropped.
+    pub(crate) refusing: bool,
 }
 
 impl Cluster {
@@ -51,7 +57,16 @@ impl Cluster {
         let lab = Lab::new(tag, 3);
         let overlay = OverlayNetwork::new(OverlayConfig::vxlan(underlay, 1500)).unwrap();
         let agents = (1..=3).map(|host| (host, lab.agent(host))).collect();
-        let mut cluster = Self { lab, overlay, world: World::new(), agents, inner, lost: None };
+        let mut cluster = Self {
+            lab,
+            overlay,
+            world: World::new(),
+            services: BTreeMap::new(),
+            agents,
+            inner,
+            lost: None,
+            refusing: false,
+        };
         for host in 1..=3_u8 {
             let node = OverlayNode::new(cluster.node(host), 1500).with_uplink("eth0".parse().unwrap());
             let node =
@@ -120,13 +135,30 @@ impl Cluster {
     pub(crate) fn desired(&self, host: u8) -> KernelState {
         let mut state = self.overlay.node_state(&self.node(host)).unwrap();
         enforce::add_tables(&mut state, self, &self.node(host));
-        state
+        for (of, services) in &self.services {
+            services.add_to(state.router(&tenant(of)).unwrap()).unwrap();
+        }
+        state.into_kernel()
     }
 
     /// Brings every host in line; gives what was changed, by host.
     pub(crate) fn sync(&self) -> BTreeMap<u8, Vec<Op>> {
         let here = self.agents.iter().filter(|(host, _)| Some(**host) != self.lost);
         here.map(|(host, agent)| (*host, block_on(agent.sync(&self.desired(*host))).unwrap())).collect()
+    }
+
+    /// Brings one host in line, as if the others had not heard of it.
+    pub(crate) fn sync_one(&self, host: u8) -> Vec<Op> {
+        block_on(self.agents[&host].sync(&self.desired(host))).unwrap()
+    }
+
+    /// The namespace that routes for a tenant on a host.
+    pub(crate) fn router(&self, of: &str, host: u8) -> Netns {
+        let state = self.overlay.node_state(&self.node(host)).unwrap().into_kernel();
+        let link = self.overlay.workloads(&tenant(of)).find(|workload| workload.node == self.node(host));
+        let link = link.unwrap().effective_link().unwrap();
+        let mut routers = state.namespaces.into_iter().filter(|(_, netns)| netns.links.contains_key(&link));
+        routers.next().unwrap().0
     }
 
     /// Has the kernel of a host forget the connections to these addresses; says how many there were.
@@ -141,6 +173,13 @@ impl Cluster {
             block_on(agent.forget(router, &to)).unwrap()
         });
         cut.sum()
+    }
+
+    /// Has the kernel of a host forget the connections of a tenant to backends that are none any more.
+    pub(crate) fn forget_stale(&self, of: &str, host: u8) -> usize {
+        let (agent, router) = (&self.agents[&host], self.router(of, host));
+        let all = block_on(agent.connections(&router)).unwrap();
+        block_on(agent.forget(&router, &self.services[of].stale(&all))).unwrap()
     }
 
     /// The agent of every host is another one now.
@@ -159,15 +198,16 @@ impl Cluster {
     }
 
     fn workloads(&self) -> Vec<(&'static str, OverlayWorkload)> {
-        let here =
-            |workload: &&OverlayWorkload| self.lost.is_none_or(|lost| workload.node != self.node(lost));
         let mut found = Vec::new();
         for (of, _) in TENANTS {
-            found.extend(
-                self.overlay.workloads(&tenant(of)).filter(here).map(|workload| (of, workload.clone())),
-            );
+            found.extend(self.overlay.workloads(&tenant(of)).map(|workload| (of, workload.clone())));
         }
         found
+    }
+
+    /// Whether the workload went down with its host.
+    fn is_lost(&self, workload: &OverlayWorkload) -> bool {
+        self.lost.is_some_and(|lost| workload.node == self.node(lost))
     }
 
     /// What the evaluator says: whether the workload reaches its tenant's workload with that address.
@@ -183,11 +223,12 @@ impl Cluster {
     }
 
     /// Every workload to every address, with every kind of packet: how many pairs, and which differ from what the
-    /// evaluator says.
+    /// evaluator says. Nobody asks from a lost host, and nobody answers there.
     pub(crate) fn matrix(&self) -> (usize, Vec<String>) {
         let workloads = self.workloads();
         let servers: Vec<_> = workloads
             .iter()
+            .filter(|(_, workload)| !self.is_lost(workload))
             .map(|(of, workload)| {
                 let name = format!("{of} {}", workload.id);
                 Servers::start(&workload.effective_netns().unwrap(), &name, &[8080, 9090], &[5353])
@@ -220,7 +261,7 @@ impl Cluster {
     ) -> Vec<(String, bool, bool)> {
         let mut number = 0;
         let mut running = Vec::new();
-        for (of, from) in workloads {
+        for (of, from) in workloads.iter().filter(|(_, from)| !self.is_lost(from)) {
             let mut probes = Vec::new();
             for (other, to) in workloads {
                 // The addresses of both tenants are the same: those of one are all that there are.
@@ -230,24 +271,25 @@ impl Cluster {
                 for address in to.addresses() {
                     for kind in KINDS {
                         if wanted(number) {
-                            probes.push((to.id.to_string(), Probe::new(kind, address)));
+                            probes.push((to, Probe::new(kind, address)));
                         }
                         number += 1;
                     }
                 }
             }
-            let (names, probes): (Vec<_>, Vec<_>) = probes.into_iter().unzip();
-            running.push((of, from, names, ask(&from.effective_netns().unwrap(), probes, patience)));
+            let (targets, probes): (Vec<_>, Vec<_>) = probes.into_iter().unzip();
+            running.push((of, from, targets, ask(&from.effective_netns().unwrap(), probes, patience)));
         }
         let mut results = Vec::new();
-        for (of, from, names, thread) in running {
-            for (to, probe) in names.into_iter().zip(thread.join().unwrap()) {
+        for (of, from, targets, thread) in running {
+            for (to, probe) in targets.into_iter().zip(thread.join().unwrap()) {
                 let family = if probe.to.is_ipv6() { IpFamily::V6 } else { IpFamily::V4 };
-                let allowed = self.allowed(of, from.id.as_str(), &to, family, probe.kind);
-                let from_whom = if probe.kind == Kind::Echo { String::new() } else { format!("{of} {to}") };
-                let expected = allowed.then_some(from_whom);
+                let allowed = self.allowed(of, from.id.as_str(), to.id.as_str(), family, probe.kind);
+                let from_whom =
+                    if probe.kind == Kind::Echo { String::new() } else { format!("{of} {}", to.id) };
+                let expected = (allowed && !self.is_lost(to)).then_some(from_whom);
                 let text = format!(
-                    "{of} {} -> {} {:?}: {:?}, the evaluator says {:?}",
+                    "{of} {} -> {} {:?}: {:?}, expected is {:?}",
                     from.id, probe.to, probe.kind, probe.answer, expected
                 );
                 let same = probe.answer == expected;

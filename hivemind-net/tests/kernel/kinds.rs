@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use hivemind_core::{ErrorKind, block_on};
+use hivemind_net::dataplane::rules::{Family, TableKey};
 use hivemind_net::dataplane::state::{
     Address, AddressKey, BridgeMac, KernelState, Link, LinkKind, Mac, Neighbour, NeighbourKey, Netns,
     NetnsState, PortSettings, RemoteMac, Route, RouteKey, Vxlan,
@@ -62,6 +63,23 @@ fn everything(workload: &Netns) -> KernelState {
     inside.routes.insert(route("0.0.0.0/0"), Route::via(name("eth0"), ip("10.10.0.1"), false));
     inside.tables.extend(crate::rules::every_statement());
     state
+}
+
+/// Waits until another process has got so far.
+fn until(is_so: impl Fn() -> bool) {
+    let so = (0..2000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        is_so()
+    });
+    assert!(so, "the other process never got so far");
+}
+
+/// Runs a program where mounts are seen by everybody.
+fn here(program: &str, arguments: &[&str]) {
+    assert!(
+        std::process::Command::new(program).args(arguments).status().unwrap().success(),
+        "{program} {arguments:?}"
+    );
 }
 
 #[test]
@@ -179,6 +197,7 @@ fn what_is_not_ours_stays() {
         "ip addr add 10.99.0.1/24 dev br-other",
         "ip route add 10.98.0.0/16 via 10.99.0.2 dev br-other",
         "ip neigh add 10.99.0.2 lladdr 02:00:00:00:00:77 dev br-other nud permanent",
+        "ip neigh add proxy 10.99.0.7 dev br-other",
         "nft add table inet tenant",
         "nft add chain inet tenant theirs",
     ] {
@@ -189,6 +208,7 @@ fn what_is_not_ours_stays() {
             "ip addr show br-other scope global",
             "ip route show dev br-other",
             "ip neigh show dev br-other",
+            "ip neigh show proxy dev br-other",
         ];
         let mut shown: Vec<_> = commands.iter().map(|command| run(&host, command)).collect();
         shown.push(run(&host, "nft list ruleset"));
@@ -218,6 +238,7 @@ fn what_is_not_ours_stays() {
     refused(Action::AddRoute(key, Route::on_link(name("eth0"))));
     let neighbour = NeighbourKey::new(name("br-other"), ip("10.99.0.2"));
     refused(Action::SetNeighbour(neighbour, Neighbour::Permanent(mac(1))));
+    refused(Action::SetNeighbour(NeighbourKey::new(name("br-other"), ip("10.99.0.7")), Neighbour::Proxy));
     for (key, table) in
         crate::rules::every_statement().into_iter().filter(|(key, _)| key.name.as_str() == "tenant")
     {
@@ -234,6 +255,151 @@ fn what_is_not_ours_stays() {
     block_on(agent.sync(&desired)).unwrap();
     block_on(agent.uninstall(&BTreeSet::new())).unwrap();
     assert_eq!(theirs(), before);
+}
+
+#[test]
+fn a_namespace_whose_maker_was_interrupted_is_taken_up() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new("half", 1);
+    let agent = lab.agent(1);
+    let workload = lab.netns("hweb");
+    let desired = everything(&workload);
+    let path = std::path::Path::new("/run/netns").join(workload.to_string());
+    // The name is there, and says whose it is; the namespace is not.
+    std::fs::write(&path, "hm-half-1").unwrap();
+    assert_eq!(read(&agent), KernelState::new());
+    block_on(agent.sync(&desired)).unwrap();
+    assert_eq!(block_on(agent.sync(&desired)).unwrap(), []);
+    // What making it writes is what is found after it was interrupted at its end, too.
+    here("umount", &[&path.display().to_string()]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "hm-half-1");
+    block_on(agent.sync(&desired)).unwrap();
+    assert_eq!(read(&agent), desired);
+    block_on(agent.uninstall(&BTreeSet::new())).unwrap();
+    assert!(!path.exists());
+
+    // A name of somebody else's, who may be about to give it a namespace, is left alone.
+    std::fs::write(&path, "").unwrap();
+    let error = block_on(agent.sync(&desired)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_namespace_that_somebody_made_anew_is_not_taken_for_the_one_before() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new("anew", 1);
+    let agent = lab.agent(1);
+    let workload = lab.netns("aweb");
+    let desired = everything(&workload);
+    block_on(agent.sync(&desired)).unwrap();
+    // By hand, while the agent has sockets in it: nobody holds it, so its links end, and their other ends with them.
+    here("ip", &["netns", "del", &workload.to_string()]);
+    until(|| read(&agent).link(&Netns::Host, &name("v-web")).is_none());
+    // And another one of the same name, which is not ours.
+    here("ip", &["netns", "add", &workload.to_string()]);
+    let seen = read(&agent);
+    assert!(!seen.namespaces.contains_key(&workload), "{:?}", seen.namespaces.keys());
+    let table = TableKey::new(Family::Inet, "t".parse().unwrap());
+    let op = Op::new(workload.clone(), Action::DeleteTable(table));
+    let error = block_on(agent.apply(&[op])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(!run(&workload, "ip -o link").contains("eth0"));
+    here("ip", &["netns", "del", &workload.to_string()]);
+    block_on(agent.sync(&desired)).unwrap();
+    assert_eq!(read(&agent), desired);
+    block_on(agent.uninstall(&BTreeSet::new())).unwrap();
+}
+
+#[test]
+fn a_pair_whose_other_end_was_carried_off_is_made_anew() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new("carry", 1);
+    let agent = lab.agent(1);
+    let workload = lab.netns("cweb");
+    let desired = everything(&workload);
+    block_on(agent.sync(&desired)).unwrap();
+    // Into a namespace that no name leads to.
+    let mut elsewhere = std::process::Command::new("unshare").args(["-n", "sleep", "60"]).spawn().unwrap();
+    let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+    let theirs = || std::fs::read_link(format!("/proc/{}/ns/net", elsewhere.id()));
+    until(|| theirs().is_ok_and(|there| there != own));
+    run(&workload, &format!("ip link set eth0 netns {}", elsewhere.id()));
+    let seen = read(&agent);
+    let kind = &seen.link(&Netns::Host, &name("v-web")).unwrap().kind;
+    assert!(matches!(kind, LinkKind::Unknown(why) if why.contains("unknown namespace")), "{kind:?}");
+    block_on(agent.sync(&desired)).unwrap();
+    assert_eq!(read(&agent), desired);
+    elsewhere.kill().unwrap();
+    elsewhere.wait().unwrap();
+}
+
+#[test]
+fn a_namespace_with_two_names_is_read_once() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new("names", 1);
+    let agent = lab.agent(1);
+    let workload = lab.netns("nweb");
+    let path = format!("/run/netns/{workload}");
+    here("ip", &["netns", "add", &workload.to_string()]);
+    assert_eq!(path.parse::<Netns>().unwrap(), workload);
+    assert_eq!(format!("/var{path}").parse::<Netns>().unwrap(), workload);
+    // A container runtime knows it by its process.
+    let mut process = std::process::Command::new("ip")
+        .args(["netns", "exec", &workload.to_string(), "sleep", "60"])
+        .spawn()
+        .unwrap();
+    let by_process: Netns = format!("/proc/{}/ns/net", process.id()).parse().unwrap();
+    let inode =
+        |at: &str| std::fs::metadata(at).map(|found| std::os::unix::fs::MetadataExt::ino(&found)).ok();
+    until(|| inode(&by_process.to_string()) == inode(&path));
+    let mut desired = everything(&by_process);
+    desired.namespace_mut(&by_process).owned = false;
+    block_on(agent.sync(&desired)).unwrap();
+    assert_eq!(block_on(agent.sync(&desired)).unwrap(), []);
+    let mut twice = desired.clone();
+    twice.namespace_mut(&workload).sysctls.insert("net/ipv4/ip_forward".parse().unwrap(), "1".to_owned());
+    let error = block_on(agent.sync(&twice)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    block_on(agent.uninstall(&BTreeSet::from([by_process]))).unwrap();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    here("ip", &["netns", "del", &workload.to_string()]);
+}
+
+#[test]
+fn values_from_before_another_boot_are_forgotten() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new("boot", 1);
+    let file = format!("/run/hivemind/hm-boot-1.{}.sysctls", lab.host(1));
+    let parameter = || "net/ipv4/ip_forward".parse().unwrap();
+    let mut desired = KernelState::new();
+    desired.namespace_mut(&Netns::Host).sysctls.insert(parameter(), "1".to_owned());
+    block_on(lab.agent(1).sync(&desired)).unwrap();
+    assert_eq!(read(&lab.agent(1)), desired, "a new agent knows what it was");
+    // The same file, of another boot: what it says is about parameters that are others now.
+    let text = std::fs::read_to_string(&file).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    assert!(text.starts_with(&boot), "{text}");
+    let other = "00000000-0000-0000-0000-000000000000\n";
+    std::fs::write(&file, text.replace(&boot, other).replace("ip_forward\t0", "ip_forward\t7")).unwrap();
+    let agent = lab.agent(1);
+    assert_eq!(read(&agent), KernelState::new());
+    run(&lab.host(1), "sysctl -qw net.ipv4.ip_forward=0");
+    block_on(agent.sync(&desired)).unwrap();
+    block_on(agent.uninstall(&BTreeSet::new())).unwrap();
+    assert_eq!(run(&lab.host(1), "cat /proc/sys/net/ipv4/ip_forward"), "0\n");
 }
 
 #[test]

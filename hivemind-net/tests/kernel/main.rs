@@ -15,9 +15,11 @@
 
 mod behaviour;
 mod cluster;
+mod egress;
 mod enforce;
 mod kinds;
 mod lab;
 mod matrix;
 mod probe;
 mod rules;
+mod services;

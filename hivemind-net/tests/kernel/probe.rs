@@ -48,8 +48,23 @@ pub(crate) struct Servers {
 
 impl Servers {
     pub(crate) fn start(at: &Netns, name: &str, tcp: &[u16], udp: &[u16]) -> Self {
+        let name = name.to_owned();
+        Self::answering(at, move |_| name.clone(), tcp, udp)
+    }
+
+    /// Servers that answer with the address that they were asked from.
+    pub(crate) fn mirrors(at: &Netns, tcp: &[u16], udp: &[u16]) -> Self {
+        Self::answering(at, |from| from.ip().to_canonical().to_string(), tcp, udp)
+    }
+
+    fn answering(
+        at: &Netns,
+        answer: impl Fn(SocketAddr) -> String + Send + 'static,
+        tcp: &[u16],
+        udp: &[u16],
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, name) = (stop.clone(), name.to_owned());
+        let stopped = stop.clone();
         let any = |port: &u16| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), *port);
         let (tcp, udp): (Vec<_>, Vec<_>) = (tcp.iter().map(any).collect(), udp.iter().map(any).collect());
         let (ready, is_ready) = std::sync::mpsc::channel();
@@ -62,13 +77,13 @@ impl Servers {
             let mut buffer = [0; 64];
             while !stopped.load(Ordering::Relaxed) {
                 for listener in &listeners {
-                    while let Ok((mut stream, _)) = listener.accept() {
-                        let _ = stream.write_all(name.as_bytes());
+                    while let Ok((mut stream, from)) = listener.accept() {
+                        let _ = stream.write_all(answer(from).as_bytes());
                     }
                 }
                 for socket in &sockets {
                     while let Ok((_, from)) = socket.recv_from(&mut buffer) {
-                        let _ = socket.send_to(name.as_bytes(), from);
+                        let _ = socket.send_to(answer(from).as_bytes(), from);
                     }
                 }
                 std::thread::sleep(Duration::from_millis(2));

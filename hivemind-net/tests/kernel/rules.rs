@@ -1,12 +1,14 @@
 //! Rule tables: what was written is what is read, and `nft` understands it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use hivemind_core::block_on;
 use hivemind_net::DataplaneExt;
 use hivemind_net::dataplane::rules::{
-    BaseChain, Chain, Comparison, ConnectionState, Data, DataType, Family, Field, FieldType, Hook, Interval,
-    MarkSource, NamedSet, RuleName, RuleTable, SetKey, Statement, TableKey, Value, Verdict,
+    BaseChain, Chain, Choice, Comparison, ConnectionState, Data, DataType, Family, Field, FieldType, Hook,
+    Interval, MarkSource, NamedSet, Rejection, RuleName, RuleTable, SetKey, Statement, TableKey, Value,
+    Verdict,
 };
 use hivemind_net::dataplane::state::{KernelState, Mac, NetnsState};
 use hivemind_net::dataplane::{Action, diff};
@@ -70,6 +72,38 @@ fn sets() -> Vec<(&'static str, NamedSet)> {
                 ),
         ),
         (
+            "messages",
+            NamedSet::new([FieldType::Mark, FieldType::Icmpv6Type, FieldType::Icmpv6Code], DataType::Verdict)
+                .with_intervals()
+                .with(
+                    SetKey::new([
+                        Value::Mark(101).into(),
+                        Interval::new(Value::Icmpv6Type(128), Value::Icmpv6Type(129)),
+                        Interval::new(Value::Icmpv6Code(0), Value::Icmpv6Code(7)),
+                    ]),
+                    accept(),
+                ),
+        ),
+        (
+            "ends4",
+            NamedSet::new([FieldType::V4, FieldType::Port, FieldType::Mark], DataType::V4Endpoint)
+                .with(
+                    exact(&[ip("10.96.0.1").into(), Value::Port(80), Value::Mark(0)]),
+                    Data::Endpoint(ip("10.10.1.1"), 8080),
+                )
+                .with(
+                    exact(&[ip("10.96.0.1").into(), Value::Port(80), Value::Mark(1)]),
+                    Data::Endpoint(ip("10.10.1.2"), 443),
+                ),
+        ),
+        (
+            "ends6",
+            NamedSet::new([FieldType::V6, FieldType::Protocol, FieldType::Mark], DataType::V6Endpoint).with(
+                exact(&[ip("fd96::1").into(), Value::Protocol(17), Value::Mark(1)]),
+                Data::Endpoint(ip("fd10::1:1"), 53),
+            ),
+        ),
+        (
             "zones",
             NamedSet::new([FieldType::Link], DataType::Mark)
                 .with(exact(&[Value::Link(name("br-red"))]), Data::Mark(7)),
@@ -90,6 +124,7 @@ pub(crate) fn every_statement() -> BTreeMap<TableKey, RuleTable> {
         .with_rule([eq(Field::Icmpv6Type, Value::Icmpv6Type(135)), Statement::Verdict(Verdict::Accept)])
         .with_rule([
             eq(Field::IcmpType, Value::IcmpType(8)),
+            Statement::Compare(Field::IcmpCode, Comparison::AtMost, Value::IcmpCode(3)),
             Statement::Counter,
             Statement::Verdict(Verdict::Return),
         ])
@@ -123,6 +158,10 @@ pub(crate) fn every_statement() -> BTreeMap<TableKey, RuleTable> {
             fields: vec![Field::Mark, Field::Protocol, Field::DestinationPort],
             map: rn("ranges"),
         }])
+        .with_rule([Statement::VerdictMap {
+            fields: vec![Field::Mark, Field::Icmpv6Type, Field::Icmpv6Code],
+            map: rn("messages"),
+        }])
         .with_rule([
             Statement::Compare(Field::InLink, Comparison::NotEqual, Value::Link(name("eth9"))),
             eq(Field::IpVersion, Value::IpVersion(6)),
@@ -131,7 +170,40 @@ pub(crate) fn every_statement() -> BTreeMap<TableKey, RuleTable> {
     let zone = Chain::base(BaseChain::filter(Hook::Prerouting).with_priority(-300))
         .with_rule([Statement::SetZoneByMap { fields: vec![Field::InLink], map: rn("zones") }])
         .with_rule([eq(Field::InLink, Value::Link(name("eth8"))), Statement::SetZone(5)]);
+    let protocol = |number| eq(Field::Protocol, Value::Protocol(number));
+    let to4 = |choice, among| Statement::DestinationNat {
+        fields: vec![Field::V4Destination, Field::DestinationPort],
+        choice,
+        among: NonZeroU32::new(among).unwrap(),
+        map: rn("ends4"),
+    };
+    let to6 = |choice| Statement::DestinationNat {
+        fields: vec![Field::V6Destination, Field::Protocol],
+        choice,
+        among: NonZeroU32::new(3).unwrap(),
+        map: rn("ends6"),
+    };
+    let translate = Chain::base(BaseChain::destination_nat())
+        .with_rule([protocol(6), to4(Choice::InTurn, 2)])
+        .with_rule([protocol(6), to4(Choice::AtRandom, 1)])
+        .with_rule([protocol(6), to4(Choice::Hash { field: Field::V4Source, bits: 32 }, 1)])
+        .with_rule([protocol(6), to4(Choice::Hash { field: Field::V4Source, bits: 21 }, 7)])
+        .with_rule([protocol(17), to6(Choice::AtRandom)])
+        .with_rule([to6(Choice::InTurn)])
+        .with_rule([to6(Choice::Hash { field: Field::V6Source, bits: 64 })])
+        .with_rule([to6(Choice::Hash { field: Field::V6Source, bits: 128 }), Statement::Counter]);
+    let back = Chain::base(BaseChain::source_nat())
+        .with_rule([
+            Statement::InSet { fields: vec![Field::V4Source], set: rn("hosts"), negate: false },
+            Statement::SourceNat(ip("10.96.0.1")),
+        ])
+        .with_rule([Statement::SourceNat(ip("fd96::1"))]);
+    let table = table.with_chain(rn("translate"), translate).with_chain(rn("back"), back);
     let deny = Chain::default().with_rule([Statement::Counter, Statement::Verdict(Verdict::Drop)]);
+    let refuse = Chain::default()
+        .with_rule([eq(Field::Protocol, Value::Protocol(6)), Statement::Reject(Rejection::TcpReset)])
+        .with_rule([Statement::Reject(Rejection::Prohibited)]);
+    let table = table.with_chain(rn("refuse"), refuse);
     let table =
         table.with_chain(rn("input"), input).with_chain(rn("deny"), deny).with_chain(rn("zone"), zone);
     let nat = Chain::base(BaseChain::source_nat()).with_rule([
@@ -171,8 +243,12 @@ fn every_set_and_statement_is_read_back_as_it_was_written() {
         "ip6 saddr != @nets6",
         "meta mark set ip6 saddr map @ids",
         "ct zone set 5",
+        "meta l4proto tcp reject with tcp reset",
+        "reject with icmpx admin-prohibited",
         "fd10:0:0:1::/64",
         "oifname \"eth0\" masquerade",
+        "dnat ip to ip daddr . tcp dport . numgen inc mod 2 map @ends4",
+        "snat ip6 to fd96::1",
         "comment \"hm-rules-1\"",
     ] {
         assert!(shown.contains(expected), "{expected:?} is not in\n{shown}");

@@ -55,14 +55,16 @@ pub(crate) fn block(of: &str, prefix: &str, on: usize) -> OverlayChange {
 
 /// An overlay of `nodes` nodes over VXLAN.
 pub(crate) fn overlay(family: UnderlayFamily, nodes: usize) -> OverlayNetwork {
-    let mut overlay = OverlayNetwork::new(OverlayConfig::vxlan(family, 1500)).unwrap();
+    let mut overlay =
+        OverlayNetwork::new(OverlayConfig::vxlan(family, 1500).with_links_up_without_rules()).unwrap();
     overlay.load((1..=nodes).map(node).map(OverlayChange::PutNode)).unwrap();
     overlay
 }
 
 /// The kernels of all nodes, compiled whole.
 pub(crate) fn kernels(overlay: &OverlayNetwork) -> BTreeMap<NodeId, KernelState> {
-    let compiled = |node: &OverlayNode| (node.id.clone(), overlay.node_state(&node.id).unwrap());
+    let compiled =
+        |node: &OverlayNode| (node.id.clone(), overlay.node_state(&node.id).unwrap().into_kernel());
     overlay.nodes().map(compiled).collect()
 }
 

@@ -20,6 +20,7 @@ fn same(world: &World, engine: &Engine, dice: &mut Dice, questions: usize) -> Re
             flow,
             world.explain(&flow).map_or_else(|e| e.to_string(), |e| e.to_string())
         );
+        prop_assert_eq!(engine.decide(&flow), expected.clone());
         if let Ok(explained) = engine.explain(&flow) {
             prop_assert_eq!(Ok(explained.verdict), told);
             let decision = expected.unwrap();

@@ -147,7 +147,10 @@ fn port(dice: &mut Dice) -> PortMatch {
         1 => PortMatch::protocol(dice.pick(&[Protocol::TCP, Protocol::ICMPV6, Protocol::from_number(47)])),
         2 => PortMatch::range(protocol, 53, 80).unwrap(),
         3 => PortMatch::named(protocol, dice.pick(&["web", "dns"]).parse().unwrap()).unwrap(),
-        4 => PortMatch::icmp(Protocol::ICMPV6, 128, None).unwrap(),
+        4 => {
+            let (protocol, kind) = dice.pick(&[(Protocol::ICMPV6, 128), (Protocol::ICMP, 8)]);
+            PortMatch::icmp(protocol, kind, dice.pick(&[None, Some(0), Some(1)])).unwrap()
+        }
         _ => PortMatch::port(protocol, dice.pick(&[53, 80, 81])).unwrap(),
     }
 }
@@ -265,7 +268,10 @@ pub fn flow(dice: &mut Dice) -> Flow {
             Traffic::icmp_v6(128, 0),
             Traffic::icmp_v6(134, 0),
             Traffic::icmp_v6(2, 0),
+            Traffic::icmp_v6(128, 1),
+            Traffic::icmp_v6(129, 0),
             Traffic::icmp(8, 0),
+            Traffic::icmp(8, 1),
             Traffic::new(Protocol::from_number(47), 0),
         ]);
         if traffic.fits(family) {

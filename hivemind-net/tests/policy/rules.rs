@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use hivemind_net::dataplane::rules::{ConnectionState, Hook, RulePacket, RuleTable, TableChange, evaluate};
+use hivemind_net::dataplane::rules::{
+    ConnectionState, Data, Hook, RulePacket, RuleTable, TableChange, Verdict, evaluate,
+};
 use hivemind_net::policy::rules::{Connection, Established, NodeRules, stale_connections};
-use hivemind_net::policy::{Change, Engine, Flow, Party, Protocol, Traffic, World};
+use hivemind_net::policy::{AnyPolicy, Change, Engine, Flow, Party, Protocol, Traffic, World};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -23,9 +25,9 @@ fn address(world: &World, party: &Party, flow: &Flow) -> Option<IpAddr> {
 
 fn packet(from: IpAddr, to: IpAddr, traffic: Traffic) -> RulePacket {
     let packet = RulePacket::new(from, to, traffic.protocol().number());
-    let [kind, _] = traffic.number().to_be_bytes();
+    let [kind, code] = traffic.number().to_be_bytes();
     if traffic.protocol().is_icmp() {
-        packet.with_icmp_type(kind)
+        packet.with_icmp_type(kind).with_icmp_code(code)
     } else {
         packet.with_ports(40_000, traffic.number())
     }
@@ -62,7 +64,15 @@ fn simulate(engine: &Engine, flow: &Flow) -> Option<bool> {
         }
         let table = rules.table().unwrap();
         table.validate().unwrap();
-        all &= passes(&table, &packet(from, to, flow.traffic));
+        let packet = packet(from, to, flow.traffic);
+        let refusing = rules.with_refusals().table().unwrap();
+        refusing.validate().unwrap();
+        assert_eq!(
+            passes(&refusing, &packet),
+            passes(&table, &packet),
+            "how it is denied changes no verdict"
+        );
+        all &= passes(&table, &packet);
     }
     Some(all)
 }
@@ -203,6 +213,27 @@ fn pitfall_35_a_stranger_never_passes_for_somebody_outside() {
 }
 
 #[test]
+fn what_is_denied_is_refused_if_that_is_asked_for_but_never_to_another_tenant() {
+    let verdicts = |engine: &Engine| -> BTreeSet<Verdict> {
+        let rules = NodeRules::new(engine, tenant("acme"), "n1".parse().unwrap());
+        let rules = rules.with_foreign("192.0.2.1".parse().unwrap(), key("globex:x/a"));
+        let table = rules.with_refusals().table().unwrap();
+        let said = table.sets.values().flat_map(|set| set.elements.values()).filter_map(|data| match data {
+            Data::Verdict(verdict) => Some(verdict.clone()),
+            _ => None,
+        });
+        said.filter(|verdict| !matches!(verdict, Verdict::Jump(_) | Verdict::Return)).collect()
+    };
+    let mut engine = Engine::new(cluster());
+    let refused = Verdict::Goto("refused".parse().unwrap());
+    engine.apply(grant(r#"{"by":"acme.0000000000000001","name":"out","direction":"Egress","to":{"tenant":"globex.0000000000000001"},"ports":[{"port":80}]}"#));
+    assert_eq!(verdicts(&engine), BTreeSet::from([Verdict::Drop]), "all but what is granted");
+    let spec = r#"{"tier":"Admin","priority":1,"name":"no","subject":{"tenantSelector":{}},"ingress":[{"action":"Deny","from":[{"namespaceSelector":{"matchLabels":{"ns":"y"}}}]}]}"#;
+    engine.apply(Change::Policy(AnyPolicy::Cluster(serde_json::from_str(spec).unwrap())));
+    assert_eq!(verdicts(&engine), BTreeSet::from([Verdict::Drop, refused]));
+}
+
+#[test]
 fn links_of_a_tenant_of_whom_nothing_is_known_stay_shut_where_others_route_too() {
     let engine = Engine::new(cluster());
     let at = |text: &str| text.parse::<IpAddr>().unwrap();
@@ -276,14 +307,22 @@ fn connections_with_another_tenant_are_cut_when_a_grant_is_narrowed_or_the_other
 }
 
 #[test]
-fn rules_about_a_code_alone_stay_on_the_safe_side() {
+fn rules_about_a_code_alone_are_about_that_code() {
     let mut engine = Engine::new(cluster());
-    engine.apply(network("acme", "x", "p", r#"{"podSelector":{},"ingress":[{"ports":[{"protocol":"ICMP","type":8,"code":0},{"protocol":"ICMP","type":13},{"protocol":"47"}]}]}"#));
+    engine.apply(network("acme", "x", "p", r#"{"podSelector":{},"ingress":[{"ports":[{"protocol":"ICMP","type":8,"code":0},{"protocol":"ICMP","type":13},{"protocol":"ICMPv6","type":128,"code":7},{"protocol":"47"}]}]}"#));
     let table = table(&engine);
+    table.validate().unwrap();
     let sent =
         |traffic| passes(&table, &packet("10.0.2.1".parse().unwrap(), "10.0.1.1".parse().unwrap(), traffic));
-    assert!(!sent(Traffic::icmp(8, 0)), "only a code of it is allowed");
-    assert!(sent(Traffic::icmp(13, 0)));
+    assert!(sent(Traffic::icmp(8, 0)));
+    assert!(!sent(Traffic::icmp(8, 1)), "another code");
+    assert!(sent(Traffic::icmp(13, 0)) && sent(Traffic::icmp(13, 255)), "all codes of a type");
+    assert!(!sent(Traffic::icmp(14, 0)));
     assert!(sent(Traffic::new(Protocol::from_number(47), 0)));
     assert!(!sent(Traffic::tcp(80)));
+    let sent = |traffic| {
+        passes(&table, &packet("fd00::2:1".parse().unwrap(), "fd00::1:1".parse().unwrap(), traffic))
+    };
+    assert!(sent(Traffic::icmp_v6(128, 7)));
+    assert!(!sent(Traffic::icmp_v6(128, 6)) && !sent(Traffic::icmp_v6(128, 8)));
 }

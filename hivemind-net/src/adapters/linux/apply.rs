@@ -24,10 +24,12 @@ type Open = BTreeMap<Netns, Inside>;
 impl Kernel {
     /// On failure, how many were made before.
     pub(super) fn apply(&mut self, ops: &[Op]) -> Result<(), (usize, Fault)> {
+        self.kept.tidy();
         let mut open = Open::new();
         for (done, op) in ops.iter().enumerate() {
             self.apply_one(&mut open, op).map_err(|fault| (done, fault))?;
         }
+        self.keep(open);
         Ok(())
     }
 
@@ -38,6 +40,8 @@ impl Kernel {
             Action::DeleteNetns => {
                 self.owned(open, at)?;
                 open.remove(at);
+                self.kept.forget(at);
+                self.leave();
                 netns::delete(at)?;
                 return self.saved.forget(at, None);
             }
@@ -72,45 +76,49 @@ impl Kernel {
         }
     }
 
-    fn inside<'o>(&self, open: &'o mut Open, at: &Netns) -> Result<&'o mut Inside, Fault> {
+    fn inside<'o>(&mut self, open: &'o mut Open, at: &Netns) -> Result<&'o mut Inside, Fault> {
         if !open.contains_key(at) {
-            let inside = self.places.enter(at)?.ok_or_else(|| missing(format!("namespace {at}")))?;
+            let inside = self.enter(at)?.ok_or_else(|| missing(format!("namespace {at}")))?;
             open.insert(at.clone(), inside);
         }
         open.get_mut(at).ok_or_else(|| missing(format!("namespace {at}")))
     }
 
-    fn owned(&self, open: &mut Open, at: &Netns) -> Result<(), Fault> {
+    fn owned(&mut self, open: &mut Open, at: &Netns) -> Result<(), Fault> {
         let inside = self.inside(open, at)?;
-        let ours = link::one(&mut inside.route, "lo")?.is_some_and(|lo| lo.alias == self.marks.owner);
-        if ours { Ok(()) } else { Err(Fault::foreign(format!("namespace {at}"))) }
+        let lo = link::one(&mut inside.route, "lo")?;
+        if lo.is_some_and(|lo| lo.alias == self.marks.owner) {
+            Ok(())
+        } else {
+            Err(Fault::foreign(format!("namespace {at}")))
+        }
     }
 
-    fn create_netns(&self, open: &mut Open, at: &Netns) -> Result<(), Fault> {
+    fn create_netns(&mut self, open: &mut Open, at: &Netns) -> Result<(), Fault> {
         open.remove(at);
-        netns::create(at)?;
-        let inside = self.inside(open, at)?;
-        send(inside, &[link::mark_loopback(&self.marks.owner)], "mark it and bring lo up").inspect_err(|_| {
-            // Without its mark nobody would know it again.
-            let _ = netns::delete(at);
+        self.kept.forget(at);
+        let owner = &self.marks.owner;
+        netns::create(at, owner, |route| {
+            let marked = route.request(&[link::mark_loopback(owner)]);
+            marked.map_err(|(_, errno)| Fault::system("mark it and bring lo up", errno))
         })
     }
 
     fn create_link(
-        &self,
+        &mut self,
         open: &mut Open,
         at: &Netns,
         name: &LinkName,
         link: &Link,
         peer: Option<&Link>,
     ) -> Result<(), Fault> {
-        let owner = &self.marks.owner;
+        let owner = &self.marks.owner.clone();
         let there: Option<(Netns, LinkName, Arc<File>)> = match &link.kind {
             LinkKind::Veth { peer_netns, peer } => {
                 let file = self.inside(open, peer_netns)?.file.clone();
                 Some((peer_netns.clone(), peer.clone(), file))
             }
-            LinkKind::Bridge | LinkKind::Vxlan(_) | LinkKind::Dummy => None,
+            LinkKind::Bridge | LinkKind::Vxlan(_) | LinkKind::Dummy | LinkKind::Unknown(_) => None,
         };
         let inside = self.inside(open, at)?;
         if link::one(&mut inside.route, name.as_str())?.is_some() {
@@ -194,16 +202,24 @@ impl Kernel {
                 entry::delete_remote(self.ours(inside, &key.dev)?.index, key.mac, *to)
             }
             Action::SetBridgeMac(key, port) => {
-                self.ours(inside, &key.bridge)?;
-                entry::bridge_mac(any(inside, port)?.index, key.mac)
+                entry::bridge_mac(self.port(inside, &key.bridge, port)?, key.mac)
             }
             Action::DeleteBridgeMac(key, port) => {
-                self.ours(inside, &key.bridge)?;
-                entry::delete_bridge_mac(any(inside, port)?.index, key.mac)
+                entry::delete_bridge_mac(self.port(inside, &key.bridge, port)?, key.mac)
             }
             other => return Err(Fault::new(ErrorKind::Unsupported, format!("{other} is not known here"))),
         };
         send(inside, &[message], "change it")
+    }
+
+    /// The index of a port of our bridge: an entry is written by its port, and would be another bridge's.
+    fn port(&self, inside: &mut Inside, bridge: &LinkName, port: &LinkName) -> Result<u32, Fault> {
+        let master = self.ours(inside, bridge)?.index;
+        let seen = any(inside, port)?;
+        if seen.master == Some(master) {
+            return Ok(seen.index);
+        }
+        Err(Fault::new(ErrorKind::Invalid, format!("link {port} is no port of bridge {bridge}")))
     }
 
     fn delete_address(&self, inside: &mut Inside, key: &AddressKey) -> Result<Message, Fault> {
@@ -231,18 +247,20 @@ impl Kernel {
         neighbour: Neighbour,
     ) -> Result<(), Fault> {
         let index = any(inside, &key.dev)?.index;
-        let write = |flags| entry::neighbour(flags, index, key, neighbour, self.marks.protocol);
-        match inside.route.request(&[write(entry::NEW)]) {
-            Ok(()) => Ok(()),
-            Err((_, nix::errno::Errno::EEXIST)) => {
-                // What the kernel found out by itself is overwritten, what an administrator wrote is not.
-                if entry::is_foreign_neighbour(&mut inside.route, index, key, self.marks.protocol) {
-                    return Err(Fault::foreign(format!("neighbour {}", key.address)));
-                }
-                send(inside, &[write(entry::OVER)], "replace it")
-            }
-            Err((_, errno)) => Err(Fault::system("add it", errno)),
+        let protocol = self.marks.protocol;
+        let write = |flags| entry::neighbour(flags, index, key, neighbour, protocol);
+        // The kernel takes an address that somebody answers for once more without a word, and for ours then.
+        let is_there = neighbour == Neighbour::Proxy
+            || match inside.route.request(&[write(entry::NEW)]) {
+                Ok(()) => return Ok(()),
+                Err((_, nix::errno::Errno::EEXIST)) => true,
+                Err((_, errno)) => return Err(Fault::system("add it", errno)),
+            };
+        // What the kernel found out by itself is overwritten, what an administrator wrote is not.
+        if is_there && entry::is_foreign_neighbour(&mut inside.route, index, key, neighbour, protocol)? {
+            return Err(Fault::foreign(format!("neighbour {}", key.address)));
         }
+        send(inside, &[write(entry::OVER)], "replace it")
     }
 
     fn our_table(&self, inside: &mut Inside, key: &TableKey) -> Result<bool, Fault> {

@@ -11,6 +11,7 @@ use crate::dataplane::Connection;
 const GET: u16 = 1 << 8 | 1;
 const DELETE: u16 = 1 << 8 | 2;
 const TUPLE_ORIG: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
 const ZONE: u16 = 18;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTO: u16 = 2;
@@ -33,21 +34,40 @@ pub(super) fn all(socket: &mut Socket) -> Result<Vec<Connection>, Fault> {
     Ok(found)
 }
 
+/// An address of a tuple: the numbers of the attributes of IPv4 and IPv6.
+fn address(ip: &Parsed<'_>, v4: u16, v6: u16) -> Option<IpAddr> {
+    let v4 = ip.get(&v4).and_then(|bytes| bytes_at::<4>(bytes, 0)).map(IpAddr::from);
+    v4.or_else(|| ip.get(&v6).and_then(|bytes| bytes_at::<16>(bytes, 0)).map(IpAddr::from))
+}
+
+/// Who answers: the source of what comes back.
+fn answerer(attrs: &Parsed<'_>) -> Option<(IpAddr, u16)> {
+    let tuple = parse(attrs.get(&TUPLE_REPLY)?);
+    let proto = parse(tuple.get(&TUPLE_PROTO)?);
+    let port = u16be_of(&proto, 2).unwrap_or_default();
+    Some((address(&parse(tuple.get(&TUPLE_IP)?), 1, 3)?, port))
+}
+
 fn connection(attrs: &Parsed<'_>) -> Option<Connection> {
     let tuple = parse(attrs.get(&TUPLE_ORIG)?);
     let ip = parse(tuple.get(&TUPLE_IP)?);
     let proto = parse(tuple.get(&TUPLE_PROTO)?);
-    let v4 = |kind| ip.get(&kind).and_then(|bytes| bytes_at::<4>(bytes, 0)).map(IpAddr::from);
-    let v6 = |kind| ip.get(&kind).and_then(|bytes| bytes_at::<16>(bytes, 0)).map(IpAddr::from);
     let protocol = u8_of(&proto, 1)?;
     let (source, destination) = match protocol {
         ICMP => (u16be_of(&proto, 4)?, message(&proto, 5, 6)?),
         ICMPV6 => (u16be_of(&proto, 7)?, message(&proto, 8, 9)?),
         _ => (u16be_of(&proto, 2).unwrap_or_default(), u16be_of(&proto, 3).unwrap_or_default()),
     };
-    let mut connection = Connection::new(v4(1).or_else(|| v6(3))?, v4(2).or_else(|| v6(4))?, protocol);
+    let mut connection = Connection::new(address(&ip, 1, 3)?, address(&ip, 2, 4)?, protocol);
     connection.zone = u16be_of(attrs, ZONE).unwrap_or_default();
-    Some(connection.with_ports(source, destination))
+    connection = connection.with_ports(source, destination);
+    let has_ports = !matches!(protocol, ICMP | ICMPV6);
+    connection.translated = answerer(attrs).and_then(|(address, port)| {
+        let port = if has_ports { port } else { destination };
+        let other = (address, port) != (connection.destination, destination);
+        other.then_some((address, port))
+    });
+    Some(connection)
 }
 
 fn message(proto: &Parsed<'_>, kind: u16, code: u16) -> Option<u16> {

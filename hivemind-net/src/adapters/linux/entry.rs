@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use nix::errno::Errno;
 
 use super::fault::Fault;
 use super::netlink::consts::*;
@@ -325,20 +326,26 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a neighbour on a link is somebody else's permanent one.
+/// Whether a neighbour on a link is somebody else's permanent one, or an address that somebody else answers for.
 pub(super) fn is_foreign_neighbour(
     socket: &mut Socket,
     index: u32,
     key: &NeighbourKey,
+    neighbour: Neighbour,
     protocol: u8,
-) -> bool {
+) -> Result<bool, Fault> {
+    let flags = if neighbour == Neighbour::Proxy { NTF_PROXY } else { 0 };
     let mut attrs = Attrs::new();
     attrs.put(NDA_DST, &octets(key.address));
-    let message = Message::new(RTM_GETNEIGH, 0, &neigh_header(family(key.address), index, 0, 0), &attrs);
-    let Ok((_, body)) = socket.get(&message) else { return false };
+    let message = Message::new(RTM_GETNEIGH, 0, &neigh_header(family(key.address), index, 0, flags), &attrs);
+    let body = match socket.get(&message) {
+        Ok((_, body)) => body,
+        Err(Errno::ENOENT) => return Ok(false),
+        Err(errno) => return Err(Fault::system(format!("look for neighbour {}", key.address), errno)),
+    };
     let state = bytes_at(&body, 8).map(u16::from_ne_bytes).unwrap_or_default();
     let theirs = u8_of(&parse(body.get(12..).unwrap_or_default()), NDA_PROTOCOL) != Some(protocol);
-    state & NUD_PERMANENT != 0 && theirs
+    Ok(theirs && (flags == NTF_PROXY || state & NUD_PERMANENT != 0))
 }
 
 pub(super) const NEW: u16 = NLM_F_EXCL;

@@ -49,6 +49,11 @@ pub(super) fn all(socket: &mut Socket) -> Result<Vec<Seen>, Fault> {
     Ok(replies.iter().filter_map(|(_, body)| seen(body)).collect())
 }
 
+/// Whether the socket's namespace is ours, as far as one can tell.
+pub(super) fn is_marked(socket: &mut Socket, owner: &str) -> bool {
+    one(socket, "lo").ok().flatten().is_some_and(|lo| lo.alias == owner)
+}
+
 /// One link by name; `None` if it is not there.
 pub(super) fn one(socket: &mut Socket, name: &str) -> Result<Option<Seen>, Fault> {
     let mut attrs = Attrs::new();
@@ -100,10 +105,28 @@ impl Seen {
         self.below_netns.is_some()
     }
 
-    /// As a link of ours in `at`; `None` for a kind that we never make.
-    pub(super) fn link(&self, at: &Netns, peers: &Peers) -> Option<Link> {
+    /// As a link of ours in `at`; of an [unknown](LinkKind::Unknown) kind if we do not make such.
+    pub(super) fn link(&self, at: &Netns, peers: &Peers) -> Link {
+        let name_of = |index| peers.names.get(&(at.clone(), index))?.parse::<LinkName>().ok();
+        let kind = self.kind(at, peers).unwrap_or_else(|| {
+            let known = self.below_netns.is_none_or(|number| peers.by_number.contains_key(&number));
+            let what =
+                if known { "of which we make none" } else { "whose other end is in an unknown namespace" };
+            LinkKind::Unknown(format!("a link of kind {:?} {what}", self.kind))
+        });
+        let mac = self.mac.unwrap_or(Mac::ZERO);
+        let mut link = Link::new(kind, mac, self.mtu).with_link_local(self.link_local);
+        link.up = self.up;
+        if let (Some(master), Some(port)) = (self.master, &self.port) {
+            link.master = name_of(master);
+            link.port = port_settings(&parse(port));
+        }
+        link
+    }
+
+    fn kind(&self, at: &Netns, peers: &Peers) -> Option<LinkKind> {
         let name_of = |at: &Netns, index| peers.names.get(&(at.clone(), index))?.parse::<LinkName>().ok();
-        let kind = match self.kind.as_str() {
+        Some(match self.kind.as_str() {
             "bridge" => LinkKind::Bridge,
             "dummy" => LinkKind::Dummy,
             "veth" => {
@@ -124,14 +147,7 @@ impl Seen {
                 LinkKind::Vxlan(Vxlan { underlay, ..found })
             }
             _ => return None,
-        };
-        let mut link = Link::new(kind, self.mac?, self.mtu).with_link_local(self.link_local);
-        link.up = self.up;
-        if let (Some(master), Some(port)) = (self.master, &self.port) {
-            link.master = name_of(at, master);
-            link.port = port_settings(&parse(port));
-        }
-        Some(link)
+        })
     }
 }
 
@@ -178,6 +194,10 @@ pub(super) fn create(
             let mut data = Attrs::new();
             data.u32(IFLA_BR_FORWARD_DELAY, 0).u32(IFLA_BR_STP_STATE, 0).u8(IFLA_BR_MCAST_SNOOPING, 0);
             info.text(IFLA_INFO_KIND, "bridge").nest(IFLA_INFO_DATA, &data);
+        }
+        LinkKind::Unknown(what) => {
+            let message = format!("nobody knows how to make link {name}: {what}");
+            return Err(Fault::new(hivemind_core::ErrorKind::Invalid, message));
         }
         LinkKind::Dummy => {
             info.text(IFLA_INFO_KIND, "dummy");

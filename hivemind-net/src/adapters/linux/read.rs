@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hivemind_core::ErrorKind;
+
 use super::entry::Reader;
 use super::fault::Fault;
 use super::link::{self, Peers, Seen};
@@ -24,10 +26,12 @@ impl Place {
 
 impl Kernel {
     pub(super) fn read(&mut self, also: &BTreeSet<Netns>) -> Result<KernelState, Fault> {
+        self.kept.tidy();
         let mut wanted: BTreeSet<Netns> = also.clone();
         wanted.insert(Netns::Host);
-        let named = self.places.named()?;
-        let mut places = BTreeMap::new();
+        let named = self.places.named(&wanted)?;
+        let mut places: BTreeMap<Netns, Place> = BTreeMap::new();
+        let mut seen = BTreeMap::new();
         for at in wanted.iter().cloned().chain(named) {
             if places.contains_key(&at) {
                 continue;
@@ -35,6 +39,10 @@ impl Kernel {
             match self.place(&at) {
                 // In a namespace of somebody else nothing is ours but what hangs on a link of ours.
                 Ok(Some(place)) if wanted.contains(&at) || place.has_ours(&self.marks.owner) => {
+                    if let Some(other) = seen.insert(place.inside.identity()?, at.clone()) {
+                        let message = format!("{other} and {at} are one namespace: call it by one name");
+                        return Err(Fault::new(ErrorKind::Invalid, message));
+                    }
                     places.insert(at, place);
                 }
                 Ok(_) => {}
@@ -71,11 +79,12 @@ impl Kernel {
             state.namespaces.insert(at.clone(), netns);
         }
         state.prune();
+        self.keep(places.into_iter().map(|(at, place)| (at, place.inside)));
         Ok(state)
     }
 
-    fn place(&self, at: &Netns) -> Result<Option<Place>, Fault> {
-        let Some(mut inside) = self.places.enter(at)? else { return Ok(None) };
+    fn place(&mut self, at: &Netns) -> Result<Option<Place>, Fault> {
+        let Some(mut inside) = self.enter(at)? else { return Ok(None) };
         let links = link::all(&mut inside.route)?;
         Ok(Some(Place { inside, links }))
     }
@@ -88,10 +97,8 @@ impl Kernel {
                 netns.owned = *at != Netns::Host && link.alias == self.marks.owner;
             } else if let Ok(name) = link.name.parse::<LinkName>() {
                 names.insert(link.index, name.clone());
-                if link.alias == self.marks.owner
-                    && let Some(ours) = link.link(at, peers)
-                {
-                    netns.links.insert(name, ours);
+                if link.alias == self.marks.owner {
+                    netns.links.insert(name, link.link(at, peers));
                 }
             }
         }

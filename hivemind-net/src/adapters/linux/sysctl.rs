@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 use super::fault::Fault;
 use crate::dataplane::state::{LinkName, Netns, SysctlName};
 
-/// The values from before, in a file that a reboot forgets as it forgets the parameters.
+/// What tells one boot from another.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The values from before, in a file that is worth nothing after a reboot, as the parameters are others then.
 #[derive(Debug)]
 pub(super) struct Saved {
     path: PathBuf,
+    boot: String,
     before: BTreeMap<(Netns, SysctlName), String>,
 }
 
@@ -30,7 +34,10 @@ impl Saved {
             let name = parts.next()?.parse().ok()?;
             Some(((at, name), parts.next()?.to_owned()))
         };
-        Ok(Self { path, before: text.lines().filter_map(line).collect() })
+        let boot = read_boot()?;
+        let (of, values) = text.split_once('\n').unwrap_or((&text, ""));
+        let values = if of == boot { values } else { "" };
+        Ok(Self { path, boot, before: values.lines().filter_map(line).collect() })
     }
 
     /// The parameters of ours in a namespace.
@@ -79,7 +86,7 @@ impl Saved {
                 _ => Ok(()),
             };
         }
-        let mut text = String::new();
+        let mut text = format!("{}\n", self.boot);
         for ((at, name), value) in &self.before {
             text.push_str(&format!("{at}\t{name}\t{value}\n"));
         }
@@ -90,6 +97,11 @@ impl Saved {
             .and_then(|()| fs::rename(&new, &self.path))
             .map_err(|e| Fault::io(doing(), &e))
     }
+}
+
+fn read_boot() -> Result<String, Fault> {
+    let text = fs::read_to_string(BOOT).map_err(|e| Fault::io(format!("read {BOOT}"), &e))?;
+    Ok(text.trim_end().to_owned())
 }
 
 fn path(name: &SysctlName) -> PathBuf {

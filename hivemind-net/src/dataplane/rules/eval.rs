@@ -1,8 +1,10 @@
 //! What a table does with a packet. No I/O, no clock, no async.
 
+use std::net::IpAddr;
+
 use super::{
-    Chain, Comparison, Data, Field, Hook, MarkSource, RuleName, RulePacket, RuleTable, Statement, Value,
-    Verdict,
+    Chain, ChainKind, Comparison, ConnectionState, Data, Field, Hook, MarkSource, RuleName, RulePacket,
+    RuleTable, Statement, Value, Verdict,
 };
 
 /// How deep chains may jump into chains; the kernel allows 16.
@@ -18,9 +20,16 @@ pub struct Evaluation {
     pub mark: u32,
     /// The zone that its connection is in now; zero unless a rule said so.
     pub zone: u16,
+    /// Where it goes instead, if a rule translated its destination.
+    pub destination: Option<(IpAddr, u16)>,
+    /// Whom it comes from instead, if a rule translated its source to a given address.
+    pub source: Option<IpAddr>,
 }
 
 /// Sends `packet` through the chains of `table` at `hook`, in the order of their priorities.
+///
+/// Chains that translate see the first packet of a connection only: for the others the kernel does as it did with the
+/// first.
 pub fn evaluate(table: &RuleTable, hook: &Hook, packet: &RulePacket) -> Evaluation {
     let mut chains: Vec<_> = table
         .chains
@@ -28,9 +37,10 @@ pub fn evaluate(table: &RuleTable, hook: &Hook, packet: &RulePacket) -> Evaluati
         .filter_map(|chain| chain.base.as_ref().filter(|base| base.hook == *hook).map(|base| (base, chain)))
         .collect();
     chains.sort_by_key(|(base, _)| base.priority);
-    let mut run = Run { table, packet: packet.clone(), zone: 0 };
+    let mut run = Run { table, packet: packet.clone(), zone: 0, destination: None, source: None };
+    let first = matches!(packet.connection, ConnectionState::New | ConnectionState::Related);
     let mut accepted = true;
-    for (base, chain) in chains {
+    for (base, chain) in chains.into_iter().filter(|(base, _)| first || base.kind != ChainKind::Nat) {
         accepted = match run.chain(chain, 0) {
             Flow::Accept => true,
             Flow::Drop => false,
@@ -40,7 +50,8 @@ pub fn evaluate(table: &RuleTable, hook: &Hook, packet: &RulePacket) -> Evaluati
             break;
         }
     }
-    Evaluation { accepted, mark: run.packet.mark, zone: run.zone }
+    let Run { packet, zone, destination, source, .. } = run;
+    Evaluation { accepted, mark: packet.mark, zone, destination, source }
 }
 
 /// How a chain ended.
@@ -61,6 +72,8 @@ struct Run<'a> {
     table: &'a RuleTable,
     packet: RulePacket,
     zone: u16,
+    destination: Option<(IpAddr, u16)>,
+    source: Option<IpAddr>,
 }
 
 impl Run<'_> {
@@ -154,6 +167,23 @@ impl Run<'_> {
             },
             Statement::Counter => Step::Next,
             Statement::Masquerade => Step::Decided(Verdict::Accept),
+            Statement::Reject(_) => Step::Decided(Verdict::Drop),
+            Statement::DestinationNat { fields, among, map, .. } => {
+                match self.endpoint_of(fields, self.packet.draw % among.get(), map) {
+                    Some((address, port)) => {
+                        self.destination = Some((address, port));
+                        (self.packet.destination, self.packet.destination_port) = (address, port);
+                        Step::Decided(Verdict::Accept)
+                    }
+                    None => Step::NoMatch,
+                }
+            }
+            Statement::SourceNat(to) if to.is_ipv4() == self.packet.source.is_ipv4() => {
+                self.source = Some(*to);
+                self.packet.source = *to;
+                Step::Decided(Verdict::Accept)
+            }
+            Statement::SourceNat(_) => Step::NoMatch,
             Statement::Verdict(verdict) => Step::Decided(verdict.clone()),
             Statement::Unknown(_) => Step::NoMatch,
         }
@@ -170,7 +200,16 @@ impl Run<'_> {
     fn mark_of(&self, fields: &[Field], map: &RuleName) -> Option<u32> {
         match self.look_up(map, &self.values(fields)?)? {
             Data::Mark(mark) => Some(*mark),
-            Data::Member | Data::Verdict(_) => None,
+            Data::Member | Data::Verdict(_) | Data::Endpoint(..) => None,
+        }
+    }
+
+    fn endpoint_of(&self, fields: &[Field], number: u32, map: &RuleName) -> Option<(IpAddr, u16)> {
+        let mut values = self.values(fields)?;
+        values.push(Value::Mark(number));
+        match self.look_up(map, &values)? {
+            Data::Endpoint(address, port) => Some((*address, *port)),
+            Data::Member | Data::Verdict(_) | Data::Mark(_) => None,
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::dataplane::state::{LinkName, Mac};
 
 /// Something about a packet.
 ///
-/// A rule that looks at a field of one IP version does not match packets of the other; one that looks at the type of an
-/// ICMP message does not match other protocols.
+/// A rule that looks at a field of one IP version does not match packets of the other; one that looks at the type
+/// or the code of an ICMP message does not match other protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Field {
@@ -33,6 +33,10 @@ pub enum Field {
     IcmpType,
     /// Type of an ICMPv6 message.
     Icmpv6Type,
+    /// Code of an ICMP message.
+    IcmpCode,
+    /// Code of an ICMPv6 message.
+    Icmpv6Code,
     /// Name of the link that it came in by.
     InLink,
     /// Name of the link that it leaves by.
@@ -60,6 +64,8 @@ impl Field {
             Self::SourcePort | Self::DestinationPort => FieldType::Port,
             Self::IcmpType => FieldType::IcmpType,
             Self::Icmpv6Type => FieldType::Icmpv6Type,
+            Self::IcmpCode => FieldType::IcmpCode,
+            Self::Icmpv6Code => FieldType::Icmpv6Code,
             Self::InLink | Self::OutLink => FieldType::Link,
             Self::Mark => FieldType::Mark,
             Self::MacSource | Self::MacDestination => FieldType::Mac,
@@ -86,6 +92,10 @@ pub enum FieldType {
     IcmpType,
     /// A type of ICMPv6 message.
     Icmpv6Type,
+    /// A code of ICMP message.
+    IcmpCode,
+    /// A code of ICMPv6 message.
+    Icmpv6Code,
     /// A packet mark.
     Mark,
     /// The name of a link.
@@ -123,6 +133,10 @@ pub enum Value {
     IcmpType(u8),
     /// A type of ICMPv6 message.
     Icmpv6Type(u8),
+    /// A code of ICMP message.
+    IcmpCode(u8),
+    /// A code of ICMPv6 message.
+    Icmpv6Code(u8),
     /// A packet mark, such as the identity of the sender.
     Mark(u32),
     /// The name of a link.
@@ -144,6 +158,8 @@ impl Value {
             Self::Port(_) => FieldType::Port,
             Self::IcmpType(_) => FieldType::IcmpType,
             Self::Icmpv6Type(_) => FieldType::Icmpv6Type,
+            Self::IcmpCode(_) => FieldType::IcmpCode,
+            Self::Icmpv6Code(_) => FieldType::Icmpv6Code,
             Self::Mark(_) => FieldType::Mark,
             Self::Link(_) => FieldType::Link,
             Self::Mac(_) => FieldType::Mac,

@@ -39,6 +39,8 @@ pub struct RulePacket {
     pub destination_port: u16,
     /// The type of an ICMP or ICMPv6 message.
     pub icmp_type: u8,
+    /// Its code.
+    pub icmp_code: u8,
     /// The link that it came in by.
     pub in_link: Option<LinkName>,
     /// The link that it leaves by.
@@ -49,6 +51,8 @@ pub struct RulePacket {
     pub macs: Option<(Mac, Mac)>,
     /// The state of its connection.
     pub connection: ConnectionState,
+    /// Stands for the counter, the chance or the hash by which the kernel chooses: the choice is its remainder.
+    pub draw: u32,
 }
 
 impl RulePacket {
@@ -61,12 +65,21 @@ impl RulePacket {
             source_port: 0,
             destination_port: 0,
             icmp_type: 0,
+            icmp_code: 0,
             in_link: None,
             out_link: None,
             mark: 0,
             macs: None,
             connection: ConnectionState::New,
+            draw: 0,
         }
+    }
+
+    /// The same, for which the kernel draws this number where it chooses.
+    #[must_use]
+    pub fn with_draw(mut self, draw: u32) -> Self {
+        self.draw = draw;
+        self
     }
 
     /// The same, with ports.
@@ -81,6 +94,13 @@ impl RulePacket {
     #[must_use]
     pub fn with_icmp_type(mut self, icmp_type: u8) -> Self {
         self.icmp_type = icmp_type;
+        self
+    }
+
+    /// The same, as an ICMP message with this code.
+    #[must_use]
+    pub fn with_icmp_code(mut self, icmp_code: u8) -> Self {
+        self.icmp_code = icmp_code;
         self
     }
 
@@ -102,13 +122,17 @@ impl RulePacket {
             Field::DestinationPort => Value::Port(self.destination_port),
             Field::IcmpType if self.protocol == 1 => Value::IcmpType(self.icmp_type),
             Field::Icmpv6Type if self.protocol == 58 => Value::Icmpv6Type(self.icmp_type),
+            Field::IcmpCode if self.protocol == 1 => Value::IcmpCode(self.icmp_code),
+            Field::Icmpv6Code if self.protocol == 58 => Value::Icmpv6Code(self.icmp_code),
             Field::InLink => Value::Link(self.in_link.clone()?),
             Field::OutLink => Value::Link(self.out_link.clone()?),
             Field::Mark => Value::Mark(self.mark),
             Field::MacSource => Value::Mac(self.macs?.0),
             Field::MacDestination => Value::Mac(self.macs?.1),
             Field::EtherType => Value::EtherType(if self.source.is_ipv4() { 0x0800 } else { 0x86dd }),
-            Field::IcmpType | Field::Icmpv6Type | Field::ArpSender => return None,
+            Field::IcmpType | Field::Icmpv6Type | Field::IcmpCode | Field::Icmpv6Code | Field::ArpSender => {
+                return None;
+            }
         })
     }
 }

@@ -105,6 +105,10 @@ pub enum DataType {
     Verdict,
     /// A mark.
     Mark,
+    /// An IPv4 address and a port.
+    V4Endpoint,
+    /// An IPv6 address and a port.
+    V6Endpoint,
 }
 
 /// What an element gives.
@@ -117,6 +121,8 @@ pub enum Data {
     Verdict(Verdict),
     /// A mark.
     Mark(u32),
+    /// An address and a port, where packets are sent.
+    Endpoint(IpAddr, u16),
 }
 
 impl Data {
@@ -126,6 +132,8 @@ impl Data {
             Self::Member => DataType::Member,
             Self::Verdict(_) => DataType::Verdict,
             Self::Mark(_) => DataType::Mark,
+            Self::Endpoint(IpAddr::V4(_), _) => DataType::V4Endpoint,
+            Self::Endpoint(IpAddr::V6(_), _) => DataType::V6Endpoint,
         }
     }
 }

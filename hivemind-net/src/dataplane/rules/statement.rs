@@ -1,6 +1,8 @@
 //! What a rule does, step by step. No I/O, no clock, no async.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -48,6 +50,23 @@ pub enum MarkSource {
         fields: Vec<Field>,
         /// The map.
         map: RuleName,
+    },
+}
+
+/// How one of several is chosen for a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Choice {
+    /// One after the other, counted by this statement.
+    InTurn,
+    /// By chance.
+    AtRandom,
+    /// By a hash, which is always the same for equal values.
+    Hash {
+        /// Whose: an address field.
+        field: Field,
+        /// How many of its leading bits count, at least one.
+        bits: u8,
     },
 }
 
@@ -99,10 +118,37 @@ pub enum Statement {
     Counter,
     /// Replaces the source address by the one of the link that it leaves by.
     Masquerade,
+    /// Drops the packet and tells its sender.
+    Reject(Rejection),
+    /// Sends the packet's connection to what the map gives, and ends; without an element the rule does not match.
+    ///
+    /// The key is the fields, and after them the number of the one that is chosen, from 0 on, as a mark.
+    DestinationNat {
+        /// What to look at; the destination address is one of them.
+        fields: Vec<Field>,
+        /// How one is chosen.
+        choice: Choice,
+        /// Of how many.
+        among: NonZeroU32,
+        /// A map to addresses and ports.
+        map: RuleName,
+    },
+    /// Replaces the source address of the packet's connection by this one, if it is of that IP version, and ends.
+    SourceNat(IpAddr),
     /// Decides.
     Verdict(Verdict),
     /// Something that is not ours, as read back from a kernel: equal to nothing that we would write.
     Unknown(String),
+}
+
+/// How the sender of a packet is told that it did not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// By a TCP reset. The rule must make sure before that it is TCP.
+    TcpReset,
+    /// By an ICMP or ICMPv6 error: destination unreachable, communication administratively prohibited.
+    Prohibited,
 }
 
 /// What happens to a packet.

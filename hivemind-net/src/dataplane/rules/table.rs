@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Comparison, Data, DataType, Field, MarkSource, NamedSet, Rule, Statement, Verdict};
+use super::{
+    Choice, Comparison, Data, DataType, Field, FieldType, MarkSource, NamedSet, Rule, Statement, Verdict,
+};
 use crate::dataplane::state::{InvalidKernelName, LinkName};
 
 /// The name of a table, chain, set or map: 1 to 64 letters, digits, `_`, `-` and `.`, beginning with a letter.
@@ -133,6 +135,11 @@ impl BaseChain {
         Self { kind: ChainKind::Filter, hook, priority: 0, drop_by_default: false }
     }
 
+    /// A translator of destination addresses at prerouting.
+    pub fn destination_nat() -> Self {
+        Self { kind: ChainKind::Nat, hook: Hook::Prerouting, priority: -100, drop_by_default: false }
+    }
+
     /// A translator of source addresses at postrouting.
     pub fn source_nat() -> Self {
         Self { kind: ChainKind::Nat, hook: Hook::Postrouting, priority: 100, drop_by_default: false }
@@ -218,7 +225,9 @@ impl RuleTable {
         for (name, chain) in &self.chains {
             for (index, rule) in chain.rules.iter().enumerate() {
                 for statement in &rule.statements {
-                    self.check_statement(statement).map_err(|problem| InvalidTable {
+                    let checked =
+                        check_place(chain, statement).and_then(|()| self.check_statement(statement));
+                    checked.map_err(|problem| InvalidTable {
                         place: format!("chain {name}, rule {}", index.saturating_add(1)),
                         problem,
                     })?;
@@ -246,6 +255,9 @@ impl RuleTable {
                 if !(part.is_single() || set.intervals && kind.is_ordered()) {
                     return Err(format!("{part:?} is an interval, which this set cannot have"));
                 }
+            }
+            if let Data::Endpoint(address, 0) = data {
+                return Err(format!("an element gives port 0 of {address}, which is none"));
             }
             if data.kind() != set.data {
                 return Err(format!("an element gives {:?}, the set {:?}", data.kind(), set.data));
@@ -289,6 +301,9 @@ impl RuleTable {
             Statement::SetMark(MarkSource::Map { fields, map }) | Statement::SetZoneByMap { fields, map } => {
                 self.check_lookup(fields, map, DataType::Mark)
             }
+            Statement::DestinationNat { fields, choice, map, .. } => {
+                self.check_translation(fields, *choice, map)
+            }
             Statement::Verdict(verdict) => self.check_verdict(verdict),
             Statement::Unknown(what) => Err(format!("an unknown statement cannot be written: {what}")),
             Statement::Compare(..)
@@ -296,20 +311,69 @@ impl RuleTable {
             | Statement::SetMark(MarkSource::Value(_))
             | Statement::SetZone(_)
             | Statement::Counter
+            | Statement::Reject(_)
+            | Statement::SourceNat(_)
             | Statement::Masquerade => Ok(()),
         }
     }
 
+    fn check_translation(&self, fields: &[Field], choice: Choice, map: &RuleName) -> Result<(), String> {
+        let found = fields.iter().find_map(|field| match field {
+            Field::V4Destination => Some((DataType::V4Endpoint, FieldType::V4, 32)),
+            Field::V6Destination => Some((DataType::V6Endpoint, FieldType::V6, 128)),
+            _ => None,
+        });
+        let Some((data, address, bits)) = found else {
+            return Err(format!("{fields:?} has no destination address to translate"));
+        };
+        if let Choice::Hash { field, bits: counted } = choice
+            && (field.kind() != address || !(1..=bits).contains(&counted))
+        {
+            return Err(format!(
+                "{counted} bits of {field:?} are no choice for {address:?}: 1 to {bits} are"
+            ));
+        }
+        self.check_key(fields.iter().map(|field| field.kind()).chain([FieldType::Mark]), map, data)
+    }
+
     fn check_lookup(&self, fields: &[Field], name: &RuleName, data: DataType) -> Result<(), String> {
+        self.check_key(fields.iter().map(|field| field.kind()), name, data)
+    }
+
+    fn check_key(
+        &self,
+        kinds: impl Iterator<Item = FieldType>,
+        name: &RuleName,
+        data: DataType,
+    ) -> Result<(), String> {
         let Some(set) = self.sets.get(name) else { return Err(format!("there is no set {name}")) };
-        if !fields.iter().map(|field| field.kind()).eq(set.key.iter().copied()) {
-            return Err(format!("{fields:?} is looked up in {name}, whose key is {:?}", set.key));
+        let kinds: Vec<_> = kinds.collect();
+        if kinds != set.key {
+            return Err(format!("{kinds:?} is looked up in {name}, whose key is {:?}", set.key));
         }
         if set.data != data {
             return Err(format!("{name} gives {:?}, not {data:?}", set.data));
         }
         Ok(())
     }
+}
+
+/// Whether the statement can be in a chain of that kind; one that is jumped to is of the kind of where it is from.
+fn check_place(chain: &Chain, statement: &Statement) -> Result<(), String> {
+    let Some(base) = &chain.base else { return Ok(()) };
+    let hooks: &[Hook] = match statement {
+        Statement::DestinationNat { .. } => &[Hook::Prerouting, Hook::Output],
+        Statement::SourceNat(_) => &[Hook::Postrouting, Hook::Input],
+        Statement::Masquerade => &[Hook::Postrouting],
+        _ => return Ok(()),
+    };
+    if base.kind == ChainKind::Nat && hooks.contains(&base.hook) {
+        return Ok(());
+    }
+    Err(format!(
+        "a {:?} chain at {:?} cannot translate so: one that translates at {hooks:?} can",
+        base.kind, base.hook
+    ))
 }
 
 /// Why a table cannot be.

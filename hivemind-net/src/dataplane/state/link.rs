@@ -80,6 +80,9 @@ pub enum LinkKind {
     Vxlan(Vxlan),
     /// A link that goes nowhere, to hold addresses. Not every kernel has it.
     Dummy,
+    /// Ours by its mark, and yet nothing that we make, as read back from a kernel: one end of a pair whose other end is
+    /// in a namespace that is not known, for example. It is never wanted, so it goes, or gives way to what is.
+    Unknown(String),
 }
 
 /// A VXLAN tunnel end (RFC 7348) that never learns: its remotes are [`remotes`](super::NetnsState::remotes) alone.

@@ -49,7 +49,7 @@ pub enum Netns {
     Host,
     /// A name as `ip netns` knows it.
     Named(Arc<str>),
-    /// Where a container runtime has put it, such as `/proc/42/ns/net`.
+    /// Where a container runtime has put it, such as `/proc/42/ns/net`; parsed text never gives the path of a name.
     Path(Arc<str>),
 }
 
@@ -58,6 +58,15 @@ impl FromStr for Netns {
 
     fn from_str(text: &str) -> Result<Self, InvalidKernelName> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        // One namespace has one name, or it would be two to whoever compares.
+        let named = |text: &str| {
+            ["/run/netns/", "/var/run/netns/"]
+                .into_iter()
+                .find_map(|at| Some(text.strip_prefix(at)?.to_owned()))
+        };
+        if let Some(name) = named(text).filter(|name| !name.contains('/')) {
+            return name.parse();
+        }
         if text == "@host" {
             Ok(Self::Host)
         } else if text.starts_with('/') && text.len() <= 1024 && text.chars().all(|c| plain(c) || c == '/') {

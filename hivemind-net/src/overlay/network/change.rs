@@ -6,28 +6,52 @@ use hivemind_core::{NodeId, TenantRef, WorkloadId};
 use ipnet::IpNet;
 
 use super::OverlayNetwork;
+use crate::dataplane::rules::{RuleTable, TableKey};
 use crate::dataplane::{KernelState, Op, diff};
 use crate::overlay::error::InvalidOverlay;
 use crate::overlay::model::{Encapsulation, OverlayChange, OverlayWorkload, TenantNetwork};
 use crate::overlay::names::vtep_mac;
+use crate::overlay::node::{NotEnforced, OverlayState};
 use crate::overlay::tenant::TenantState;
 use crate::overlay::touched::Touched;
+use crate::policy::Prepared;
 
 /// What is different on one node: the entries of its kernel that are not as before.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeChange {
-    /// The parts that the change touches, as they were. What is equal in both is there for context.
+    /// The parts that the change touches, as they were when rules covered all workloads. What is equal in both is there
+    /// for context.
     pub before: KernelState,
-    /// The same parts as they shall be.
-    pub after: KernelState,
+    /// The same parts as they shall be. Rules must cover workloads that are new or different, or their links are down:
+    /// tell the policies first, and [enforce](Self::enforce) them here.
+    pub after: OverlayState,
 }
 
 impl NodeChange {
-    /// The steps for a kernel that is as before, in a safe order. A kernel that may have drifted is compared whole, with
-    /// [`OverlayNetwork::node_state`].
+    /// Puts a tenant's rules in force together with the change: as the table `key`, in place of the table `from`, if there
+    /// was one. As [`OverlayState::enforce`].
+    ///
+    /// # Errors
+    /// [`NotEnforced`]; then nothing has changed.
+    pub fn enforce(
+        &mut self,
+        from: Option<RuleTable>,
+        rules: &Prepared,
+        key: TableKey,
+    ) -> Result<(), NotEnforced> {
+        self.after.enforce(rules, key.clone())?;
+        if let (Some(from), Some(router)) = (from, self.after.router_of(rules.tenant())) {
+            self.before.namespace_mut(router).tables.insert(key, from);
+        }
+        Ok(())
+    }
+
+    /// The steps for a kernel that is as before, in a safe order. A kernel that may have drifted, or has links that were
+    /// kept down, is compared whole, with [`OverlayNetwork::node_state`].
+    #[must_use]
     pub fn ops(&self) -> Vec<Op> {
-        diff(&self.before, &self.after)
+        diff(&self.before, &self.after.clone().into_kernel())
     }
 }
 
@@ -42,13 +66,16 @@ impl OverlayNetwork {
         let before = self.compile(&touched)?;
         self.admit(change);
         let mut changes: BTreeMap<NodeId, NodeChange> = BTreeMap::new();
-        for (node, before) in before {
-            changes.entry(node).or_default().before = before;
-        }
-        for (node, after) in self.compile(&touched)? {
+        for (node, mut after) in self.compile(&touched)? {
+            if let Some(before) = before.get(&node) {
+                after.judge_only_changed(before);
+            }
             changes.entry(node).or_default().after = after;
         }
-        changes.retain(|_, change| change.before != change.after);
+        for (node, before) in before {
+            changes.entry(node).or_default().before = before.kernel;
+        }
+        changes.retain(|_, change| change.before != change.after.kernel);
         Ok(changes)
     }
 

@@ -52,6 +52,14 @@ impl OverlayNetwork {
         if self.config.encapsulation == Encapsulation::Direct && node.uplink.is_none() {
             return Err(InvalidOverlay::NoUplink { node: id() });
         }
+        // With direct routing workloads' links are where the uplink is.
+        if self.config.encapsulation == Encapsulation::Direct
+            && let Some(uplink) = &node.uplink
+            && let Some((_, workload)) = self.links.get(&(id(), uplink.clone()))
+        {
+            let (link, workload) = (uplink.clone(), workload.clone());
+            return Err(InvalidOverlay::LinkTaken { node: id(), link, workload });
+        }
         Ok(())
     }
 
@@ -195,6 +203,11 @@ impl OverlayNetwork {
         let ours = (workload.tenant.clone(), id.clone());
         let link = workload.effective_link()?;
         let taken = self.links.get(&(node.clone(), link.clone())).is_some_and(|holder| *holder != ours);
+        if self.config.encapsulation == Encapsulation::Direct
+            && self.nodes.get(node).is_some_and(|node| node.uplink.as_ref() == Some(&link))
+        {
+            return Err(InvalidOverlay::LinkTaken { node: node.clone(), link, workload: id });
+        }
         if taken || [UPLINK, tunnel_link(network.vni)?.as_str()].contains(&link.as_str()) {
             return Err(InvalidOverlay::LinkTaken { node: node.clone(), link, workload: id });
         }

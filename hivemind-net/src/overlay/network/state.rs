@@ -5,33 +5,35 @@ use std::collections::BTreeMap;
 use hivemind_core::NodeId;
 
 use super::OverlayNetwork;
-use crate::dataplane::KernelState;
 use crate::dataplane::state::InvalidKernelName;
 use crate::overlay::compile::{self, Compiler};
 use crate::overlay::error::InvalidOverlay;
-use crate::overlay::model::OverlayNode;
+use crate::overlay::model::{OverlayNode, OverlayWorkload};
+use crate::overlay::node::OverlayState;
 use crate::overlay::tenant::TenantState;
 use crate::overlay::touched::{Touched, TouchedTenant};
 
-type Kernels = BTreeMap<NodeId, KernelState>;
+type Nodes = BTreeMap<NodeId, OverlayState>;
 type Compiled = Result<(), InvalidKernelName>;
 
 impl OverlayNetwork {
-    /// Everything that the kernel of `node` needs; nothing if there is no such node.
+    /// Everything that the kernel of `node` needs, but for rules about its workloads; nothing if there is no such node.
     ///
     /// # Errors
     /// None in practice: names were checked when they came in.
-    pub fn node_state(&self, node: &NodeId) -> Result<KernelState, InvalidOverlay> {
-        let mut kernel = KernelState::new();
-        let Some(at) = self.nodes.get(node) else { return Ok(kernel) };
-        compile::node(&self.config, at, &mut kernel)?;
+    pub fn node_state(&self, node: &NodeId) -> Result<OverlayState, InvalidOverlay> {
+        let mut state = OverlayState::default();
+        let Some(at) = self.nodes.get(node) else { return Ok(state) };
+        compile::node(&self.config, at, &mut state.kernel)?;
         for tenant in self.on_node.get(node).into_iter().flatten() {
-            if let Some(state) = self.tenants.get(tenant) {
-                self.whole(&self.compiler(state, at), &mut kernel)?;
+            if let Some(tenant) = self.tenants.get(tenant) {
+                let compiler = self.compiler(tenant, at);
+                state.route(&tenant.network.tenant, compiler.router()?);
+                self.whole(&compiler, &mut state)?;
             }
         }
-        kernel.prune();
-        Ok(kernel)
+        state.kernel.prune();
+        Ok(state)
     }
 
     fn compiler<'a>(&'a self, tenant: &'a TenantState, at: &'a OverlayNode) -> Compiler<'a> {
@@ -39,48 +41,50 @@ impl OverlayNetwork {
     }
 
     /// The touched parts of all kernels as they are now.
-    pub(super) fn compile(&self, touched: &Touched) -> Result<Kernels, InvalidOverlay> {
-        let mut kernels = Kernels::new();
+    pub(super) fn compile(&self, touched: &Touched) -> Result<Nodes, InvalidOverlay> {
+        let mut nodes = Nodes::new();
         for at in touched.nodes.iter().filter_map(|node| self.nodes.get(node)) {
-            compile::node(&self.config, at, kernels.entry(at.id.clone()).or_default())?;
+            compile::node(&self.config, at, &mut nodes.entry(at.id.clone()).or_default().kernel)?;
         }
         for (tenant, parts) in &touched.tenants {
             if let Some(state) = self.tenants.get(tenant) {
-                self.parts_of(state, parts, &mut kernels)?;
+                self.parts_of(state, parts, &mut nodes)?;
             }
         }
-        kernels.values_mut().for_each(KernelState::prune);
-        Ok(kernels)
+        nodes.values_mut().for_each(|node| node.kernel.prune());
+        Ok(nodes)
     }
 
-    fn parts_of(&self, tenant: &TenantState, parts: &TouchedTenant, kernels: &mut Kernels) -> Compiled {
+    fn parts_of(&self, tenant: &TenantState, parts: &TouchedTenant, nodes: &mut Nodes) -> Compiled {
         for node in parts.whole.iter().chain(&parts.places) {
-            self.on(tenant, node, kernels, |compiler, kernel| {
-                if parts.whole.contains(node) { self.whole(compiler, kernel) } else { Ok(()) }
+            self.on(tenant, node, nodes, |compiler, state| {
+                if parts.whole.contains(node) { self.whole(compiler, state) } else { Ok(()) }
             })?;
         }
         for peer in &parts.peers {
-            self.everywhere(tenant, kernels, |compiler, kernel| self.peer(compiler, peer, kernel))?;
+            self.everywhere(tenant, nodes, |compiler, state| self.peer(compiler, peer, state))?;
         }
         for prefix in &parts.blocks {
             let owner = tenant.block(prefix).and_then(|block| self.nodes.get(&block.node));
-            self.everywhere(tenant, kernels, |compiler, kernel| match owner {
-                Some(owner) => compiler.block(*prefix, owner, kernel),
+            self.everywhere(tenant, nodes, |compiler, state| match owner {
+                Some(owner) => compiler.block(*prefix, owner, &mut state.kernel),
                 None => Ok(()),
             })?;
         }
         for address in &parts.addresses {
             let peer = tenant.node_of(*address).and_then(|node| self.nodes.get(node));
-            self.everywhere(tenant, kernels, |compiler, kernel| match peer {
-                Some(peer) => compiler.host_route(*address, peer, kernel),
+            self.everywhere(tenant, nodes, |compiler, state| match peer {
+                Some(peer) => compiler.host_route(*address, peer, &mut state.kernel),
                 None => Ok(()),
             })?;
         }
         if parts.bases {
-            self.everywhere(tenant, kernels, |compiler, kernel| compiler.base(kernel))?;
+            self.everywhere(tenant, nodes, |compiler, state| compiler.base(&mut state.kernel))?;
         }
         for workload in parts.workloads.iter().filter_map(|id| tenant.workloads.get(id)) {
-            self.on(tenant, &workload.node, kernels, |compiler, kernel| compiler.workload(workload, kernel))?;
+            self.on(tenant, &workload.node, nodes, |compiler, state| {
+                self.workload(compiler, workload, state)
+            })?;
         }
         Ok(())
     }
@@ -90,46 +94,59 @@ impl OverlayNetwork {
         &self,
         tenant: &TenantState,
         node: &NodeId,
-        kernels: &mut Kernels,
-        part: impl FnOnce(&Compiler<'_>, &mut KernelState) -> Compiled,
+        nodes: &mut Nodes,
+        part: impl FnOnce(&Compiler<'_>, &mut OverlayState) -> Compiled,
     ) -> Compiled {
         let Some(at) = self.nodes.get(node).filter(|_| tenant.present.contains_key(node)) else {
             return Ok(());
         };
-        let (compiler, kernel) = (self.compiler(tenant, at), kernels.entry(node.clone()).or_default());
-        compiler.touch(kernel)?;
-        part(&compiler, kernel)
+        let (compiler, state) = (self.compiler(tenant, at), nodes.entry(node.clone()).or_default());
+        state.route(&tenant.network.tenant, compiler.router()?);
+        compiler.touch(&mut state.kernel)?;
+        part(&compiler, state)
     }
 
     /// Compiles on all nodes where the tenant is.
     fn everywhere(
         &self,
         tenant: &TenantState,
-        kernels: &mut Kernels,
-        part: impl Fn(&Compiler<'_>, &mut KernelState) -> Compiled,
+        nodes: &mut Nodes,
+        part: impl Fn(&Compiler<'_>, &mut OverlayState) -> Compiled,
     ) -> Compiled {
-        tenant.present.keys().try_for_each(|node| self.on(tenant, node, kernels, &part))
+        tenant.present.keys().try_for_each(|node| self.on(tenant, node, nodes, &part))
     }
 
     /// All of a tenant on one node.
-    fn whole(&self, compiler: &Compiler<'_>, kernel: &mut KernelState) -> Compiled {
-        compiler.base(kernel)?;
+    fn whole(&self, compiler: &Compiler<'_>, state: &mut OverlayState) -> Compiled {
+        compiler.base(&mut state.kernel)?;
         let (tenant, at) = (compiler.tenant, compiler.at);
         for prefix in tenant.routed_blocks_of(&at.id) {
-            compiler.block(prefix, at, kernel)?;
+            compiler.block(prefix, at, &mut state.kernel)?;
         }
         for peer in tenant.present.keys() {
-            self.peer(compiler, peer, kernel)?;
+            self.peer(compiler, peer, state)?;
         }
         let here = tenant.present.get(&at.id).into_iter().flatten();
         for workload in here.filter_map(|id| tenant.workloads.get(id)) {
-            compiler.workload(workload, kernel)?;
+            self.workload(compiler, workload, state)?;
         }
         Ok(())
     }
 
+    /// A workload of the node, which needs rules.
+    fn workload(
+        &self,
+        compiler: &Compiler<'_>,
+        workload: &OverlayWorkload,
+        state: &mut OverlayState,
+    ) -> Compiled {
+        compiler.workload(workload, &mut state.kernel)?;
+        state.add(workload, compiler.router()?, self.config.up_without_rules)
+    }
+
     /// What a node knows of another: as a next hop, and what is behind it.
-    fn peer(&self, compiler: &Compiler<'_>, peer: &NodeId, kernel: &mut KernelState) -> Compiled {
+    fn peer(&self, compiler: &Compiler<'_>, peer: &NodeId, state: &mut OverlayState) -> Compiled {
+        let kernel = &mut state.kernel;
         let Some(peer) = self.nodes.get(peer).filter(|peer| peer.id != compiler.at.id) else { return Ok(()) };
         compiler.neighbour(peer, kernel)?;
         for prefix in compiler.tenant.routed_blocks_of(&peer.id) {

@@ -37,7 +37,7 @@ impl AddressPlan {
     /// What of `tenant`'s traffic is masqueraded where it leaves the cluster.
     ///
     /// Pools of globally routed addresses never are. If tenants' packets are `encapsulated` between nodes, the nodes'
-    /// own links know no way back to them and count as outside; with direct routing they do.
+    /// own links know no way back to them and count as outside; with direct routing they do. A NAT64 prefix leads outside.
     pub fn masquerade(&self, tenant: &TenantRef, encapsulated: bool) -> Masquerade {
         let seen = |entry: &&PlanEntry| match &entry.vrf {
             Vrf::Shared => true,
@@ -52,6 +52,8 @@ impl AddressPlan {
                     found.inside.push(prefix);
                 }
                 AddressUse::NodeLinks if encapsulated => {}
+                // Who translates to IPv4 is outside, and knows no more of a tenant than the rest of the world.
+                AddressUse::Nat64 => {}
                 AddressUse::Other(_) => {}
                 _ => found.inside.push(prefix),
             }

@@ -55,24 +55,33 @@ impl VniRecord {
     }
 }
 
-/// No VNI can be given now.
+/// No VNI can be given now. It goes to the tenant that asked, so it says nothing of how many others there are;
+/// [`VniRegistry::usage`](super::VniRegistry::usage) tells an operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("all {capacity} VNIs are taken: {held} by tenants, {cooling} rest after their release{}", wait(*retry_after))]
+#[error("no VNI is free{}", wait(*retry_after))]
 #[non_exhaustive]
 pub struct VnisExhausted {
-    /// How many the pool has.
-    pub capacity: u32,
-    /// How many tenants hold, those outside of a pool that was made smaller included.
-    pub held: u32,
-    /// How many rest.
-    pub cooling: u32,
     /// When the first that rests can be given again; `None` if none rests: widen the pool, or release tenants.
     pub retry_after: Option<Duration>,
 }
 
 fn wait(retry_after: Option<Duration>) -> String {
     match retry_after {
-        Some(after) => format!(", the first is free in {} s", after.as_secs().saturating_add(1)),
-        None => "; widen the pool, or remove tenants".to_owned(),
+        Some(after) => format!(": the first that rests is free in {} s", after.as_secs().saturating_add(1)),
+        None => ": the operator must widen the pool, or remove tenants".to_owned(),
     }
+}
+
+/// How full a pool of VNIs is, for whoever operates the cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VniUsage {
+    /// How many the pool has.
+    pub capacity: u32,
+    /// How many tenants hold, those outside of a pool that was made smaller included.
+    pub held: u32,
+    /// How many of the pool rest.
+    pub cooling: u32,
+    /// When the first of those can be given again.
+    pub next_free_in: Option<Duration>,
 }

@@ -9,7 +9,7 @@ use hivemind_core::{
 };
 
 use super::record::{VniRecord, VniState};
-use super::{Vni, VniLease, VniPool, VnisExhausted};
+use super::{Vni, VniLease, VniPool, VniUsage, VnisExhausted};
 
 /// Gives each tenant a VNI of its own.
 ///
@@ -112,21 +112,34 @@ impl VniRegistry {
         if let Some(vni) = self.pool.lowest(taken) {
             return Ok((vni, all.into_iter().find(|record| record.vni == vni)));
         }
-        let mut full =
-            VnisExhausted { capacity: self.pool.capacity(), held: 0, cooling: 0, retry_after: None };
-        for record in &all {
+        let retry_after = self.usage_of(&all, now).next_free_in;
+        let retry = if retry_after.is_some() { Retry::Later } else { Retry::AfterChange };
+        Err(Error::of(ErrorKind::Exhausted, "reserve VNI", VnisExhausted { retry_after }).with_retry(retry))
+    }
+
+    fn usage_of(&self, all: &[Stamped<VniRecord>], now: Timestamp) -> VniUsage {
+        let mut usage = VniUsage { capacity: self.pool.capacity(), ..VniUsage::default() };
+        for record in all {
             match record.state {
-                VniState::Held { .. } => full.held += 1,
-                VniState::Cooling { until } if self.pool.contains(record.vni) => {
-                    full.cooling += 1;
+                VniState::Held { .. } => usage.held += 1,
+                VniState::Cooling { until } if until > now && self.pool.contains(record.vni) => {
+                    usage.cooling += 1;
                     let wait = until.since(now);
-                    full.retry_after = Some(full.retry_after.map_or(wait, |least| least.min(wait)));
+                    usage.next_free_in = Some(usage.next_free_in.map_or(wait, |least| least.min(wait)));
                 }
                 VniState::Cooling { .. } => {}
             }
         }
-        let retry = if full.cooling > 0 { Retry::Later } else { Retry::AfterChange };
-        Err(Error::of(ErrorKind::Exhausted, "reserve VNI", full).with_retry(retry))
+        usage
+    }
+
+    /// How full the pool is. It counts the VNIs of all tenants: for whoever operates the cluster, not for one of them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] if a record cannot be read.
+    pub fn usage(&self, view: &Snapshot) -> Result<VniUsage> {
+        let all = records()?.list(view, &Txn::new(), records()?.prefix())?;
+        Ok(self.usage_of(&all, self.clock.now()))
     }
 
     /// Stages that the tenant gives its VNI back. It rests before another tenant gets it.

@@ -9,6 +9,8 @@ fn place(number: u32) -> (usize, u64) {
 }
 
 impl Bits {
+    pub(super) const NONE: Self = Self(Vec::new());
+
     pub(super) fn has(&self, number: u32) -> bool {
         let (word, bit) = place(number);
         self.0.get(word).is_some_and(|found| found & bit != 0)

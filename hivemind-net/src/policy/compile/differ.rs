@@ -63,8 +63,8 @@ impl Domain {
     /// The peers that workloads of `profile` are.
     pub(in crate::policy) fn classes_of(&self, profile: &Arc<Profile>) -> Vec<Class> {
         let entry = self.peers.profile_number(profile).and_then(|number| self.peers.profile(number));
-        let numbers = entry.into_iter().flat_map(|entry| &entry.peers);
-        numbers.filter_map(|number| self.class_of(*number)).collect()
+        let numbers = entry.into_iter().flat_map(|entry| entry.peers.iter());
+        numbers.filter_map(|number| self.class_of(number)).collect()
     }
 
     pub(in crate::policy) fn number_of(&self, class: &Class) -> Option<u32> {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use hivemind_core::{TenantRef, WorkloadId};
 
-use super::super::{AnyPolicy, Direction, Endpoint, NamedPorts, Profile, Traffic};
+use super::super::{Action, AnyPolicy, Because, Direction, Endpoint, NamedPorts, Profile, Traffic};
+use super::groups::Group;
 use super::peers::{PeerKey, PeerTable, PeerView};
 use super::policies::Policies;
 use super::prefixes::Prefixes;
 use super::selectors::Selectors;
 use super::sets::{SetKey, Sets};
-use super::table::Sources;
+use super::table::{Deciding, Sources};
 
 /// A workload, by numbers.
 #[derive(Debug, Clone)]
@@ -25,7 +26,8 @@ pub(in crate::policy) struct Placed {
 pub(in crate::policy) struct Domain {
     pub(in crate::policy) tenant: TenantRef,
     pub(in crate::policy) endpoints: BTreeMap<WorkloadId, Placed>,
-    pub(super) addresses: BTreeMap<IpAddr, BTreeMap<WorkloadId, u32>>,
+    /// Who claims an address, in order, with the peers that they are.
+    pub(super) addresses: BTreeMap<IpAddr, Vec<(WorkloadId, u32)>>,
     /// How many addresses have domain names.
     pub(super) named: usize,
     pub(super) prefixes: Prefixes,
@@ -77,7 +79,7 @@ impl Domain {
         for address in endpoint.addresses() {
             let key = PeerKey { profile: Some(profile), prefix: self.prefixes.longest(address) };
             let peer = self.acquire_peer(key);
-            self.addresses.entry(address).or_default().insert(id.clone(), peer);
+            self.put_address(address, &id, peer);
         }
         self.endpoints.insert(id, Placed { endpoint: endpoint.clone(), profile });
         old.into_iter().for_each(|peer| self.release_peer(peer));
@@ -96,13 +98,26 @@ impl Domain {
         self.release_profile(gone.profile);
     }
 
+    pub(super) fn put_address(&mut self, address: IpAddr, id: &WorkloadId, peer: u32) {
+        let owners = self.addresses.entry(address).or_default();
+        match owners.binary_search_by(|(owner, _)| owner.cmp(id)) {
+            Ok(at) => {
+                if let Some(owner) = owners.get_mut(at) {
+                    owner.1 = peer;
+                }
+            }
+            Err(at) => owners.insert(at, (id.clone(), peer)),
+        }
+    }
+
     fn take_address(&mut self, address: IpAddr, id: &WorkloadId) -> Option<u32> {
         let owners = self.addresses.get_mut(&address)?;
-        let peer = owners.remove(id);
+        let at = owners.binary_search_by(|(owner, _)| owner.cmp(id)).ok()?;
+        let (_, peer) = owners.remove(at);
         if owners.is_empty() {
             self.addresses.remove(&address);
         }
-        peer
+        Some(peer)
     }
 
     /// Whether nothing of the tenant is left.
@@ -183,35 +198,20 @@ impl Domain {
             return;
         }
         let Some(entry) = self.peers.profile(number) else { return };
-        let policies = self.policies.selecting(&entry.profile);
-        self.assign_these(number, policies);
-    }
-
-    /// Gives a profile the set of these policies; tells its number.
-    pub(super) fn assign_these(&mut self, number: u32, policies: Vec<u32>) -> Option<u32> {
-        let entry = self.peers.profile(number)?;
-        let names_ingress = policies
-            .iter()
-            .filter_map(|policy| self.policies.get(*policy))
-            .any(|policy| policy.names(Direction::Ingress).next().is_some());
-        let ports = if names_ingress { entry.profile.ports().clone() } else { NamedPorts::NONE };
-        let before = entry.set;
+        let groups = self.policies.groups.selecting(&entry.profile);
+        let names =
+            groups.iter().filter_map(|group| self.policies.groups.get(*group)).any(Group::names_ports);
+        let ports = if names { entry.profile.ports().clone() } else { NamedPorts::NONE };
         let sources = Sources { selectors: &self.selectors, policies: &self.policies, peers: &self.peers };
-        let (set, new) = self.sets.acquire(sources, SetKey { policies, ports }, before);
+        let (set, new) = self.sets.acquire(sources, SetKey { groups, ports });
         if new && let Some(made) = self.sets.get(set) {
-            for policy in &made.key.policies {
-                if let Some(policy) = self.policies.get_mut(*policy) {
-                    policy.sets.insert(set);
+            for group in &made.key.groups {
+                if let Some(group) = self.policies.groups.get_mut(*group) {
+                    group.sets.insert(set);
                 }
             }
         }
-        self.change_set(number, set);
-        Some(set)
-    }
-
-    /// A profile has the set `number` from now on, of which a use is counted already.
-    pub(super) fn change_set(&mut self, profile: u32, set: u32) {
-        let Some(entry) = self.peers.profile_mut(profile) else { return };
+        let Some(entry) = self.peers.profile_mut(number) else { return };
         if let Some(before) = entry.set.replace(set) {
             self.release_set(before);
         }
@@ -219,9 +219,9 @@ impl Domain {
 
     fn release_set(&mut self, set: u32) {
         let Some(gone) = self.sets.release(set) else { return };
-        for policy in gone.key.policies {
-            if let Some(policy) = self.policies.get_mut(policy) {
-                policy.sets.remove(&set);
+        for group in gone.key.groups {
+            if let Some(group) = self.policies.groups.get_mut(group) {
+                group.sets.remove(&set);
             }
         }
     }
@@ -284,7 +284,8 @@ impl Domain {
         let Some(profile) = self.view(key).profile.filter(|profile| !profile.ports().is_empty()) else {
             return BTreeSet::new();
         };
-        self.policies.naming(profile).flat_map(|policy| policy.sets.iter().copied()).collect()
+        let groups = self.policies.naming(profile).filter_map(|one| self.policies.groups.get(one.group));
+        groups.flat_map(|group| group.sets.iter().copied()).collect()
     }
 
     /// Brings the tables in line with a peer that `selectors` mean anew, or no longer.
@@ -292,18 +293,17 @@ impl Domain {
         if self.loading {
             return;
         }
-        let policies =
-            selectors.iter().filter_map(|one| self.selectors.get(*one)).flat_map(|one| &one.policies);
-        let mut policies: Vec<u32> = policies.copied().collect();
+        let using = selectors.iter().filter_map(|one| self.selectors.get(*one)).flat_map(|one| &one.policies);
+        let mut policies: Vec<u32> = using.copied().collect();
         policies.sort_unstable();
         policies.dedup();
-        let found = policies.iter().filter_map(|one| self.policies.get(*one));
-        let mut sets: Vec<u32> = found.flat_map(|one| one.sets.iter().copied()).collect();
-        sets.sort_unstable();
-        sets.dedup();
         let sources = Sources { selectors: &self.selectors, policies: &self.policies, peers: &self.peers };
-        for set in sets.into_iter().filter(|set| !naming.contains(set)) {
-            self.sets.refresh(sources, set, (peer, foreign), &policies);
+        for policy in policies {
+            let group = self.policies.get(policy).and_then(|one| self.policies.groups.get(one.group));
+            let sets = group.into_iter().flat_map(|group| &group.sets);
+            for set in sets.filter(|set| !naming.contains(set)) {
+                self.sets.refresh(sources, *set, (peer, foreign), policy);
+            }
         }
         naming.into_iter().for_each(|set| self.sets.rebuild(sources, set));
     }
@@ -316,7 +316,9 @@ impl Domain {
 
     /// The peer that the workload `id` is over `address`, one of its own.
     pub(in crate::policy) fn peer_of(&self, id: &WorkloadId, address: IpAddr) -> Option<u32> {
-        self.addresses.get(&address)?.get(id).copied()
+        let owners = self.addresses.get(&address)?;
+        let at = owners.binary_search_by(|(owner, _)| owner.cmp(id)).ok()?;
+        owners.get(at).map(|(_, peer)| *peer)
     }
 
     /// The peer that another tenant's workload is.
@@ -334,18 +336,27 @@ impl Domain {
         self.endpoints.get(id).map(|placed| placed.profile)
     }
 
-    /// Whether `traffic` may pass between a workload of `profile` and `peer`.
+    /// The set of the workload `id`.
+    pub(in crate::policy) fn set_of_workload(&self, id: &WorkloadId) -> Option<u32> {
+        self.peers.profile(self.profile_of(id)?)?.set
+    }
+
+    /// Whether a peer is another tenant's.
+    pub(in crate::policy) fn is_foreign(&self, peer: u32) -> bool {
+        self.peers.peer(peer).is_some_and(|entry| entry.foreign)
+    }
+
+    /// Whether `traffic` may pass between a workload with the set and `peer`, of another tenant or not.
     pub(in crate::policy) fn passes(
         &self,
-        profile: u32,
+        set: u32,
         direction: Direction,
-        peer: u32,
+        (peer, foreign): (u32, bool),
         traffic: Traffic,
     ) -> bool {
-        let set = self.peers.profile(profile).and_then(|entry| self.sets.get(entry.set?));
-        let (Some(set), Some(other)) = (set, self.peers.peer(peer)) else { return false };
+        let Some(set) = self.sets.get(set) else { return false };
         let key = traffic.key();
-        if other.foreign && !set.border(direction).passes(peer, key) {
+        if foreign && !set.border(direction).passes(peer, key) {
             return false;
         }
         if direction == Direction::Egress && traffic.is_from_routers() {
@@ -354,10 +365,39 @@ impl Domain {
         traffic.is_essential() || set.table(direction).passes(peer, key)
     }
 
+    /// What they say and why, in the same order.
+    pub(in crate::policy) fn decide(
+        &self,
+        set: u32,
+        direction: Direction,
+        (peer, foreign): (u32, bool),
+        traffic: Traffic,
+    ) -> Option<(bool, Because)> {
+        let set = self.sets.get(set)?;
+        let key = traffic.key();
+        if foreign && !set.border(direction).passes(peer, key) {
+            return Some((false, Because::Border));
+        }
+        if direction == Direction::Egress && traffic.is_from_routers() {
+            return Some((false, Because::RouterOnly));
+        }
+        if traffic.is_essential() {
+            return Some((true, Because::Essential));
+        }
+        Some(match set.table(direction).deciding(self.sources(), direction, peer, key) {
+            Deciding::Line(line, action) => {
+                let policy = self.policies.get(line.policy)?.source.key();
+                (action == Action::Allow, Because::Rule { policy, rule: line.rule as usize })
+            }
+            Deciding::Isolation => (false, Because::Isolated(set.isolating(&self.policies, direction))),
+            Deciding::Nothing => (true, Because::Unselected),
+        })
+    }
+
     /// The policies that select `profile`.
     pub(in crate::policy) fn applicable(&self, profile: u32) -> impl Iterator<Item = &AnyPolicy> {
         let set = self.peers.profile(profile).and_then(|entry| self.sets.get(entry.set?));
-        let numbers = set.into_iter().flat_map(|set| &set.key.policies);
-        numbers.filter_map(|number| self.policies.get(*number)).map(|policy| &*policy.source)
+        let groups = set.map_or(&[][..], |set| &set.key.groups);
+        self.policies.of_groups(groups).map(|(_, policy)| &*policy.source)
     }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hivemind_core::TenantRef;
 
-use super::super::eval::{End, Ends};
+use super::super::eval::{End, Ends, Question};
 use super::super::{
-    AnyPolicy, Change, Direction, Endpoint, EndpointKey, Flow, InvalidFlow, PolicyRef, Profile, Traffic,
-    Verdict, World,
+    AnyPolicy, Because, Change, Decision, Direction, Endpoint, EndpointKey, Flow, InvalidFlow, PolicyRef,
+    Profile, Side, Traffic, Verdict, World,
 };
 use super::domain::Domain;
 use super::slab::Slab;
@@ -19,7 +19,7 @@ use super::slab::Slab;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubjectId {
     domain: u32,
-    profile: u32,
+    set: u32,
 }
 
 /// All that policies can tell of the other end of a flow. It holds until the next change.
@@ -27,6 +27,7 @@ pub struct SubjectId {
 pub struct PeerId {
     domain: u32,
     number: u32,
+    foreign: bool,
 }
 
 /// A [`World`], compiled: the same answers from tables, kept current change by change.
@@ -295,8 +296,8 @@ impl Engine {
     /// The workload as a subject.
     pub fn subject(&self, key: &EndpointKey) -> Option<SubjectId> {
         let domain = *self.numbers.get(&key.tenant)?;
-        let profile = self.domains.get(domain)?.profile_of(&key.id)?;
-        Some(SubjectId { domain, profile })
+        let set = self.domains.get(domain)?.set_of_workload(&key.id)?;
+        Some(SubjectId { domain, set })
     }
 
     /// The workload `key` over its `address`, as a peer in the network of `tenant`; `None` if it is unknown, or no
@@ -309,14 +310,14 @@ impl Engine {
         } else {
             domain.foreign_peer(self.world.endpoint(key)?.profile())?
         };
-        Some(PeerId { domain: number, number: peer })
+        Some(PeerId { domain: number, number: peer, foreign: domain.is_foreign(peer) })
     }
 
     /// An address that is no workload's, as a peer in the network of `tenant`.
     pub fn outside_peer(&self, tenant: &TenantRef, address: IpAddr) -> Option<PeerId> {
         let domain = *self.numbers.get(tenant)?;
         let number = self.domains.get(domain)?.outside_peer(address.to_canonical())?;
-        Some(PeerId { domain, number })
+        Some(PeerId { domain, number, foreign: false })
     }
 
     /// Whether the first packet of a connection passes at `subject`. What is of different tenants' networks, or is
@@ -329,7 +330,8 @@ impl Engine {
         traffic: Traffic,
     ) -> Verdict {
         let domain = self.domains.get(subject.domain).filter(|_| subject.domain == peer.domain);
-        Verdict::of(domain.is_some_and(|one| one.passes(subject.profile, direction, peer.number, traffic)))
+        let peer = (peer.number, peer.foreign);
+        Verdict::of(domain.is_some_and(|one| one.passes(subject.set, direction, peer, traffic)))
     }
 
     /// Whether a flow passes, from the tables: what [`World::reach`] says.
@@ -340,21 +342,42 @@ impl Engine {
         let ends = Ends::find(&self.world, flow)?;
         let passes = |direction| {
             let Some(question) = ends.question(direction) else { return true };
-            let own = question.subject.key();
-            let peer = match question.peer {
-                End::Workload(peer) if peer.key() == own => return true,
-                End::Host(node, _) if direction == Direction::Ingress && node == question.subject.node() => {
-                    return true;
-                }
-                End::Workload(peer) => peer
-                    .address(flow.family)
-                    .and_then(|address| self.workload_peer(&own.tenant, &peer.key(), address)),
-                End::Host(_, address) | End::Outside(address) => self.outside_peer(&own.tenant, address),
-            };
-            let subject = self.subject(&own);
-            let both = subject.zip(peer);
+            if question.always().is_some() {
+                return true;
+            }
+            let both = self.sides_of(&question, flow);
             both.is_some_and(|(subject, peer)| self.verdict(subject, direction, peer, flow.traffic).passes())
         };
         Ok(Verdict::of(Direction::ALL.into_iter().all(passes)))
+    }
+
+    /// Whether a flow passes, and what decides at each end, from the tables: what [`World::reach`] says. The cost grows
+    /// with the rules about these ports, not with all there are; [`Engine::explain`] also tells what became of each rule.
+    ///
+    /// # Errors
+    /// [`InvalidFlow`]: there is no such flow.
+    pub fn decide(&self, flow: &Flow) -> Result<Decision, InvalidFlow> {
+        let ends = Ends::find(&self.world, flow)?;
+        let side = |direction| {
+            let question = ends.question(direction)?;
+            let decided = question.always().map(|because| (true, because)).or_else(|| {
+                let (subject, peer) = self.sides_of(&question, flow)?;
+                let domain = self.domains.get(subject.domain)?;
+                domain.decide(subject.set, direction, (peer.number, peer.foreign), flow.traffic)
+            });
+            // Whoever is not known here is another tenant's, whom no grant reaches.
+            let (passes, because) = decided.unwrap_or((false, Because::Border));
+            Some(Side { verdict: Verdict::of(passes), because })
+        };
+        Ok(Decision::new(side(Direction::Egress), side(Direction::Ingress)))
+    }
+
+    fn sides_of(&self, question: &Question<'_>, flow: &Flow) -> Option<(SubjectId, PeerId)> {
+        let own = question.subject.key();
+        let peer = match question.peer {
+            End::Workload(peer) => self.workload_peer(&own.tenant, &peer.key(), peer.address(flow.family)?),
+            End::Host(_, address) | End::Outside(address) => self.outside_peer(&own.tenant, address),
+        };
+        self.subject(&own).zip(peer)
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::super::{Direction, EndpointKey, NamedPorts, PolicyRef, Traffic, TrafficRange};
+use super::super::{Direction, NamedPorts, PolicyRef, Traffic, TrafficRange};
 use super::domain::Domain;
 use crate::addr::IpFamily;
 
@@ -60,16 +60,11 @@ fn joined(one: &[Run], other: &[Run], join: fn(bool, bool) -> bool) -> Vec<Run> 
 }
 
 impl Domain {
-    /// The set of the workload `id`, by number.
-    pub(in crate::policy) fn set_number(&self, key: &EndpointKey) -> Option<u32> {
-        self.peers.profile(self.profile_of(&key.id)?)?.set
-    }
-
     /// What makes a set that set: the names of its policies, and the ports that they name.
     pub(in crate::policy) fn set_parts(&self, set: u32) -> Option<(Vec<PolicyRef>, &NamedPorts)> {
         let key = &self.sets.get(set)?.key;
-        let names = key.policies.iter().filter_map(|number| self.policies.get(*number));
-        let mut names: Vec<_> = names.map(|policy| policy.source.key()).collect();
+        let policies = self.policies.of_groups(&key.groups).map(|(_, policy)| policy);
+        let mut names: Vec<_> = policies.map(|policy| policy.source.key()).collect();
         // Their numbers are of this engine alone.
         names.sort_unstable();
         Some((names, &key.ports))
@@ -119,7 +114,7 @@ impl Domain {
         for (address, owners) in
             self.addresses.iter().filter(|(address, _)| IpFamily::of(**address) == family)
         {
-            exact.extend(owners.values().next().map(|peer| (*address, *peer)));
+            exact.extend(owners.first().map(|(_, peer)| (*address, *peer)));
         }
         exact.extend(others.iter().filter(|(a, _)| IpFamily::of(**a) == family).map(|(a, p)| (*a, *p)));
         exact.keys().for_each(|address| cut(IpNet::from(*address)));

@@ -1,15 +1,15 @@
 //! The profiles and peers of a domain, by number. No I/O, no clock, no async.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use hivemind_core::Namespace;
 
 use super::super::{NamedPort, Profile};
 use super::bits::Peers;
+use super::index::{Few, Index, hash_of};
 use super::prefixes::Prefix;
-use super::selectors::{LabelAt, labels_of};
+use super::selectors::labels_of;
 use super::slab::Slab;
 
 /// What tells one peer from another: the number of a profile, and that of a prefix.
@@ -35,7 +35,7 @@ pub(super) struct ProfileEntry {
     /// Its set of policies, once it is known.
     pub(super) set: Option<u32>,
     /// Its peers, one for each prefix that its addresses are in.
-    pub(super) peers: BTreeSet<u32>,
+    pub(super) peers: Few,
 }
 
 #[derive(Debug, Clone)]
@@ -48,42 +48,38 @@ pub(super) struct PeerEntry {
 #[derive(Debug, Clone, Default)]
 pub(super) struct PeerTable {
     profiles: Slab<ProfileEntry>,
-    profile_numbers: HashMap<Arc<Profile>, u32, FixedState>,
-    by_label: HashMap<LabelAt, BTreeSet<u32>, FixedState>,
-    by_namespace: HashMap<Namespace, BTreeSet<u32>, FixedState>,
+    profile_numbers: Index,
+    by_label: Index,
+    by_namespace: Index,
     peers: Slab<PeerEntry>,
     peer_numbers: HashMap<PeerKey, u32, FixedState>,
     /// For each named port, the peers that have it, by its number.
     named: BTreeMap<NamedPort, BTreeMap<u16, Peers>>,
 }
 
-fn take<K: std::hash::Hash + Eq>(index: &mut HashMap<K, BTreeSet<u32>, FixedState>, key: &K, number: u32) {
-    if let Some(numbers) = index.get_mut(key) {
-        numbers.remove(&number);
-        if numbers.is_empty() {
-            index.remove(key);
-        }
-    }
-}
-
 impl PeerTable {
     /// One more use of `profile`; tells its number, and whether it is new.
     pub(super) fn acquire_profile(&mut self, profile: &Arc<Profile>, foreign: bool) -> (u32, bool) {
-        if let Some(number) = self.profile_numbers.get(profile)
-            && let Some(entry) = self.profiles.get_mut(*number)
+        let hash = hash_of(&**profile);
+        if let Some(number) = self.numbered(hash, profile)
+            && let Some(entry) = self.profiles.get_mut(number)
         {
             entry.refs += 1;
-            return (*number, false);
+            return (number, false);
         }
-        let entry =
-            ProfileEntry { profile: profile.clone(), foreign, refs: 1, set: None, peers: BTreeSet::new() };
+        let entry = ProfileEntry { profile: profile.clone(), foreign, refs: 1, set: None, peers: Few::None };
         let number = self.profiles.insert(entry);
-        self.profile_numbers.insert(profile.clone(), number);
+        self.profile_numbers.insert(hash, number);
         for label in labels_of(profile) {
-            self.by_label.entry(label).or_default().insert(number);
+            self.by_label.insert(label, number);
         }
-        self.by_namespace.entry(profile.namespace().clone()).or_default().insert(number);
+        self.by_namespace.insert(hash_of(profile.namespace()), number);
         (number, true)
+    }
+
+    fn numbered(&self, hash: u64, profile: &Profile) -> Option<u32> {
+        let is = |number| self.profiles.get(number).is_some_and(|entry| *entry.profile == *profile);
+        self.profile_numbers.find(hash, is)
     }
 
     /// One use less; gives the profile back with the last.
@@ -94,11 +90,11 @@ impl PeerTable {
             return None;
         }
         let gone = self.profiles.remove(number)?;
-        self.profile_numbers.remove(&gone.profile);
+        self.profile_numbers.remove(hash_of(&*gone.profile), number);
         for label in labels_of(&gone.profile) {
-            take(&mut self.by_label, &label, number);
+            self.by_label.remove(label, number);
         }
-        take(&mut self.by_namespace, gone.profile.namespace(), number);
+        self.by_namespace.remove(hash_of(gone.profile.namespace()), number);
         Some(gone)
     }
 
@@ -135,7 +131,7 @@ impl PeerTable {
         let Some(gone) = self.peers.remove(number) else { return };
         self.peer_numbers.remove(&gone.key);
         let Some(entry) = gone.key.profile.and_then(|profile| self.profiles.get_mut(profile)) else { return };
-        entry.peers.remove(&number);
+        entry.peers.remove(number);
         for (name, protocol, port) in entry.profile.ports().iter() {
             let name = NamedPort { protocol, name: name.clone() };
             let Some(ports) = self.named.get_mut(&name) else { continue };
@@ -175,16 +171,18 @@ impl PeerTable {
         self.profiles.iter()
     }
 
-    pub(super) fn profile_number(&self, profile: &Arc<Profile>) -> Option<u32> {
-        self.profile_numbers.get(profile).copied()
+    pub(super) fn profile_number(&self, profile: &Profile) -> Option<u32> {
+        self.numbered(hash_of(profile), profile)
     }
 
-    pub(super) fn labelled(&self, label: &LabelAt) -> impl Iterator<Item = u32> {
-        self.by_label.get(label).into_iter().flatten().copied()
+    /// Those that have a label, by its hash; perhaps others too.
+    pub(super) fn labelled(&self, label: u64) -> impl Iterator<Item = u32> {
+        self.by_label.all(label)
     }
 
-    pub(super) fn of_namespace(&self, namespace: &Namespace) -> impl Iterator<Item = u32> {
-        self.by_namespace.get(namespace).into_iter().flatten().copied()
+    /// Those of a namespace, by its hash; perhaps others too.
+    pub(super) fn of_namespace(&self, namespace: u64) -> impl Iterator<Item = u32> {
+        self.by_namespace.all(namespace)
     }
 
     /// The numbers that peers give a named port, each with those peers.

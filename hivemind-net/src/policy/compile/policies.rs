@@ -1,13 +1,11 @@
 //! The policies of a domain, with their rules resolved to selectors and port ranges. No I/O, no clock, no async.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-use hivemind_core::Namespace;
-
 use super::super::{Action, AnyPolicy, Direction, NamedPort, PolicyRef, PortMatch, Profile, Tier};
-use super::selectors::{Axis, LabelAt, label_of};
+use super::groups::{Groups, Joined};
+use super::index::{Index, hash_of};
 use super::slab::Slab;
 
 /// The whole range of [`Traffic`](super::super::Traffic)'s keys.
@@ -51,8 +49,8 @@ pub(super) struct Policy {
     /// Of each direction; `None` leaves it alone.
     pub(super) ingress: Option<Vec<Rule>>,
     pub(super) egress: Option<Vec<Rule>>,
-    /// The sets it is in.
-    pub(super) sets: BTreeSet<u32>,
+    /// With those that select the same workloads.
+    pub(super) group: u32,
 }
 
 impl Policy {
@@ -63,7 +61,7 @@ impl Policy {
             AnyPolicy::Network(_) => Stage::Network,
             AnyPolicy::Grant(_) => Stage::Grant,
         };
-        Self { source, stage, ingress: None, egress: None, sets: BTreeSet::new() }
+        Self { source, stage, ingress: None, egress: None, group: u32::MAX }
     }
 
     pub(super) fn rules(&self, direction: Direction) -> Option<&[Rule]> {
@@ -74,23 +72,25 @@ impl Policy {
         self.rules(direction).into_iter().flatten().flat_map(|rule| &rule.names)
     }
 
-    pub(super) fn selects(&self, profile: &Profile) -> bool {
-        match &*self.source {
-            AnyPolicy::Cluster(policy) => policy.selects(profile),
-            AnyPolicy::Network(policy) => policy.selects(profile),
-            AnyPolicy::Grant(grant) => grant.selects(profile),
-        }
+    /// Whether policies of a tenant have no order among themselves, and it is one.
+    pub(super) fn is_unordered(&self) -> bool {
+        matches!(self.stage, Stage::Network | Stage::Grant)
+    }
+
+    /// How many named ports it has in ingress.
+    fn naming(&self) -> usize {
+        self.names(Direction::Ingress).count()
     }
 }
 
-type Place = (Namespace, Option<LabelAt>);
-
-fn place(policy: &AnyPolicy) -> Option<Place> {
-    match policy {
-        AnyPolicy::Network(policy) => {
-            Some((policy.namespace().clone(), label_of(Axis::Workload, policy.spec().selector())))
+fn is_named(policy: &AnyPolicy, key: &PolicyRef) -> bool {
+    match (policy, key) {
+        (AnyPolicy::Network(one), PolicyRef::Network(tenant, namespace, name)) => {
+            (one.name(), one.namespace(), one.tenant()) == (name, namespace, tenant)
         }
-        AnyPolicy::Cluster(_) | AnyPolicy::Grant(_) => None,
+        (AnyPolicy::Cluster(one), PolicyRef::Cluster(name)) => one.name() == name,
+        (AnyPolicy::Grant(one), PolicyRef::Grant(tenant, name)) => (one.name(), one.by()) == (name, tenant),
+        _ => false,
     }
 }
 
@@ -98,11 +98,8 @@ fn place(policy: &AnyPolicy) -> Option<Place> {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Policies {
     all: Slab<Policy>,
-    numbers: HashMap<PolicyRef, u32, FixedState>,
-    /// In the order in which they are asked.
-    cluster: Vec<u32>,
-    grants: BTreeSet<u32>,
-    network: HashMap<Place, BTreeSet<u32>, FixedState>,
+    numbers: Index,
+    pub(super) groups: Groups,
     /// Those with named ports in egress.
     named: BTreeSet<u32>,
 }
@@ -112,51 +109,26 @@ impl Policies {
         self.all.insert(policy)
     }
 
-    /// From now on it is found.
-    pub(super) fn show(&mut self, number: u32) {
-        let Some(policy) = self.all.get(number) else { return };
-        self.numbers.insert(policy.source.key(), number);
+    /// From now on it is found, and selects workloads with its group; tells whether that is new, or has named ports in
+    /// ingress only now.
+    pub(super) fn show(&mut self, number: u32) -> Joined {
+        let Some(policy) = self.all.get_mut(number) else { return Joined::default() };
+        self.numbers.insert(hash_of(&policy.source.key()), number);
         if policy.names(Direction::Egress).next().is_some() {
             self.named.insert(number);
         }
-        match &*policy.source {
-            AnyPolicy::Network(_) => {
-                if let Some(place) = place(&policy.source) {
-                    self.network.entry(place).or_default().insert(number);
-                }
-            }
-            AnyPolicy::Grant(_) => {
-                self.grants.insert(number);
-            }
-            AnyPolicy::Cluster(one) => {
-                let order = |at: &u32| match self.all.get(*at).map(|policy| &*policy.source) {
-                    Some(AnyPolicy::Cluster(other)) => other.cmp(one),
-                    _ => std::cmp::Ordering::Less,
-                };
-                let at = self.cluster.partition_point(|other| order(other).is_lt());
-                self.cluster.insert(at, number);
-            }
-        }
+        let (group, joined) = self.groups.join(number, &policy.source, policy.naming());
+        policy.group = group;
+        joined
     }
 
-    /// From now on it is not found; what uses it still has it.
-    pub(super) fn hide(&mut self, number: u32) {
-        let Some(policy) = self.all.get(number) else { return };
-        let key = policy.source.key();
-        if self.numbers.get(&key) == Some(&number) {
-            self.numbers.remove(&key);
-        }
+    /// From now on it is not found, and no longer in its group; what uses it still has it. It tells whether the group
+    /// is empty now, or has no named ports in ingress any more.
+    pub(super) fn hide(&mut self, number: u32) -> Joined {
+        let Some(policy) = self.all.get(number) else { return Joined::default() };
+        self.numbers.remove(hash_of(&policy.source.key()), number);
         self.named.remove(&number);
-        self.grants.remove(&number);
-        self.cluster.retain(|other| *other != number);
-        if let Some(place) = place(&policy.source)
-            && let Some(found) = self.network.get_mut(&place)
-        {
-            found.remove(&number);
-            if found.is_empty() {
-                self.network.remove(&place);
-            }
-        }
+        self.groups.leave(number, policy.group, policy.naming())
     }
 
     pub(super) fn remove(&mut self, number: u32) -> Option<Policy> {
@@ -164,7 +136,8 @@ impl Policies {
     }
 
     pub(super) fn number(&self, key: &PolicyRef) -> Option<u32> {
-        self.numbers.get(key).copied()
+        let is = |number| self.all.get(number).is_some_and(|policy: &Policy| is_named(&policy.source, key));
+        self.numbers.find(hash_of(key), is)
     }
 
     pub(super) fn get(&self, number: u32) -> Option<&Policy> {
@@ -181,16 +154,11 @@ impl Policies {
 
     /// Whether there is one of the tenant.
     pub(super) fn any_own(&self) -> bool {
-        !self.network.is_empty() || !self.grants.is_empty()
+        self.groups.any_own()
     }
 
     pub(super) fn grants(&self) -> impl Iterator<Item = &Policy> {
-        self.grants.iter().filter_map(|number| self.all.get(*number))
-    }
-
-    /// Whether it is found by its name.
-    pub(super) fn is_shown(&self, number: u32) -> bool {
-        self.all.get(number).is_some_and(|policy| self.number(&policy.source.key()) == Some(number))
+        self.groups.grants().filter_map(|number| self.all.get(number))
     }
 
     /// Those with a named port in egress that is one of `profile`'s.
@@ -202,20 +170,10 @@ impl Policies {
         })
     }
 
-    /// Those that select `profile`: of the cluster in their order, then of the tenant, then grants.
-    pub(super) fn selecting(&self, profile: &Profile) -> Vec<u32> {
-        let selects = |number: &u32| self.all.get(*number).is_some_and(|policy| policy.selects(profile));
-        let mut found: Vec<u32> = self.cluster.iter().copied().filter(selects).collect();
-        let cluster = found.len();
-        let labels = profile.labels().iter().map(|(k, v)| Some((Axis::Workload, k.clone(), v.clone())));
-        for label in labels.chain([None]) {
-            let place = (profile.namespace().clone(), label);
-            found.extend(self.network.get(&place).into_iter().flatten().copied().filter(selects));
-        }
-        if let Some(network) = found.get_mut(cluster..) {
-            network.sort_unstable();
-        }
-        found.extend(self.grants.iter().copied().filter(selects));
-        found
+    /// The policies of some groups, group by group.
+    pub(super) fn of_groups(&self, groups: &[u32]) -> impl Iterator<Item = (u32, &Policy)> {
+        let groups = groups.iter().filter_map(|group| self.groups.get(*group));
+        let numbers = groups.flat_map(|group| group.policies.iter());
+        numbers.filter_map(|number| Some((*number, self.all.get(*number)?)))
     }
 }

@@ -27,7 +27,7 @@ impl Domain {
                 continue;
             }
             let after = self.acquire_peer(PeerKey { prefix, ..key });
-            self.addresses.entry(address).or_default().insert(id, after);
+            self.put_address(address, &id, after);
             self.release_peer(before);
         }
     }

@@ -1,7 +1,7 @@
 //! Policies come and go: their rules become selectors and ranges, and workloads get new sets.
 //! No I/O, no clock, no async.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hivemind_core::Namespace;
@@ -10,8 +10,10 @@ use ipnet::IpNet;
 use super::super::{Action, AnyPolicy, ClusterRule, Direction, Peer, PolicyRef, PolicyRule};
 use super::bits::Peers;
 use super::domain::Domain;
-use super::policies::{Policy, Rule, Stage};
-use super::selectors::{Anchor, Axis, Matcher, label_of};
+use super::groups::Joined;
+use super::policies::{Policy, Rule};
+use super::selectors::{Anchor, Wanted};
+use super::table::Sources;
 
 impl Domain {
     /// Takes `policy`, in place of one of its name.
@@ -20,11 +22,18 @@ impl Domain {
         nets_of(policy).into_iter().for_each(|net| self.acquire_prefix(net));
         let number = self.policies.insert(Policy::new(policy.clone()));
         self.resolve(number, policy);
-        if let Some(before) = before {
-            self.policies.hide(before);
+        if self.loading {
+            self.policies.show(number);
+            return;
         }
-        self.policies.show(number);
-        self.reassign([Some(number), before]);
+        let unordered = self.policies.get(number).is_some_and(Policy::is_unordered);
+        if unordered {
+            self.exchange(before, Some(number));
+        } else {
+            // Its place among the cluster's policies may be another.
+            self.exchange(before, None);
+            self.exchange(None, Some(number));
+        }
         if let Some(before) = before {
             self.drop_policy(before);
         }
@@ -32,8 +41,7 @@ impl Domain {
 
     pub(in crate::policy) fn remove_policy(&mut self, key: &PolicyRef) {
         let Some(number) = self.policies.number(key) else { return };
-        self.policies.hide(number);
-        self.reassign([Some(number), None]);
+        self.exchange(Some(number), None);
         self.drop_policy(number);
     }
 
@@ -46,67 +54,50 @@ impl Domain {
         nets_of(&gone.source).into_iter().for_each(|net| self.release_prefix(net));
     }
 
-    /// Gives a new set to every workload that one of the policies selects.
-    fn reassign(&mut self, policies: [Option<u32>; 2]) {
-        if self.loading {
-            return;
+    /// Lets one policy go and another come. The tables of a group that stays are edited; if a group comes or goes, or
+    /// has named ports in ingress only now or no longer, those it selects get other sets.
+    fn exchange(&mut self, out: Option<u32>, put: Option<u32>) {
+        // First the one that comes: a group that both are in stays.
+        let came = put.map(|number| (number, self.policies.show(number)));
+        let went = out.map(|number| (number, self.policies.hide(number)));
+        let of = |number: u32| self.policies.get(number).map(|policy| policy.group);
+        let group = |change: Option<(u32, Joined)>| change.and_then(|(number, _)| of(number));
+        let (coming, going) = (group(came), group(went));
+        if coming == going {
+            self.edit_sets(coming, (out, put));
+        } else {
+            self.edit_sets(going.filter(|_| !went.is_some_and(|(_, one)| one.alone)), (out, None));
+            self.edit_sets(coming.filter(|_| !came.is_some_and(|(_, one)| one.alone)), (None, put));
         }
+        let renewed = |change: Option<(u32, Joined)>| change.is_some_and(|(_, one)| one.alone || one.naming);
         let mut profiles = BTreeSet::new();
-        for policy in policies.into_iter().flatten().filter_map(|number| self.policies.get(number)) {
-            let selected = |number: &u32| {
-                let entry = self.peers.profile(*number);
-                entry.is_some_and(|entry| !entry.foreign && policy.selects(&entry.profile))
-            };
-            match &*policy.source {
-                AnyPolicy::Network(network) => match label_of(Axis::Workload, network.spec().selector()) {
-                    Some(label) => profiles.extend(self.peers.labelled(&label).filter(selected)),
-                    None => profiles.extend(self.peers.of_namespace(network.namespace()).filter(selected)),
-                },
-                _ => profiles.extend(self.peers.profiles().map(|(number, _)| number).filter(selected)),
-            }
+        for group in [coming.filter(|_| renewed(came)), going.filter(|_| renewed(went))].into_iter().flatten()
+        {
+            self.selected(group, &mut profiles);
         }
-        self.assign_alike(profiles, policies);
+        profiles.into_iter().for_each(|profile| self.assign(profile));
+        if let Some(group) = going.filter(|_| went.is_some_and(|(_, one)| one.alone)) {
+            self.policies.groups.remove(group);
+        }
     }
 
-    /// Gives a new set to each of `profiles`: those that had the same get the same, which is made once.
-    fn assign_alike(&mut self, profiles: BTreeSet<u32>, [new, before]: [Option<u32>; 2]) {
-        let changed = || [new, before].into_iter().flatten().filter_map(|number| self.policies.get(number));
-        let plain = changed().all(|policy| {
-            policy.stage == Stage::Network && policy.names(Direction::Ingress).next().is_none()
-        });
-        if !plain {
-            // The order of the cluster's policies and the ports of each workload matter: each is looked at alone.
-            profiles.into_iter().for_each(|profile| self.assign(profile));
-            return;
-        }
-        let mut done: BTreeMap<(u32, bool), u32> = BTreeMap::new();
-        for profile in profiles {
-            let Some(entry) = self.peers.profile(profile) else { continue };
-            let shown = new.filter(|new| self.policies.is_shown(*new));
-            let selected = shown
-                .and_then(|new| self.policies.get(new))
-                .is_some_and(|policy| policy.selects(&entry.profile));
-            let Some(old) = entry.set else { continue };
-            if let Some(set) = done.get(&(old, selected)).copied() {
-                self.sets.again(set);
-                self.change_set(profile, set);
-                continue;
-            }
-            let Some(key) = self.sets.get(old).map(|set| &set.key) else { continue };
-            let gone = [new, before];
-            let mut policies: Vec<_> =
-                key.policies.iter().copied().filter(|one| !gone.contains(&Some(*one))).collect();
-            if let Some(new) = shown.filter(|_| selected) {
-                let stage = |one: &u32| self.policies.get(*one).map(|policy| policy.stage);
-                let cluster = |one: &u32| matches!(stage(one), Some(Stage::Admin | Stage::Baseline));
-                let at = policies
-                    .iter()
-                    .position(|one| !cluster(one) && (stage(one) == Some(Stage::Grant) || *one > new));
-                policies.insert(at.unwrap_or(policies.len()), new);
-            }
-            if let Some(set) = self.assign_these(profile, policies) {
-                done.insert((old, selected), set);
-            }
+    fn edit_sets(&mut self, group: Option<u32>, change: (Option<u32>, Option<u32>)) {
+        let Some(group) = group.and_then(|group| self.policies.groups.get(group)) else { return };
+        let sources = Sources { selectors: &self.selectors, policies: &self.policies, peers: &self.peers };
+        group.sets.iter().for_each(|set| self.sets.edit(sources, *set, change));
+    }
+
+    /// The profiles of this tenant that a group selects.
+    fn selected(&self, group: u32, profiles: &mut BTreeSet<u32>) {
+        let Some(group) = self.policies.groups.get(group) else { return };
+        let selected = |number: &u32| {
+            let entry = self.peers.profile(*number);
+            entry.is_some_and(|entry| !entry.foreign && group.selects(&entry.profile))
+        };
+        match group.where_about() {
+            Some((_, Some(label))) => profiles.extend(self.peers.labelled(label).filter(selected)),
+            Some((namespace, None)) => profiles.extend(self.peers.of_namespace(namespace).filter(selected)),
+            None => profiles.extend(self.peers.profiles().map(|(number, _)| number).filter(selected)),
         }
     }
 
@@ -124,7 +115,7 @@ impl Domain {
                     Some(rules.map(|one| self.rule(number, one.action(), one.rule(), None)).collect())
                 }
                 AnyPolicy::Grant(grant) => (grant.direction() == direction).then(|| {
-                    let peers = self.selector(number, Matcher::Grant(grant.clone()));
+                    let peers = self.selector(number, Wanted::Grant(grant));
                     vec![Rule::new(Action::Allow, Some(vec![peers]), grant.ports())]
                 }),
             };
@@ -137,13 +128,13 @@ impl Domain {
     }
 
     fn rule(&mut self, policy: u32, action: Action, rule: &PolicyRule, home: Option<&Namespace>) -> Rule {
-        let peers = rule.peers().iter().map(|peer| self.selector(policy, Matcher::of(peer, home)));
+        let peers = rule.peers().iter().map(|peer| self.selector(policy, Wanted::of(peer, home)));
         let peers: Vec<_> = peers.collect();
         Rule::new(action, Some(peers).filter(|all| !all.is_empty()), rule.ports())
     }
 
-    fn selector(&mut self, policy: u32, matcher: Matcher) -> u32 {
-        let (number, new) = self.selectors.acquire(matcher, policy);
+    fn selector(&mut self, policy: u32, wanted: Wanted<'_>) -> u32 {
+        let (number, new) = self.selectors.acquire(wanted, policy);
         if new {
             let peers = self.meant_by(number);
             if let Some(entry) = self.selectors.get_mut(number) {
@@ -164,10 +155,10 @@ impl Domain {
             }
         };
         let peers_of =
-            |profile: u32| self.peers.profile(profile).into_iter().flat_map(|one| &one.peers).copied();
+            |profile: u32| self.peers.profile(profile).into_iter().flat_map(|one| one.peers.iter());
         match self.selectors.anchor(selector) {
-            Anchor::Label(label) => self.peers.labelled(&label).flat_map(peers_of).for_each(&mut look),
-            Anchor::Namespace(name) => self.peers.of_namespace(&name).flat_map(peers_of).for_each(&mut look),
+            Anchor::Label(label) => self.peers.labelled(label).flat_map(peers_of).for_each(&mut look),
+            Anchor::Namespace(name) => self.peers.of_namespace(name).flat_map(peers_of).for_each(&mut look),
             Anchor::Anything => self.peers.profiles().flat_map(|(one, _)| peers_of(one)).for_each(&mut look),
             Anchor::Address => {
                 self.prefixes.iter().flat_map(|(_, prefix)| &prefix.peers).copied().for_each(&mut look);

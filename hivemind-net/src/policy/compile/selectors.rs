@@ -1,29 +1,49 @@
 //! Every way in which a rule names its peers, once, with the peers it means. No I/O, no clock, no async.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
-
-use foldhash::fast::FixedState;
 use hivemind_core::labels::{LabelKey, LabelValue, Labels, Operator, Selector};
 use hivemind_core::{Namespace, TenantRef};
 
 use super::super::model::Other;
 use super::super::{Grant, Home, Peer, Profile};
 use super::bits::Peers;
+use super::index::{Index, hash_of};
 use super::peers::PeerView;
 use super::slab::Slab;
 
 /// What is matched. The namespace is that of the policy, where it matters.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub(super) enum Matcher {
     Peer(Option<Namespace>, Peer),
     Grant(Grant),
 }
 
-impl Matcher {
-    pub(super) fn of(peer: &Peer, namespace: Option<&Namespace>) -> Self {
+/// A [`Matcher`] as it is in a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Wanted<'a> {
+    Peer(Option<&'a Namespace>, &'a Peer),
+    Grant(&'a Grant),
+}
+
+impl<'a> Wanted<'a> {
+    pub(super) fn of(peer: &'a Peer, namespace: Option<&'a Namespace>) -> Self {
         let local = matches!(peer, Peer::Workloads(w) if w.tenant_selector().is_none() && w.namespace_selector().is_none());
-        Self::Peer(namespace.filter(|_| local).cloned(), peer.clone())
+        Self::Peer(namespace.filter(|_| local), peer)
+    }
+
+    fn kept(self) -> Matcher {
+        match self {
+            Self::Peer(namespace, peer) => Matcher::Peer(namespace.cloned(), peer.clone()),
+            Self::Grant(grant) => Matcher::Grant(grant.clone()),
+        }
+    }
+}
+
+impl Matcher {
+    fn wanted(&self) -> Wanted<'_> {
+        match self {
+            Self::Peer(namespace, peer) => Wanted::Peer(namespace.as_ref(), peer),
+            Self::Grant(grant) => Wanted::Grant(grant),
+        }
     }
 
     /// Whether the peer is meant, in the domain of `tenant`.
@@ -55,7 +75,7 @@ impl Matcher {
                 let label = axes.into_iter().find_map(|(axis, selector)| label_of(axis, selector?));
                 match (label, namespace) {
                     (Some(label), _) => Anchor::Label(label),
-                    (None, Some(namespace)) => Anchor::Namespace(namespace.clone()),
+                    (None, Some(namespace)) => Anchor::Namespace(hash_of(namespace)),
                     (None, None) => Anchor::Anything,
                 }
             }
@@ -72,41 +92,47 @@ pub(super) enum Axis {
     Tenant,
 }
 
-pub(super) type LabelAt = (Axis, LabelKey, LabelValue);
+/// The hash of a label.
+fn label_hash(axis: Axis, key: &LabelKey, value: &LabelValue) -> u64 {
+    hash_of(&(axis, key.as_str(), value.as_str()))
+}
 
-/// A label that `selector` asks for, with just one value.
-pub(super) fn label_of(axis: Axis, selector: &Selector) -> Option<LabelAt> {
+/// A label that `selector` asks for, with just one value; by its hash.
+pub(super) fn label_of(axis: Axis, selector: &Selector) -> Option<u64> {
     let mut single = selector
         .requirements()
         .iter()
         .filter(|one| one.operator() == Operator::In && one.values().len() == 1);
     let one = single.next()?;
-    Some((axis, one.key().clone(), one.values().first()?.clone()))
+    Some(label_hash(axis, one.key(), one.values().first()?))
 }
 
-/// Every label of a profile and around it.
-pub(super) fn labels_of(profile: &Profile) -> impl Iterator<Item = LabelAt> {
-    let at =
-        |axis, labels: &Labels| labels.iter().map(|(k, v)| (axis, k.clone(), v.clone())).collect::<Vec<_>>();
-    let all = [
-        at(Axis::Workload, profile.labels()),
-        at(Axis::Namespace, profile.namespace_labels()),
-        at(Axis::Tenant, profile.tenant_labels()),
-    ];
-    all.into_iter().flatten()
+/// The hashes of the labels that a workload itself has.
+pub(super) fn own_labels(profile: &Profile) -> impl Iterator<Item = u64> {
+    profile.labels().iter().map(|(key, value)| label_hash(Axis::Workload, key, value))
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// The hashes of every label of a profile and around it.
+pub(super) fn labels_of(profile: &Profile) -> impl Iterator<Item = u64> {
+    let around = [(Axis::Namespace, profile.namespace_labels()), (Axis::Tenant, profile.tenant_labels())];
+    let hashes = |(axis, labels): (Axis, &'_ Labels)| {
+        labels.iter().map(|(key, value)| label_hash(axis, key, value)).collect::<Vec<_>>()
+    };
+    own_labels(profile).chain(around.into_iter().flat_map(hashes))
+}
+
+/// By what those are found whom a matcher means; by their hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Anchor {
-    Label(LabelAt),
-    Namespace(Namespace),
+    Label(u64),
+    Namespace(u64),
     Address,
     Anything,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    pub(super) matcher: Arc<Matcher>,
+    pub(super) matcher: Matcher,
     /// Whom it means at present: finitely many.
     pub(super) peers: Peers,
     /// The policies that use it, one entry for each use.
@@ -116,25 +142,27 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Selectors {
     all: Slab<Entry>,
-    numbers: HashMap<Arc<Matcher>, u32, FixedState>,
-    anchored: HashMap<Anchor, BTreeSet<u32>, FixedState>,
+    numbers: Index,
+    anchored: Index,
 }
 
 impl Selectors {
-    /// One more use of `matcher` by `policy`; tells its number, and whether it is new and its peers are to be found.
-    pub(super) fn acquire(&mut self, matcher: Matcher, policy: u32) -> (u32, bool) {
-        if let Some(number) = self.numbers.get(&matcher)
-            && let Some(entry) = self.all.get_mut(*number)
+    /// One more use of what is wanted by `policy`; tells its number, and whether it is new and its peers are to be
+    /// found.
+    pub(super) fn acquire(&mut self, wanted: Wanted<'_>, policy: u32) -> (u32, bool) {
+        let hash = hash_of(&wanted);
+        let is = |number| self.all.get(number).is_some_and(|entry: &Entry| entry.matcher.wanted() == wanted);
+        if let Some(number) = self.numbers.find(hash, is)
+            && let Some(entry) = self.all.get_mut(number)
         {
             entry.policies.push(policy);
-            return (*number, false);
+            return (number, false);
         }
-        let anchor = matcher.anchor();
-        let matcher = Arc::new(matcher);
-        let entry = Entry { matcher: matcher.clone(), peers: Peers::default(), policies: vec![policy] };
-        let number = self.all.insert(entry);
-        self.numbers.insert(matcher, number);
-        self.anchored.entry(anchor).or_default().insert(number);
+        let matcher = wanted.kept();
+        let anchor = hash_of(&matcher.anchor());
+        let number = self.all.insert(Entry { matcher, peers: Peers::default(), policies: vec![policy] });
+        self.numbers.insert(hash, number);
+        self.anchored.insert(anchor, number);
         (number, true)
     }
 
@@ -147,14 +175,8 @@ impl Selectors {
             return;
         }
         let Some(gone) = self.all.remove(number) else { return };
-        let anchor = gone.matcher.anchor();
-        if let Some(anchored) = self.anchored.get_mut(&anchor) {
-            anchored.remove(&number);
-            if anchored.is_empty() {
-                self.anchored.remove(&anchor);
-            }
-        }
-        self.numbers.remove(&gone.matcher);
+        self.anchored.remove(hash_of(&gone.matcher.anchor()), number);
+        self.numbers.remove(hash_of(&gone.matcher.wanted()), number);
     }
 
     pub(super) fn get(&self, number: u32) -> Option<&Entry> {
@@ -168,19 +190,21 @@ impl Selectors {
     /// Those that mean `peer`.
     pub(super) fn meaning(&self, tenant: &TenantRef, peer: PeerView<'_>) -> Vec<u32> {
         let mut found = Vec::new();
-        let mut look = |anchor: &Anchor| {
-            let candidates = self.anchored.get(anchor).into_iter().flatten();
-            found.extend(candidates.filter(|number| {
-                self.all.get(**number).is_some_and(|entry| entry.matcher.matches(tenant, peer))
+        if self.anchored.is_empty() {
+            return found;
+        }
+        let mut look = |anchor: Anchor| {
+            found.extend(self.anchored.all(hash_of(&anchor)).filter(|number| {
+                self.all.get(*number).is_some_and(|entry| entry.matcher.matches(tenant, peer))
             }));
         };
         if let Some(profile) = peer.profile {
-            labels_of(profile).for_each(|label| look(&Anchor::Label(label)));
-            look(&Anchor::Namespace(profile.namespace().clone()));
-            look(&Anchor::Anything);
+            labels_of(profile).for_each(|label| look(Anchor::Label(label)));
+            look(Anchor::Namespace(hash_of(profile.namespace())));
+            look(Anchor::Anything);
         }
         if peer.prefix.is_some() {
-            look(&Anchor::Address);
+            look(Anchor::Address);
         }
         found
     }

@@ -1,40 +1,43 @@
 //! Sets of policies, with the tables of each. No I/O, no clock, no async.
 
-use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
-use foldhash::fast::FixedState;
-
-use super::super::{Direction, NamedPorts};
+use super::super::{AnyPolicy, Direction, NamedPorts, PolicyRef};
+use super::index::{Index, hash_of};
+use super::policies::{Policies, Stage};
 use super::slab::Slab;
 use super::table::{Sources, Table};
 
-/// The policies that select a workload, in the order in which they are asked; and its named ports, if one of them
-/// names ports in ingress.
+/// The groups of policies that select a workload, in the order in which they are asked; and its named ports, if one of
+/// them names ports in ingress.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct SetKey {
-    pub(super) policies: Vec<u32>,
+    pub(super) groups: Vec<u32>,
     pub(super) ports: NamedPorts,
 }
+
+/// The policies that isolate workloads in one direction, in order, once somebody asks.
+type Isolating = OnceLock<Arc<[PolicyRef]>>;
 
 #[derive(Debug, Clone)]
 pub(super) struct SetEntry {
     pub(super) key: SetKey,
     refs: usize,
     /// Ingress and egress.
-    pub(super) tables: (Table, Table),
+    tables: (Table, Table),
     /// The same at the border to other tenants.
-    pub(super) borders: (Table, Table),
+    borders: (Table, Table),
+    isolating: (Isolating, Isolating),
 }
 
 impl SetEntry {
-    fn build(sources: Sources<'_>, key: SetKey, before: Option<&Self>) -> Self {
+    fn build(sources: Sources<'_>, key: SetKey) -> Self {
         let table = |direction, border| {
-            let before = before.map(|set| if border { set.border(direction) } else { set.table(direction) });
-            Table::build(sources, direction, &key.policies, &key.ports, (border, before))
+            Table::build(sources, direction, sources.policies.of_groups(&key.groups), &key.ports, border)
         };
         let both = |border| (table(Direction::Ingress, border), table(Direction::Egress, border));
         let (tables, borders) = (both(false), both(true));
-        Self { key, refs: 0, tables, borders }
+        Self { key, refs: 0, tables, borders, isolating: Default::default() }
     }
 
     pub(super) fn table(&self, direction: Direction) -> &Table {
@@ -44,37 +47,66 @@ impl SetEntry {
     pub(super) fn border(&self, direction: Direction) -> &Table {
         direction.of((&self.borders.0, &self.borders.1))
     }
+
+    /// Every table, with its direction, and whether it is of the border.
+    fn each(&mut self, mut with: impl FnMut(&mut Table, Direction, &NamedPorts, bool)) {
+        let ports = &self.key.ports;
+        with(&mut self.tables.0, Direction::Ingress, ports, false);
+        with(&mut self.tables.1, Direction::Egress, ports, false);
+        with(&mut self.borders.0, Direction::Ingress, ports, true);
+        with(&mut self.borders.1, Direction::Egress, ports, true);
+    }
+
+    fn edit(&mut self, sources: Sources<'_>, change: (Option<u32>, Option<u32>)) {
+        self.each(|table, direction, ports, border| table.edit(sources, direction, ports, border, change));
+        self.isolating = Default::default();
+    }
+
+    /// The policies that isolate the workloads in `direction`, in order.
+    pub(super) fn isolating(&self, policies: &Policies, direction: Direction) -> Arc<[PolicyRef]> {
+        let found = || {
+            let all = policies.of_groups(&self.key.groups).map(|(_, policy)| policy);
+            let isolating = all.filter(|one| one.stage == Stage::Network && one.rules(direction).is_some());
+            let mut found: Vec<&AnyPolicy> = isolating.map(|policy| &*policy.source).collect();
+            // All are of one namespace, so their names are their order.
+            found.sort_unstable_by_key(|policy| match policy {
+                AnyPolicy::Network(policy) => Some(policy.name()),
+                AnyPolicy::Cluster(_) | AnyPolicy::Grant(_) => None,
+            });
+            found.into_iter().map(AnyPolicy::key).collect()
+        };
+        direction.of((&self.isolating.0, &self.isolating.1)).get_or_init(found).clone()
+    }
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sets {
     all: Slab<SetEntry>,
-    numbers: HashMap<SetKey, u32, FixedState>,
+    numbers: Index,
 }
 
 impl Sets {
     /// One more use of the set; tells its number, and whether it is new.
-    /// The tables of `like`, which differ little, are made use of.
-    pub(super) fn acquire(&mut self, sources: Sources<'_>, key: SetKey, like: Option<u32>) -> (u32, bool) {
-        let (number, new) = match self.numbers.get(&key) {
-            Some(number) => (*number, false),
+    pub(super) fn acquire(&mut self, sources: Sources<'_>, key: SetKey) -> (u32, bool) {
+        let hash = hash_of(&key);
+        let (number, new) = match self.find(hash, &key) {
+            Some(number) => (number, false),
             None => {
-                let before =
-                    like.and_then(|like| self.all.get(like)).filter(|set| set.key.ports == key.ports);
-                let entry = SetEntry::build(sources, key.clone(), before);
-                let number = self.all.insert(entry);
-                self.numbers.insert(key, number);
+                let number = self.all.insert(SetEntry::build(sources, key));
+                self.numbers.insert(hash, number);
                 (number, true)
             }
         };
-        if let Some(entry) = self.all.get_mut(number) {
-            entry.refs += 1;
-        }
+        self.again(number);
         (number, new)
     }
 
+    fn find(&self, hash: u64, key: &SetKey) -> Option<u32> {
+        self.numbers.find(hash, |number| self.all.get(number).is_some_and(|entry| entry.key == *key))
+    }
+
     /// One more use of a set that is there.
-    pub(super) fn again(&mut self, number: u32) {
+    fn again(&mut self, number: u32) {
         if let Some(entry) = self.all.get_mut(number) {
             entry.refs += 1;
         }
@@ -88,32 +120,39 @@ impl Sets {
             return None;
         }
         let gone = self.all.remove(number)?;
-        self.numbers.remove(&gone.key);
+        self.numbers.remove(hash_of(&gone.key), number);
         Some(gone)
     }
 
-    /// Decides anew for `peer` alone, of the tables of `number`, where `policies` have a say.
+    /// Takes the lines of one policy out of the tables of `number`, and puts those of another in. Neither is one of the
+    /// cluster.
+    pub(super) fn edit(&mut self, sources: Sources<'_>, number: u32, change: (Option<u32>, Option<u32>)) {
+        if let Some(entry) = self.all.get_mut(number) {
+            entry.edit(sources, change);
+        }
+    }
+
+    /// Decides anew for `peer` alone, of the tables of `number`, where `policy` has a say.
     pub(super) fn refresh(
         &mut self,
         sources: Sources<'_>,
         number: u32,
         (peer, foreign): (u32, bool),
-        policies: &[u32],
+        policy: u32,
     ) {
         let Some(entry) = self.all.get_mut(number) else { return };
-        entry.tables.0.refresh(sources, Direction::Ingress, peer, policies);
-        entry.tables.1.refresh(sources, Direction::Egress, peer, policies);
-        if foreign {
-            entry.borders.0.refresh(sources, Direction::Ingress, peer, policies);
-            entry.borders.1.refresh(sources, Direction::Egress, peer, policies);
-        }
+        entry.each(|table, direction, ports, border| {
+            if foreign || !border {
+                table.refresh(sources, direction, ports, border, (peer, policy));
+            }
+        });
     }
 
     /// Makes the tables of `number` anew.
     pub(super) fn rebuild(&mut self, sources: Sources<'_>, number: u32) {
         if let Some(entry) = self.all.get_mut(number) {
             let refs = entry.refs;
-            *entry = SetEntry { refs, ..SetEntry::build(sources, entry.key.clone(), None) };
+            *entry = SetEntry { refs, ..SetEntry::build(sources, entry.key.clone()) };
         }
     }
 

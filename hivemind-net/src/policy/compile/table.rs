@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use super::super::{Action, AnyPolicy, Direction, NamedPort, NamedPorts};
-use super::bits::{Peers, Set};
+use super::bits::{Bits, Peers, Set};
+use super::keys::Keys;
 use super::peers::PeerTable;
-use super::policies::{ALL_KEYS, Policies, Rule, Stage};
+use super::policies::{ALL_KEYS, Policies, Policy, Rule, Stage};
 use super::selectors::Selectors;
 
 /// What tables are made of.
@@ -31,17 +32,54 @@ struct Active {
     named: Option<(NamedPort, u16)>,
 }
 
-/// The first and the last key of a line, and the named port that it is for.
-type LineRange = (u32, u32, Line, Option<(NamedPort, u16)>);
+impl Active {
+    /// Its place among others of its cell. Rules of the cluster come in the order in which they are asked; of others it
+    /// does not matter, so it is that of their numbers, and equal cells are equal.
+    fn place(&self) -> (Stage, u32, u32) {
+        let Line { stage, policy, rule } = self.line;
+        match stage {
+            Stage::Admin | Stage::Baseline => (stage, 0, 0),
+            Stage::Network | Stage::Grant => (stage, policy, rule),
+        }
+    }
+}
 
-/// The ranges that begin at `starts`, each with the peers that pass and the lines that say so.
+/// The first and the last key of a line, and the named port that it is for.
+type LineRange = (u32, u32, Active);
+
+/// What is said of a range of keys.
+#[derive(Debug, Clone, Default)]
+struct Cell {
+    /// Who passes.
+    peers: Peers,
+    /// The lines that say so.
+    active: Vec<Active>,
+    /// Whether they have changed since.
+    stale: bool,
+}
+
+/// Ranges of keys, each with what is said of it. Without any, all of them have no line.
 #[derive(Debug, Clone, Default)]
 pub(in crate::policy) struct Table {
-    starts: Vec<u32>,
-    cells: Vec<Peers>,
-    active: Vec<Vec<Active>>,
-    isolated: bool,
+    keys: Keys,
+    cells: Vec<Cell>,
+    /// How many policies isolate the workloads: what no rule allows is denied.
+    isolating: usize,
 }
+
+/// What decides about a peer and some traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deciding {
+    /// This line does this.
+    Line(Line, Action),
+    /// Policies isolate the workload, and none allows it.
+    Isolation,
+    /// No line.
+    Nothing,
+}
+
+static EVERYBODY: Peers = Peers { all_but: true, bits: Bits::NONE };
+static NOBODY: Peers = Peers { all_but: false, bits: Bits::NONE };
 
 /// What passes, given what each line is about. The order of the lines is that in which they are asked.
 fn decide<'a, T: Set + 'a>(isolated: bool, lines: impl Iterator<Item = (Stage, Action, Cow<'a, T>)>) -> T {
@@ -160,54 +198,59 @@ impl Sources<'_> {
     }
 }
 
+/// One if `policy` isolates those it selects: what none like it allows is denied.
+fn isolates(policy: &Policy, direction: Direction, border: bool) -> usize {
+    usize::from(!border && policy.stage == Stage::Network && policy.rules(direction).is_some())
+}
+
+/// The ranges of a policy, if it belongs to the table of the border, or to the other.
+fn lines(
+    sources: Sources<'_>,
+    direction: Direction,
+    (number, policy): (u32, &Policy),
+    own: &NamedPorts,
+    border: bool,
+    mut add: impl FnMut(u32, u32, Active),
+) {
+    let rules = policy.rules(direction).filter(|_| (policy.stage == Stage::Grant) == border);
+    for (rule, index) in rules.unwrap_or_default().iter().zip(0..) {
+        let line = Line { stage: policy.stage, policy: number, rule: index };
+        sources.ranges(direction, rule, own, |first, last, named| add(first, last, Active { line, named }));
+    }
+}
+
 impl Table {
-    /// The table of `policies`, in the order in which they are asked: of those at the border, or of the others. What a
-    /// table that is current says of the same lines is taken over from it.
-    pub(super) fn build(
+    /// The table of `policies`, in the order in which they are asked: of those at the border, or of the others.
+    pub(super) fn build<'a>(
         sources: Sources<'_>,
         direction: Direction,
-        policies: &[u32],
+        policies: impl Iterator<Item = (u32, &'a Policy)>,
         own: &NamedPorts,
-        (border, before): (bool, Option<&Self>),
+        border: bool,
     ) -> Self {
-        let mut isolated = border;
+        let mut isolating = usize::from(border);
         let mut ranges = Vec::new();
-        for number in policies {
-            let Some(policy) = sources.policies.get(*number) else { continue };
-            let Some(rules) = policy.rules(direction) else { continue };
-            if (policy.stage == Stage::Grant) != border {
-                continue;
-            }
-            isolated |= policy.stage == Stage::Network;
-            for (rule, index) in rules.iter().zip(0..) {
-                let line = Line { stage: policy.stage, policy: *number, rule: index };
-                sources.ranges(direction, rule, own, |first, last, named| {
-                    ranges.push((first, last, line, named))
-                });
-            }
+        for (number, policy) in policies {
+            isolating += isolates(policy, direction, border);
+            lines(sources, direction, (number, policy), own, border, |first, last, active| {
+                ranges.push((first, last, active));
+            });
         }
-        // Policies of a tenant have no order, so only the tiers are to be brought into one.
-        ranges.sort_by_key(|(_, _, line, _)| line.stage);
-        let mut table = Self::divided(ranges, isolated);
-        let cells = table.starts.iter().zip(&table.active).map(|(start, active)| {
-            let known = before.and_then(|before| before.known(*start, active, isolated));
-            known.cloned().unwrap_or_else(|| table.cell(sources, direction, active))
-        });
-        table.cells = cells.collect();
+        // Stable, so rules of the cluster stay in their order.
+        ranges.sort_by_key(|(_, _, active)| active.place());
+        let mut table = Self::divided(ranges, isolating);
+        table.settle(sources, direction);
         table
     }
 
-    /// What it says of the same lines in the range at `start`.
-    fn known(&self, start: u32, active: &[Active], isolated: bool) -> Option<&Peers> {
-        let at = self.starts.partition_point(|one| *one <= start).wrapping_sub(1);
-        let same = self.active.get(at)? == active && self.isolated == isolated;
-        self.cells.get(at).filter(|_| same)
-    }
-
     /// The ranges cut where any begins or ends, each with its lines.
-    fn divided(ranges: Vec<LineRange>, isolated: bool) -> Self {
+    fn divided(ranges: Vec<LineRange>, isolating: usize) -> Self {
+        if ranges.is_empty() {
+            return Self { isolating, ..Self::default() };
+        }
         let (begin, end) = ALL_KEYS;
-        let mut starts = vec![begin];
+        let mut starts = Vec::with_capacity(2 * ranges.len() + 1);
+        starts.push(begin);
         for (first, last, ..) in &ranges {
             starts.push(*first);
             if *last < end {
@@ -216,51 +259,179 @@ impl Table {
         }
         starts.sort_unstable();
         starts.dedup();
-        let mut active = vec![Vec::new(); starts.len()];
-        for (first, last, line, named) in ranges {
+        let mut cells = vec![Cell { stale: true, ..Cell::default() }; starts.len()];
+        for (first, last, active) in ranges {
             let from = starts.partition_point(|start| *start < first);
-            for (_, lines) in
-                starts.iter().zip(&mut active).skip(from).take_while(|(start, _)| **start <= last)
+            for (_, cell) in starts.iter().zip(&mut cells).skip(from).take_while(|(start, _)| **start <= last)
             {
-                lines.push(Active { line, named: named.clone() });
+                cell.active.push(active.clone());
             }
         }
-        Self { starts, cells: Vec::new(), active, isolated }
+        Self { keys: Keys::new(starts), cells, isolating }
     }
 
-    fn cell(&self, sources: Sources<'_>, direction: Direction, active: &[Active]) -> Peers {
-        let lines = active.iter().filter_map(|one| {
-            let rule = sources.rule(direction, one.line)?;
-            Some((one.line.stage, rule.action, sources.all_of(rule, one.named.as_ref())))
-        });
-        decide(self.isolated, lines)
+    /// Takes the lines of one policy out, and puts those of another in. Neither is one of the cluster.
+    pub(super) fn edit(
+        &mut self,
+        sources: Sources<'_>,
+        direction: Direction,
+        own: &NamedPorts,
+        border: bool,
+        (out, put): (Option<u32>, Option<u32>),
+    ) {
+        let before = self.is_isolated();
+        let with = |number: u32| Some((number, sources.policies.get(number)?));
+        if let Some((number, policy)) = out.and_then(with) {
+            self.isolating = self.isolating.saturating_sub(isolates(policy, direction, border));
+            lines(sources, direction, (number, policy), own, border, |first, last, _| {
+                for cell in self.between(first, last) {
+                    let count = cell.active.len();
+                    cell.active.retain(|one| one.line.policy != number);
+                    cell.stale |= cell.active.len() != count;
+                }
+            });
+        }
+        if let Some((number, policy)) = put.and_then(with) {
+            self.isolating += isolates(policy, direction, border);
+            lines(sources, direction, (number, policy), own, border, |first, last, active| {
+                self.cut(first);
+                self.cut(last.saturating_add(1));
+                for cell in self.between(first, last) {
+                    let at = cell.active.partition_point(|one| one.place() <= active.place());
+                    cell.active.insert(at, active.clone());
+                    cell.stale = true;
+                }
+            });
+        }
+        if before != self.is_isolated() {
+            self.cells.iter_mut().for_each(|cell| cell.stale = true);
+        }
+        self.join_alike();
+        self.settle(sources, direction);
     }
 
-    /// Decides anew for `peer` alone, of which only `policies`, in order, say anything else than before.
+    /// The cells whose ranges begin from `first` to `last`.
+    fn between(&mut self, first: u32, last: u32) -> impl Iterator<Item = &mut Cell> {
+        let starts = self.keys.starts();
+        let from = starts.partition_point(|start| *start < first);
+        let to = starts.partition_point(|start| *start <= last);
+        self.cells.get_mut(from..to).into_iter().flatten()
+    }
+
+    /// Lets a range begin at `key`.
+    fn cut(&mut self, key: u32) {
+        let starts = self.keys.starts_mut();
+        if starts.is_empty() {
+            starts.push(ALL_KEYS.0);
+            self.cells.push(Cell { stale: true, ..Cell::default() });
+        }
+        let at = starts.partition_point(|start| *start < key);
+        if key > ALL_KEYS.1 || starts.get(at) == Some(&key) {
+            return;
+        }
+        if let Some(cell) = self.cells.get(at.wrapping_sub(1)).cloned() {
+            starts.insert(at, key);
+            self.cells.insert(at, cell);
+        }
+    }
+
+    /// Makes one range of neighbours with the same lines.
+    fn join_alike(&mut self) {
+        let mut at = 1;
+        while at < self.cells.len() {
+            if !matches!(self.cells.get(at - 1..=at), Some([one, next]) if one.active == next.active) {
+                at += 1;
+                continue;
+            }
+            self.keys.starts_mut().remove(at);
+            let next = self.cells.remove(at);
+            if let Some(one) = self.cells.get_mut(at - 1) {
+                one.stale |= next.stale;
+            }
+        }
+        if matches!(self.cells.as_slice(), [only] if only.active.is_empty()) {
+            self.keys.starts_mut().clear();
+            self.cells.clear();
+        }
+        self.keys.index();
+    }
+
+    /// Decides anew where lines have changed.
+    fn settle(&mut self, sources: Sources<'_>, direction: Direction) {
+        let isolated = self.is_isolated();
+        for cell in self.cells.iter_mut().filter(|cell| cell.stale) {
+            let lines = cell.active.iter().filter_map(|one| {
+                let rule = sources.rule(direction, one.line)?;
+                Some((one.line.stage, rule.action, sources.all_of(rule, one.named.as_ref())))
+            });
+            cell.peers = decide(isolated, lines);
+            cell.stale = false;
+        }
+    }
+
+    /// Decides anew for `peer` alone, where `policy` has a say.
     pub(super) fn refresh(
         &mut self,
         sources: Sources<'_>,
         direction: Direction,
-        peer: u32,
-        policies: &[u32],
+        own: &NamedPorts,
+        border: bool,
+        (peer, policy): (u32, u32),
     ) {
-        for (cell, active) in self.cells.iter_mut().zip(&self.active) {
-            if !active.iter().any(|one| policies.binary_search(&one.line.policy).is_ok()) {
-                continue;
+        let isolated = self.is_isolated();
+        let Some(found) = sources.policies.get(policy) else { return };
+        lines(sources, direction, (policy, found), own, border, |first, last, _| {
+            for cell in self.between(first, last) {
+                let lines = cell.active.iter().filter_map(|one| {
+                    let rule = sources.rule(direction, one.line)?;
+                    let about = sources.one_of(rule, one.named.as_ref(), peer);
+                    Some((one.line.stage, rule.action, Cow::Owned(about)))
+                });
+                cell.peers.put(peer, decide::<bool>(isolated, lines));
             }
-            let lines = active.iter().filter_map(|one| {
-                let rule = sources.rule(direction, one.line)?;
-                let about = sources.one_of(rule, one.named.as_ref(), peer);
-                Some((one.line.stage, rule.action, Cow::Owned(about)))
-            });
-            cell.put(peer, decide::<bool>(self.isolated, lines));
-        }
+        });
+    }
+
+    fn at(&self, key: u32) -> Option<&Cell> {
+        self.cells.get(self.keys.at(key)?)
     }
 
     /// Whether `peer` passes with the traffic of `key`.
     pub(super) fn passes(&self, peer: u32, key: u32) -> bool {
-        let at = self.starts.partition_point(|start| *start <= key).wrapping_sub(1);
-        self.cells.get(at).is_some_and(|cell| cell.has(peer))
+        self.at(key).map_or(!self.is_isolated(), |cell| cell.peers.has(peer))
+    }
+
+    /// What decides about `peer` and the traffic of `key`.
+    pub(super) fn deciding(
+        &self,
+        sources: Sources<'_>,
+        direction: Direction,
+        peer: u32,
+        key: u32,
+    ) -> Deciding {
+        let lines = self.at(key).map_or(&[][..], |cell| &cell.active);
+        let about = |stage: Stage| {
+            let tier = lines.iter().filter(move |one| one.line.stage == stage);
+            tier.filter_map(|one| {
+                let rule = sources.rule(direction, one.line)?;
+                sources.one_of(rule, one.named.as_ref(), peer).then_some((one.line, rule.action))
+            })
+        };
+        let first = |stage| about(stage).next().filter(|(_, action)| *action != Action::Pass);
+        if let Some((line, action)) = first(Stage::Admin) {
+            return Deciding::Line(line, action);
+        }
+        // All are of one namespace, so their names are their order.
+        let order = |line: Line| match sources.policies.get(line.policy).map(|policy| &*policy.source) {
+            Some(AnyPolicy::Network(policy)) => Some((policy.name(), line.rule)),
+            _ => None,
+        };
+        let allowing = about(Stage::Network).min_by(|(one, _), (other, _)| order(*one).cmp(&order(*other)));
+        match allowing.or_else(|| first(Stage::Baseline).filter(|_| !self.is_isolated())) {
+            Some((line, action)) => Deciding::Line(line, action),
+            None if self.is_isolated() => Deciding::Isolation,
+            None => Deciding::Nothing,
+        }
     }
 
     /// Adds the peers about which the two differ.
@@ -283,7 +454,7 @@ impl Table {
     }
 
     pub(super) fn is_isolated(&self) -> bool {
-        self.isolated
+        self.isolating > 0
     }
 
     /// For each range, the lines that are about it, in the order in which they are asked, and whom they are about.
@@ -292,8 +463,8 @@ impl Table {
         sources: Sources<'_>,
         direction: Direction,
     ) -> impl Iterator<Item = Vec<(Line, Action, Peers)>> {
-        self.active.iter().map(move |active| {
-            let lines = active.iter().filter_map(|one| {
+        self.cells.iter().map(move |cell| {
+            let lines = cell.active.iter().filter_map(|one| {
                 let rule = sources.rule(direction, one.line)?;
                 Some((one.line, rule.action, sources.all_of(rule, one.named.as_ref()).into_owned()))
             });
@@ -303,7 +474,11 @@ impl Table {
 
     /// The ranges, each as its first key, its last key, and who passes.
     pub(in crate::policy) fn ranges(&self) -> impl Iterator<Item = (u32, u32, &Peers)> {
-        let ends = self.starts.iter().skip(1).map(|start| start - 1).chain([ALL_KEYS.1]);
-        self.starts.iter().zip(ends).zip(&self.cells).map(|((start, end), cell)| (*start, end, cell))
+        let all = if self.is_isolated() { &NOBODY } else { &EVERYBODY };
+        let starts = self.keys.starts();
+        let undivided = starts.is_empty().then_some((ALL_KEYS.0, ALL_KEYS.1, all));
+        let ends = starts.iter().skip(1).map(|start| start - 1).chain([ALL_KEYS.1]);
+        let divided = starts.iter().zip(ends).zip(&self.cells);
+        undivided.into_iter().chain(divided.map(|((start, end), cell)| (*start, end, &cell.peers)))
     }
 }

@@ -79,6 +79,11 @@ impl Grant {
         self.direction
     }
 
+    /// Which of the own workloads.
+    pub(crate) fn own(&self) -> &Selector {
+        &self.own
+    }
+
     /// To whom.
     pub fn to(&self) -> &GrantTo {
         &self.to

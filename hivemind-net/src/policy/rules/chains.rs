@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::super::compile::Domain;
-use super::super::{Direction, Endpoint, NamedPorts, Traffic};
-use super::elements::{Verdicts, icmp_types, ports, protocols, verdict};
+use super::super::{Direction, Endpoint, NamedPorts, Protocol, Traffic};
+use super::elements::{Verdicts, bytes, ports, protocols, verdict};
 use super::{NodeRules, class_hash, hash, name};
 use crate::addr::IpFamily;
 use crate::dataplane::rules::{
     BaseChain, Chain, Comparison, ConnectionState, Data, DataType, Field, FieldType, Hook, Interval,
-    MarkSource, NamedSet, RuleName, RuleTable, SetKey, Statement, Value, Verdict,
+    MarkSource, NamedSet, Rejection, RuleName, RuleTable, SetKey, Statement, Value, Verdict,
 };
 use crate::dataplane::state::InvalidKernelName;
 
@@ -121,6 +121,7 @@ impl Builder<'_> {
             self.members(&format!("local{digit}"), family, local)?;
             self.members(&format!("hosts{digit}"), family, self.rules.hosts.iter().copied().collect())?;
             self.links(family, digit)?;
+            self.selves(family, digit)?;
         }
         let links = self.rules.links.values().map(|link| SetKey::exact([Value::Link(link.clone())]));
         let mut set = NamedSet::new([FieldType::Link], DataType::Member);
@@ -149,6 +150,16 @@ impl Builder<'_> {
         self.set(at, set)
     }
 
+    /// Who sends to itself: by way of a service that it is behind, or such a packet would not be here.
+    fn selves(&mut self, family: IpFamily, digit: &str) -> Made<RuleName> {
+        let (_, _, kind, _) = family_fields(family);
+        let mut set = NamedSet::new([kind, kind], DataType::Member);
+        for address in self.local.iter().filter_map(|endpoint| endpoint.address(family)) {
+            set.elements.insert(SetKey::exact([address.into(), address.into()]), Data::Member);
+        }
+        self.set(&format!("selves{digit}"), set)
+    }
+
     /// Which link has which addresses.
     fn links(&mut self, family: IpFamily, digit: &str) -> Made<()> {
         let (_, _, kind, _) = family_fields(family);
@@ -169,7 +180,7 @@ impl Builder<'_> {
         for direction in Direction::ALL {
             let mut chains = BTreeMap::new();
             for endpoint in self.local.clone() {
-                let Some(set) = self.domain.set_number(&endpoint.key()) else { continue };
+                let Some(set) = self.domain.set_of_workload(&endpoint.key().id) else { continue };
                 let chain = match chains.get(&set) {
                     Some(chain) => Clone::clone(chain),
                     None => {
@@ -193,6 +204,20 @@ impl Builder<'_> {
         Ok(jumps)
     }
 
+    /// What happens to what policies deny: it is dropped, or refused by a chain of its own.
+    fn denied(&mut self) -> Made<Verdict> {
+        if !self.rules.refusing {
+            return Ok(Verdict::Drop);
+        }
+        let tcp = Value::Protocol(Protocol::TCP.number());
+        let tcp = Statement::Compare(Field::Protocol, Comparison::Equal, tcp);
+        let chain = Chain::default().with_rule([tcp, Statement::Reject(Rejection::TcpReset)]);
+        let chain = chain.with_rule([Statement::Reject(Rejection::Prohibited)]);
+        let at = name("refused")?;
+        self.table.chains.insert(at.clone(), chain);
+        Ok(Verdict::Goto(at))
+    }
+
     /// The chain of a set: what it says of marked peers, then of all others, then nothing passes.
     fn chain(&mut self, set: u32, direction: Direction) -> Made<RuleName> {
         let (policies, own) = self.domain.set_parts(set).unwrap_or((Vec::new(), NO_PORTS));
@@ -207,15 +232,18 @@ impl Builder<'_> {
             id = id.wrapping_add(1);
         }
         let at = |what: &str| format!("{letter}{what}-{id:016x}");
+        let denied = self.denied()?;
         let common = self.domain.runs(set, direction, None);
         let mut named = Maps::new(true);
         for peer in self.domain.named_peers(set, direction) {
             let Some(mark) = self.marks.get(&peer) else { continue };
             let own = self.domain.runs(set, direction, Some(peer));
-            named.add(Some(*mark), &Verdicts::of(&own).differing_from(&common, &own));
+            // Another tenant learns nothing, not even that there is somebody.
+            let denied = if self.domain.is_foreign(peer) { &Verdict::Drop } else { &denied };
+            named.add(Some(*mark), &Verdicts::differing(&own, &common), denied);
         }
         let mut others = Maps::new(false);
-        others.add(None, &Verdicts::of(&common).passing());
+        others.add(None, &Verdicts::of(&common).passing(), &denied);
         let mut chain = Chain::default().with_rule([Statement::SetMark(MarkSource::Value(0))]);
         for family in IpFamily::BOTH {
             let (source, destination, _, digit) = family_fields(family);
@@ -225,11 +253,12 @@ impl Builder<'_> {
         }
         for (maps, what) in [(named, "n"), (others, "o")] {
             let marked = maps.marked;
-            for (map, field, suffix) in
-                [(maps.icmp_v6, Field::Icmpv6Type, "6"), (maps.icmp, Field::IcmpType, "4")]
-            {
+            for (map, message, suffix) in [
+                (maps.icmp_v6, [Field::Icmpv6Type, Field::Icmpv6Code], "6"),
+                (maps.icmp, [Field::IcmpType, Field::IcmpCode], "4"),
+            ] {
                 let map = self.set(&at(&format!("{what}{suffix}")), map)?;
-                let fields = marked.then_some(Field::Mark).into_iter().chain([field]).collect();
+                let fields = marked.then_some(Field::Mark).into_iter().chain(message).collect();
                 chain = chain.with_rule([Statement::VerdictMap { fields, map }]);
             }
             let map = self.set(&at(what), maps.ports)?;
@@ -238,7 +267,7 @@ impl Builder<'_> {
             chain = chain.with_rule([Statement::VerdictMap { fields, map }]);
         }
         let chain_name = name(&at(""))?;
-        let chain = chain.with_rule([Statement::Verdict(Verdict::Drop)]);
+        let chain = chain.with_rule([Statement::Verdict(denied)]);
         self.table.chains.insert(chain_name.clone(), chain);
         Ok(chain_name)
     }
@@ -287,6 +316,8 @@ impl Builder<'_> {
         chain = chain.with_rule([Statement::Connection(known), accept()]);
         for family in IpFamily::BOTH {
             let (source, destination, _, digit) = family_fields(family);
+            chain =
+                chain.with_rule([in_set([source, destination], &name(&format!("selves{digit}"))?), accept()]);
             let host = in_set([source], &name(&format!("hosts{digit}"))?);
             chain =
                 chain.with_rule([host, in_set([destination], &name(&format!("local{digit}"))?), accept()]);
@@ -328,23 +359,27 @@ impl Maps {
             NamedSet::new(mark.into_iter().chain(kinds.iter().copied()), DataType::Verdict).with_intervals()
         };
         let ports = map(&[FieldType::Protocol, FieldType::Port]);
-        Self { marked, ports, icmp: map(&[FieldType::IcmpType]), icmp_v6: map(&[FieldType::Icmpv6Type]) }
+        let icmp = map(&[FieldType::IcmpType, FieldType::IcmpCode]);
+        let icmp_v6 = map(&[FieldType::Icmpv6Type, FieldType::Icmpv6Code]);
+        Self { marked, ports, icmp, icmp_v6 }
     }
 
-    fn add(&mut self, mark: Option<u32>, verdicts: &Verdicts) {
+    fn add(&mut self, mark: Option<u32>, verdicts: &Verdicts, denied: &Verdict) {
         let key = |parts: Vec<Interval>| {
             SetKey::new(mark.map(|mark| Interval::from(Value::Mark(mark))).into_iter().chain(parts))
         };
         for (protocol, numbers, passes) in &verdicts.ports {
-            self.ports.elements.insert(key(vec![protocols(*protocol), ports(*numbers)]), verdict(*passes));
+            self.ports
+                .elements
+                .insert(key(vec![protocols(*protocol), ports(*numbers)]), verdict(*passes, denied));
         }
-        for (map, kind, types) in [
-            (&mut self.icmp, FieldType::IcmpType, &verdicts.icmp),
-            (&mut self.icmp_v6, FieldType::Icmpv6Type, &verdicts.icmp_v6),
-        ] {
-            for (first, last, passes) in types {
-                map.elements.insert(key(vec![icmp_types(kind, *first, *last)]), verdict(*passes));
-            }
+        for (types, codes, passes) in &verdicts.icmp {
+            let message = vec![bytes(Value::IcmpType, *types), bytes(Value::IcmpCode, *codes)];
+            self.icmp.elements.insert(key(message), verdict(*passes, denied));
+        }
+        for (types, codes, passes) in &verdicts.icmp_v6 {
+            let message = vec![bytes(Value::Icmpv6Type, *types), bytes(Value::Icmpv6Code, *codes)];
+            self.icmp_v6.elements.insert(key(message), verdict(*passes, denied));
         }
     }
 }

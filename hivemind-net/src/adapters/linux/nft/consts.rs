@@ -64,6 +64,9 @@ pub(super) const VERDICT_CODE: u16 = 1;
 pub(super) const VERDICT_CHAIN: u16 = 2;
 pub(super) const TYPE_VERDICT: u32 = 0xffff_ff00;
 pub(super) const TYPE_MARK: u32 = 19;
+/// An address and a port, one after the other.
+pub(super) const TYPE_V4_ENDPOINT: u32 = 7 << 6 | 13;
+pub(super) const TYPE_V6_ENDPOINT: u32 = 8 << 6 | 13;
 pub(super) const EXPR_NAME: u16 = 1;
 pub(super) const EXPR_DATA: u16 = 2;
 

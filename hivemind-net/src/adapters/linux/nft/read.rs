@@ -8,7 +8,7 @@ use crate::adapters::linux::fault::Fault;
 use crate::adapters::linux::netlink::{Attrs, Message, Parsed, Socket, list, parse, text_of, u32be_of};
 use crate::dataplane::rules::{
     BaseChain, Chain, ChainKind, Data, DataType, Family, FieldType, Hook, Interval, NamedSet, RuleName,
-    RuleTable, SetKey, TableKey,
+    RuleTable, SetKey, TableKey, Value,
 };
 
 /// What marks a table as ours: a comment, as `nft` writes and shows it.
@@ -146,6 +146,8 @@ fn set(attrs: &Parsed<'_>) -> Option<(RuleName, NamedSet)> {
         _ if flags & FLAG_MAP == 0 => DataType::Member,
         Some(TYPE_VERDICT) => DataType::Verdict,
         Some(TYPE_MARK) => DataType::Mark,
+        Some(TYPE_V4_ENDPOINT) => DataType::V4Endpoint,
+        Some(TYPE_V6_ENDPOINT) => DataType::V6Endpoint,
         _ => return None,
     };
     let set = NamedSet::new(value::kinds_of(u32be_of(attrs, SET_KEY_TYPE)?)?, data);
@@ -211,5 +213,15 @@ fn data_of(kind: DataType, data: Option<&[u8]>) -> Option<Data> {
         DataType::Member => Some(Data::Member),
         DataType::Mark => Some(Data::Mark(u32::from_ne_bytes(*value::value_of(data?)?.first_chunk()?))),
         DataType::Verdict => value::verdict_of(data?).map(Data::Verdict),
+        DataType::V4Endpoint => endpoint_of(FieldType::V4, data?),
+        DataType::V6Endpoint => endpoint_of(FieldType::V6, data?),
+    }
+}
+
+fn endpoint_of(address: FieldType, data: &[u8]) -> Option<Data> {
+    match *value::values(&[address, FieldType::Port], &value::value_of(data)?)? {
+        [Value::V4(address), Value::Port(port)] => Some(Data::Endpoint(address.into(), port)),
+        [Value::V6(address), Value::Port(port)] => Some(Data::Endpoint(address.into(), port)),
+        _ => None,
     }
 }

@@ -12,7 +12,12 @@ pub(super) fn length(kind: FieldType) -> usize {
     match kind {
         FieldType::V4 | FieldType::Mark => 4,
         FieldType::V6 | FieldType::Link => 16,
-        FieldType::IpVersion | FieldType::Protocol | FieldType::IcmpType | FieldType::Icmpv6Type => 1,
+        FieldType::IpVersion
+        | FieldType::Protocol
+        | FieldType::IcmpType
+        | FieldType::Icmpv6Type
+        | FieldType::IcmpCode
+        | FieldType::Icmpv6Code => 1,
         FieldType::Port | FieldType::EtherType => 2,
         FieldType::Mac => 6,
     }
@@ -31,11 +36,13 @@ pub(super) fn type_number(kind: FieldType) -> u32 {
         FieldType::IcmpType => 14,
         FieldType::Mark => TYPE_MARK,
         FieldType::Icmpv6Type => 29,
+        FieldType::IcmpCode => 32,
+        FieldType::Icmpv6Code => 33,
         FieldType::Link => 41,
     }
 }
 
-const KINDS: [FieldType; 11] = [
+const KINDS: [FieldType; 13] = [
     FieldType::IpVersion,
     FieldType::V4,
     FieldType::V6,
@@ -46,6 +53,8 @@ const KINDS: [FieldType; 11] = [
     FieldType::IcmpType,
     FieldType::Mark,
     FieldType::Icmpv6Type,
+    FieldType::IcmpCode,
+    FieldType::Icmpv6Code,
     FieldType::Link,
 ];
 
@@ -65,7 +74,11 @@ pub(super) fn bytes(value: &Value) -> Vec<u8> {
         Value::V4(address) => address.octets().to_vec(),
         Value::V6(address) => address.octets().to_vec(),
         Value::IpVersion(version) => vec![if *version == 4 { 2 } else { 10 }],
-        Value::Protocol(number) | Value::IcmpType(number) | Value::Icmpv6Type(number) => vec![*number],
+        Value::Protocol(number)
+        | Value::IcmpType(number)
+        | Value::Icmpv6Type(number)
+        | Value::IcmpCode(number)
+        | Value::Icmpv6Code(number) => vec![*number],
         Value::Port(number) | Value::EtherType(number) => number.to_be_bytes().to_vec(),
         Value::Mark(mark) => mark.to_ne_bytes().to_vec(),
         Value::Link(name) => {
@@ -86,6 +99,8 @@ pub(super) fn value(kind: FieldType, bytes: &[u8]) -> Option<Value> {
         FieldType::Protocol => Value::Protocol(first?),
         FieldType::IcmpType => Value::IcmpType(first?),
         FieldType::Icmpv6Type => Value::Icmpv6Type(first?),
+        FieldType::IcmpCode => Value::IcmpCode(first?),
+        FieldType::Icmpv6Code => Value::Icmpv6Code(first?),
         FieldType::Port => Value::Port(u16::from_be_bytes(bytes_at(bytes, 0)?)),
         FieldType::EtherType => Value::EtherType(u16::from_be_bytes(bytes_at(bytes, 0)?)),
         FieldType::Mark => Value::Mark(u32::from_ne_bytes(bytes_at(bytes, 0)?)),

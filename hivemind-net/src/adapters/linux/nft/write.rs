@@ -11,7 +11,7 @@ use crate::adapters::linux::netlink::consts::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_
 use crate::adapters::linux::netlink::{Attrs, Message, Socket};
 use crate::dataplane::rules::{
     Chain, ChainKind, Data, DataType, FieldType, Hook, NamedSet, Rule, RuleName, RuleTable, SetKey,
-    TableChange, TableKey,
+    TableChange, TableKey, Value,
 };
 
 /// How many bytes of elements go into one message; an attribute has 65,535 at most.
@@ -101,6 +101,12 @@ impl<'a> Batch<'a> {
             }
             DataType::Mark => {
                 attrs.u32be(SET_DATA_TYPE, TYPE_MARK).u32be(SET_DATA_LEN, 4);
+            }
+            DataType::V4Endpoint => {
+                attrs.u32be(SET_DATA_TYPE, TYPE_V4_ENDPOINT).u32be(SET_DATA_LEN, 8);
+            }
+            DataType::V6Endpoint => {
+                attrs.u32be(SET_DATA_TYPE, TYPE_V6_ENDPOINT).u32be(SET_DATA_LEN, 20);
             }
         }
         if several && set.intervals {
@@ -194,6 +200,10 @@ fn element(out: &mut Attrs, set: &NamedSet, key: &SetKey, data: &Data) {
         }
         Data::Verdict(verdict) => {
             attrs.nest(ELEM_DATA, &value::data_verdict(verdict));
+        }
+        Data::Endpoint(address, port) => {
+            let parts = [Value::from(*address), Value::Port(*port)];
+            attrs.nest(ELEM_DATA, &value::data_value(&value::key(parts.iter())));
         }
     }
     if set.intervals && set.key.len() > 1 {

@@ -1,0 +1,195 @@
+//! A node's part of an overlay: no workload is on it before rules cover it. No I/O, no clock, no async.
+
+use std::collections::BTreeMap;
+
+use hivemind_core::{NodeId, TenantRef, WorkloadId};
+
+use super::model::OverlayWorkload;
+use crate::addr::IpFamily;
+use crate::dataplane::KernelState;
+use crate::dataplane::rules::{Family, TableKey};
+use crate::dataplane::state::{InvalidKernelName, LinkName, Netns, NetnsState};
+use crate::policy::{Endpoint, Prepared};
+
+/// What a node's kernel shall hold of an overlay, while rules about its workloads are still missing.
+///
+/// Give it what [`NodeRules::prepare`](crate::policy::rules::NodeRules::prepare) made for each tenant; then it is
+/// [what the kernel shall hold](Self::into_kernel), in which the node's end of a workload's link is up only if rules
+/// cover the workload as it is. A data plane puts tables in force before it brings links up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use]
+pub struct OverlayState {
+    pub(super) kernel: KernelState,
+    routers: BTreeMap<TenantRef, Netns>,
+    places: BTreeMap<(TenantRef, WorkloadId), Place>,
+    /// Whose rules a table has.
+    tables: BTreeMap<(Netns, TableKey), TenantRef>,
+}
+
+/// A workload on the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    workload: OverlayWorkload,
+    /// Where its packets are routed: rules are in force there and nowhere else.
+    router: Netns,
+    link: LinkName,
+    cover: Cover,
+}
+
+/// What keeps a workload from being reached by anybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Cover {
+    Nothing,
+    /// The rules of this table.
+    By(TableKey),
+    /// What did so before: neither the workload nor the rules are otherwise.
+    AsBefore,
+    /// Nothing has to.
+    Unasked,
+}
+
+/// Why rules cannot be put in force.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotEnforced {
+    /// Tenants that are routed in one namespace need a table each.
+    #[error("table {name} of namespace {netns} has the rules of tenant {}: name another one for each tenant", tenant.id)]
+    TableTaken {
+        /// Where.
+        netns: Netns,
+        /// The name of the table.
+        name: String,
+        /// Whose rules it has.
+        tenant: TenantRef,
+    },
+    /// They were prepared for another node.
+    #[error("the rules are those of node {rules}, and this is node {node}: prepare them for this one")]
+    OtherNode {
+        /// For which they were prepared.
+        rules: NodeId,
+        /// This one.
+        node: NodeId,
+    },
+    /// Tables of other families see no packet that is routed.
+    #[error("rules about workloads are in a table of the family inet, not {0:?}")]
+    Family(Family),
+}
+
+impl OverlayState {
+    /// Notes where a tenant's packets are routed.
+    pub(super) fn route(&mut self, tenant: &TenantRef, router: Netns) {
+        self.routers.insert(tenant.clone(), router);
+    }
+
+    /// Notes a workload that was just put into the kernel; `unasked` if it needs no rules.
+    pub(super) fn add(
+        &mut self,
+        workload: &OverlayWorkload,
+        router: Netns,
+        unasked: bool,
+    ) -> Result<(), InvalidKernelName> {
+        let cover = if unasked { Cover::Unasked } else { Cover::Nothing };
+        let place = Place { workload: workload.clone(), router, link: workload.effective_link()?, cover };
+        self.places.insert((workload.tenant.clone(), workload.id.clone()), place);
+        Ok(())
+    }
+
+    /// The namespace that routes for a tenant with workloads here: for its services, for example.
+    pub fn router(&mut self, tenant: &TenantRef) -> Option<&mut NetnsState> {
+        let router = self.routers.get(tenant)?;
+        Some(self.kernel.namespace_mut(router))
+    }
+
+    /// The same namespace, by name.
+    pub(super) fn router_of(&self, tenant: &TenantRef) -> Option<&Netns> {
+        self.routers.get(tenant)
+    }
+
+    /// Puts a tenant's rules where its packets are routed, as the table `key`, in place of the one before. Workloads that
+    /// they cover may come up, those that only the one before covered may not. Of a tenant that is not here, nothing is
+    /// put anywhere.
+    ///
+    /// # Errors
+    /// [`NotEnforced`]; then nothing has changed.
+    pub fn enforce(&mut self, rules: &Prepared, key: TableKey) -> Result<(), NotEnforced> {
+        let tenant = rules.tenant();
+        let Some(netns) = self.routers.get(tenant).cloned() else { return Ok(()) };
+        if key.family != Family::Inet {
+            return Err(NotEnforced::Family(key.family));
+        }
+        let at = (netns, key.clone());
+        if let Some(other) = self.tables.get(&at).filter(|other| *other != tenant) {
+            let (netns, name) = (at.0, key.name.to_string());
+            return Err(NotEnforced::TableTaken { netns, name, tenant: other.clone() });
+        }
+        let own = |(name, _): &(&(TenantRef, WorkloadId), &mut Place)| name.0 == *tenant;
+        if let Some((_, place)) = self.places.iter_mut().find(own)
+            && place.workload.node != *rules.node()
+        {
+            let (rules, node) = (rules.node().clone(), place.workload.node.clone());
+            return Err(NotEnforced::OtherNode { rules, node });
+        }
+        self.kernel.namespace_mut(&at.0).tables.insert(key.clone(), rules.table().clone());
+        self.tables.insert(at, tenant.clone());
+        let covered: BTreeMap<_, _> =
+            rules.covered().map(|(endpoint, link)| (endpoint.key().id, (endpoint, link))).collect();
+        for ((_, id), place) in self.places.iter_mut().filter(own) {
+            let is_covered = covered.get(id).is_some_and(|(endpoint, link)| place.is(endpoint, link));
+            match &place.cover {
+                Cover::Unasked => {}
+                _ if is_covered => place.cover = Cover::By(key.clone()),
+                // By another table, which is there as well.
+                Cover::By(other) if *other != key => {}
+                _ => place.cover = Cover::Nothing,
+            }
+        }
+        Ok(())
+    }
+
+    fn bare(&self) -> impl Iterator<Item = (&(TenantRef, WorkloadId), &Place)> {
+        self.places.iter().filter(|(_, place)| place.cover == Cover::Nothing)
+    }
+
+    /// The workloads whose links stay down, because no rules cover them as they are.
+    pub fn uncovered(&self) -> impl Iterator<Item = (&TenantRef, &WorkloadId)> {
+        self.bare().map(|((tenant, workload), _)| (tenant, workload))
+    }
+
+    /// Leaves alone the workloads that are as they were: nothing about them is to be judged anew.
+    pub(super) fn judge_only_changed(&mut self, before: &Self) {
+        for (name, place) in &mut self.places {
+            if place.cover == Cover::Nothing && before.places.get(name) == Some(place) {
+                place.cover = Cover::AsBefore;
+            }
+        }
+    }
+
+    /// What the kernel shall hold. The links of workloads that no rules cover are there, and down: nothing is routed to
+    /// them.
+    #[must_use]
+    pub fn into_kernel(mut self) -> KernelState {
+        let mut kernel = std::mem::take(&mut self.kernel);
+        for (_, place) in self.bare() {
+            let netns = kernel.namespace_mut(&place.router);
+            if let Some(link) = netns.links.get_mut(&place.link) {
+                link.up = false;
+            }
+            // Over a link that is down the kernel takes neither.
+            netns.routes.retain(|_, route| route.dev() != Some(&place.link));
+            netns.neighbours.retain(|key, _| key.dev != place.link);
+        }
+        kernel
+    }
+}
+
+impl Place {
+    /// Whether rules that were made with `endpoint` on `link` are about this workload as it is.
+    fn is(&self, endpoint: &Endpoint, link: &LinkName) -> bool {
+        let Self { workload, link: own, .. } = self;
+        let addresses =
+            [(IpFamily::V4, workload.v4.map(Into::into)), (IpFamily::V6, workload.v6.map(Into::into))];
+        *endpoint.node() == workload.node
+            && link == own
+            && addresses.into_iter().all(|(family, address)| endpoint.address(family) == address)
+    }
+}

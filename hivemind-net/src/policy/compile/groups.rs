@@ -1,0 +1,201 @@
+//! Policies that select the same workloads, together: however many there are, a workload is matched with each way of
+//! selecting once. No I/O, no clock, no async.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hivemind_core::Namespace;
+use hivemind_core::labels::Selector;
+
+use super::super::{AnyPolicy, ClusterPolicy, PolicyName, Profile};
+use super::index::{Index, hash_of};
+use super::selectors::{Axis, label_of, own_labels};
+use super::slab::Slab;
+
+/// Whom a policy selects. Policies of the cluster have an order, so each is on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Subject<'a> {
+    Cluster(&'a PolicyName),
+    Network(&'a Namespace, &'a Selector),
+    Grant(&'a Selector),
+}
+
+impl<'a> Subject<'a> {
+    fn of(policy: &'a AnyPolicy) -> Self {
+        match policy {
+            AnyPolicy::Cluster(one) => Self::Cluster(one.name()),
+            AnyPolicy::Network(one) => Self::Network(one.namespace(), one.spec().selector()),
+            AnyPolicy::Grant(one) => Self::Grant(one.own()),
+        }
+    }
+}
+
+/// Where policies of a tenant are looked for: in their namespace, by a label that all they select have.
+fn place(namespace: &Namespace, label: Option<u64>) -> u64 {
+    hash_of(&(namespace.as_str(), label))
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    /// One of its policies, of the past or the present: all select the same.
+    like: Arc<AnyPolicy>,
+    pub(super) policies: BTreeSet<u32>,
+    /// How many named ports they have in ingress.
+    naming: usize,
+    /// The sets it is in.
+    pub(super) sets: BTreeSet<u32>,
+}
+
+impl Group {
+    pub(super) fn selects(&self, profile: &Profile) -> bool {
+        match &*self.like {
+            AnyPolicy::Cluster(policy) => policy.selects(profile),
+            AnyPolicy::Network(policy) => policy.selects(profile),
+            AnyPolicy::Grant(grant) => grant.selects(profile),
+        }
+    }
+
+    /// The namespace of those it selects, by its hash, and perhaps a label of theirs, by its hash; `None` if they may be
+    /// anywhere.
+    pub(super) fn where_about(&self) -> Option<(u64, Option<u64>)> {
+        match &*self.like {
+            AnyPolicy::Network(policy) => {
+                let label = label_of(Axis::Workload, policy.spec().selector());
+                Some((hash_of(policy.namespace()), label))
+            }
+            AnyPolicy::Cluster(_) | AnyPolicy::Grant(_) => None,
+        }
+    }
+
+    /// Whether a policy has a named port in ingress.
+    pub(super) fn names_ports(&self) -> bool {
+        self.naming > 0
+    }
+}
+
+/// What the coming or going of a policy does to its group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Joined {
+    /// The group is new, or empty now.
+    pub(super) alone: bool,
+    /// It has named ports in ingress only now, or no longer.
+    pub(super) naming: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Groups {
+    all: Slab<Group>,
+    numbers: Index,
+    /// In the order in which they are asked.
+    cluster: Vec<u32>,
+    grants: BTreeSet<u32>,
+    network: Index,
+    /// How many groups of network policies there are.
+    networks: usize,
+}
+
+impl Groups {
+    /// Takes a policy with `naming` named ports in ingress; tells its group.
+    pub(super) fn join(&mut self, number: u32, policy: &Arc<AnyPolicy>, naming: usize) -> (u32, Joined) {
+        let subject = Subject::of(policy);
+        let hash = hash_of(&subject);
+        let same =
+            |group| self.all.get(group).is_some_and(|found: &Group| Subject::of(&found.like) == subject);
+        if let Some(group) = self.numbers.find(hash, same)
+            && let Some(found) = self.all.get_mut(group)
+        {
+            found.policies.insert(number);
+            let before = found.naming;
+            found.naming += naming;
+            return (group, Joined { alone: false, naming: before == 0 && naming > 0 });
+        }
+        let (policies, sets) = (BTreeSet::from([number]), BTreeSet::new());
+        let group = self.all.insert(Group { like: policy.clone(), policies, naming, sets });
+        self.numbers.insert(hash, group);
+        match &**policy {
+            AnyPolicy::Network(one) => {
+                let label = label_of(Axis::Workload, one.spec().selector());
+                self.network.insert(place(one.namespace(), label), group);
+                self.networks += 1;
+            }
+            AnyPolicy::Grant(_) => {
+                self.grants.insert(group);
+            }
+            AnyPolicy::Cluster(one) => {
+                let at = self.cluster.partition_point(|other| self.is_before(*other, one));
+                self.cluster.insert(at, group);
+            }
+        }
+        (group, Joined { alone: true, naming: naming > 0 })
+    }
+
+    fn is_before(&self, group: u32, policy: &ClusterPolicy) -> bool {
+        match self.all.get(group).map(|found| &*found.like) {
+            Some(AnyPolicy::Cluster(other)) => other < policy,
+            _ => true,
+        }
+    }
+
+    /// Lets a policy go. An empty group selects nobody any more; it stays until [`Groups::remove`].
+    pub(super) fn leave(&mut self, number: u32, group: u32, naming: usize) -> Joined {
+        let Some(found) = self.all.get_mut(group) else { return Joined::default() };
+        found.policies.remove(&number);
+        let before = found.naming;
+        found.naming = before.saturating_sub(naming);
+        let joined = Joined { alone: found.policies.is_empty(), naming: before > 0 && found.naming == 0 };
+        if joined.alone {
+            self.numbers.remove(hash_of(&Subject::of(&found.like)), group);
+            match &*found.like {
+                AnyPolicy::Network(one) => {
+                    let label = label_of(Axis::Workload, one.spec().selector());
+                    self.network.remove(place(one.namespace(), label), group);
+                    self.networks = self.networks.saturating_sub(1);
+                }
+                AnyPolicy::Grant(_) => {
+                    self.grants.remove(&group);
+                }
+                AnyPolicy::Cluster(_) => self.cluster.retain(|other| *other != group),
+            }
+        }
+        joined
+    }
+
+    pub(super) fn remove(&mut self, group: u32) {
+        self.all.remove(group);
+    }
+
+    pub(super) fn get(&self, group: u32) -> Option<&Group> {
+        self.all.get(group)
+    }
+
+    pub(super) fn get_mut(&mut self, group: u32) -> Option<&mut Group> {
+        self.all.get_mut(group)
+    }
+
+    /// Whether there is one of the tenant.
+    pub(super) fn any_own(&self) -> bool {
+        self.networks > 0 || !self.grants.is_empty()
+    }
+
+    /// The grants, by number.
+    pub(super) fn grants(&self) -> impl Iterator<Item = u32> {
+        self.grants.iter().filter_map(|group| self.all.get(*group)).flat_map(|group| &group.policies).copied()
+    }
+
+    /// Those that select `profile`: of the cluster in their order, then of the tenant, then of grants.
+    pub(super) fn selecting(&self, profile: &Profile) -> Vec<u32> {
+        let selects = |number: &u32| self.all.get(*number).is_some_and(|group| group.selects(profile));
+        let mut found: Vec<u32> = self.cluster.iter().copied().filter(selects).collect();
+        let cluster = found.len();
+        for label in own_labels(profile).map(Some).chain([None]) {
+            found.extend(self.network.all(place(profile.namespace(), label)).filter(selects));
+        }
+        if let Some(network) = found.get_mut(cluster..) {
+            network.sort_unstable();
+        }
+        // Two labels with one hash would find a group twice.
+        found.dedup();
+        found.extend(self.grants.iter().copied().filter(selects));
+        found
+    }
+}

@@ -1,0 +1,138 @@
+//! Finds things by a hash of them, without a copy of each as a key. No I/O, no clock, no async.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, Hash};
+
+use foldhash::fast::FixedState;
+
+/// The hash by which a thing is found.
+pub(super) fn hash_of(thing: &(impl Hash + ?Sized)) -> u64 {
+    FixedState::default().hash_one(thing)
+}
+
+/// Some numbers, mostly one, in order.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Few {
+    #[default]
+    None,
+    One(u32),
+    Many(BTreeSet<u32>),
+}
+
+impl Few {
+    pub(super) fn insert(&mut self, number: u32) {
+        match self {
+            Self::None => *self = Self::One(number),
+            Self::One(only) if *only == number => {}
+            Self::One(only) => *self = Self::Many(BTreeSet::from([*only, number])),
+            Self::Many(all) => {
+                all.insert(number);
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, number: u32) {
+        match self {
+            Self::One(only) if *only == number => *self = Self::None,
+            Self::None | Self::One(_) => {}
+            Self::Many(all) => {
+                all.remove(&number);
+                if all.is_empty() {
+                    *self = Self::None;
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        let (one, many) = match self {
+            Self::None => (None, None),
+            Self::One(only) => (Some(*only), None),
+            Self::Many(all) => (None, Some(all)),
+        };
+        one.into_iter().chain(many.into_iter().flatten().copied())
+    }
+}
+
+/// The numbers of things by their hashes. Others may have the same hash: whoever asks looks at the things themselves.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Index(HashMap<u64, Few, FixedState>);
+
+impl Index {
+    pub(super) fn insert(&mut self, hash: u64, number: u32) {
+        self.0.entry(hash).or_default().insert(number);
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, number: u32) {
+        if let Some(found) = self.0.get_mut(&hash) {
+            found.remove(number);
+            if found.is_empty() {
+                self.0.remove(&hash);
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All that may be meant.
+    pub(super) fn all(&self, hash: u64) -> impl Iterator<Item = u32> {
+        self.0.get(&hash).into_iter().flat_map(Few::iter)
+    }
+
+    /// The one that is meant.
+    pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
+        self.all(hash).find(|number| is(*number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn few_numbers_are_a_set(steps in vec((any::<bool>(), 0u32..6), 0..40)) {
+            let (mut few, mut model) = (Few::default(), BTreeSet::new());
+            for (inside, number) in steps {
+                if inside {
+                    few.insert(number);
+                    model.insert(number);
+                } else {
+                    few.remove(number);
+                    model.remove(&number);
+                }
+                prop_assert_eq!(few.iter().collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());
+                prop_assert_eq!(few.is_empty(), model.is_empty());
+            }
+        }
+
+        #[test]
+        fn things_with_equal_hashes_are_told_apart(steps in vec((any::<bool>(), 0u32..8), 0..40)) {
+            // Two hashes for eight things.
+            let (mut index, mut model) = (Index::default(), BTreeSet::new());
+            for (inside, thing) in steps {
+                let hash = u64::from(thing % 2);
+                if inside {
+                    index.insert(hash, thing);
+                    model.insert(thing);
+                } else {
+                    index.remove(hash, thing);
+                    model.remove(&thing);
+                }
+                for thing in 0..8 {
+                    let found = index.find(u64::from(thing % 2), |number| number == thing);
+                    prop_assert_eq!(found, model.get(&thing).copied());
+                }
+            }
+        }
+    }
+}
