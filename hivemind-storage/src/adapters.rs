@@ -1,5 +1,16 @@
-//! Storage systems behind the port.
+//! Storage systems behind the ports.
 
+#[cfg(feature = "csi")]
+mod csi;
+#[cfg(all(feature = "local", target_os = "linux"))]
+mod local;
 mod memory;
 
-pub use memory::{MemoryChange, MemoryJournal, MemoryProvider};
+#[cfg(feature = "csi")]
+pub use csi::{CsiNode, CsiOptions, CsiProvider, CsiServer, CsiServerOptions, PluginInfo};
+#[cfg(all(feature = "local", target_os = "linux"))]
+pub use local::{LocalBackend, LocalNode, LocalProvider};
+pub use memory::{
+    MemoryChange, MemoryGroup, MemoryHold, MemoryJournal, MemoryNode, MemoryProvider, MemorySnapshot,
+    MemoryVolume,
+};

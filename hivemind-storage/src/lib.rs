@@ -8,7 +8,7 @@
 //! use std::sync::Arc;
 //! use hivemind_core::resources::ByteSize;
 //! use hivemind_core::store::{Prefix, Txn};
-//! use hivemind_core::{block_on, Generation, MemoryStore, Principal, StateStore, StateStoreExt, TenantContext, TenantRef};
+//! use hivemind_core::{block_on, Generation, MemoryStore, Principal, StateStore, StateStoreExt, SystemClock, TenantContext, TenantRef};
 //! use hivemind_storage::{ClaimSpec, MemoryProvider, ProviderRegistry, StorageManager, VolumeController};
 //!
 //! # block_on(async {
@@ -16,7 +16,7 @@
 //! let mut providers = ProviderRegistry::new();
 //! providers.add(Arc::new(MemoryProvider::new("memory".parse()?)))?;
 //! let storage = StorageManager::new(providers.names());
-//! let controller = VolumeController::new(store.clone(), providers);
+//! let controller = VolumeController::new(store.clone(), providers, Arc::new(SystemClock::new()));
 //!
 //! let acme = TenantRef::new("acme".parse()?, Generation::from_u64(1));
 //! let ctx = TenantContext::new(acme, Principal::User("ada".parse()?), "req-1".parse()?);
@@ -35,34 +35,58 @@
 //! ```
 
 mod adapters;
+mod batch;
 #[cfg(feature = "testkit")]
 pub mod conformance;
+#[cfg(feature = "copy")]
+mod copy;
+#[cfg(feature = "encryption")]
+mod encryption;
+mod health;
+mod ledger;
 mod manager;
 mod model;
-mod provider;
+mod policy;
+mod ports;
 mod reconcile;
+mod records;
 mod registry;
+mod steps;
+mod topology;
 
 use hivemind_core::store::Prefix;
-use hivemind_core::{Collection, Error, ErrorKind, Result, Stored};
+use hivemind_core::{Error, ErrorKind, Result};
 
-pub use adapters::{MemoryChange, MemoryJournal, MemoryProvider};
-pub use manager::{Fenced, StorageManager};
-pub use model::{
-    AccessMode, Attachment, Claim, ClaimSpec, PerformanceClass, ReclaimPolicy, SnapshotKey, StorageMetrics,
-    StorageProviderType, Volume, VolumeKey, VolumeOptions, VolumePhase, VolumeSnapshot, VolumeStatus,
+#[cfg(feature = "csi")]
+pub use adapters::{CsiNode, CsiOptions, CsiProvider, CsiServer, CsiServerOptions, PluginInfo};
+#[cfg(all(feature = "local", target_os = "linux"))]
+pub use adapters::{LocalBackend, LocalNode, LocalProvider};
+pub use adapters::{
+    MemoryChange, MemoryGroup, MemoryHold, MemoryJournal, MemoryNode, MemoryProvider, MemorySnapshot,
+    MemoryVolume,
 };
-#[cfg(feature = "mock")]
-pub use provider::MockStorageProvider;
-pub use provider::{Capability, StorageProvider};
-pub use reconcile::{Orphans, TickReport, VolumeController};
-pub use registry::ProviderRegistry;
-
-/// The collection of `T` at `storage/<name>`.
-fn collection<T: Stored>(name: &str) -> Result<Collection<T>> {
-    let prefix = Prefix::new(["storage", name]).map_err(|e| Error::of(ErrorKind::Internal, "storage", e))?;
-    Ok(Collection::new(prefix))
-}
+pub use batch::StatusBatcher;
+#[cfg(feature = "copy")]
+pub use copy::{ContentReader, ContentWriter, CopyProgress, copy_piece};
+#[cfg(feature = "encryption")]
+pub use encryption::{VOLUME_KEY, VolumeKeys};
+pub use health::{HealthThresholds, VolumeHealth};
+pub use ledger::AttachSpec;
+pub use manager::{
+    Adoption, ClaimStatus, HoldDecision, ParameterChanges, Placement, StorageManager, StorageUsage,
+};
+pub use model::*;
+pub use policy::{PolicyDecision, PolicyRule, ScheduleActions, SnapshotSchedule, StoragePolicy};
+pub use ports::*;
+pub use reconcile::{OrphanSweep, Orphans, TickReport, VolumeController};
+#[cfg(all(feature = "local", target_os = "linux"))]
+pub use registry::LocalFactory;
+pub use registry::{
+    Budget, BudgetedProvider, ProviderApi, ProviderConfig, ProviderFactory, ProviderRegistry,
+};
+#[cfg(feature = "csi")]
+pub use registry::{CsiFactory, discover_sockets};
+pub use topology::choose as choose_topology;
 
 /// Everything this crate keeps in the store.
 ///

@@ -1,62 +1,55 @@
-//! Claims and volumes: stages intents into the host's transaction. No I/O.
+//! Classes, claims, volumes and snapshots: stages intents into the host's transaction. No I/O.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod adopt;
+mod attach;
+mod bind;
+mod change;
+mod claims;
+mod classes;
+mod holds;
+mod look;
+mod nodes;
+mod populate;
+mod snapshots;
+
 use std::sync::Arc;
 
-use hivemind_core::resources::Resources;
-use hivemind_core::store::{Key, Snapshot, Txn};
+use hivemind_core::resources::{ByteSize, Resources};
+use hivemind_core::store::{Guard, Key, Snapshot, Txn};
 use hivemind_core::{
-    ClaimId, Collection, Error, ErrorKind, NodeId, OpToken, ProviderName, QuotaGate, ReservationId, Result,
-    Stamped, TenantContext, VolumeId,
+    ClaimId, Error, NodeId, OpToken, ProviderName, QuotaGate, ReservationId, Result, Stamped, TenantContext,
+    Timestamp, VolumeId,
 };
 
-use crate::model::{Claim, ClaimSpec, ReclaimPolicy, Volume, VolumeKey, VolumePhase};
+pub use self::adopt::Adoption;
+pub use self::change::ParameterChanges;
+pub use self::holds::{HoldDecision, Placement};
+pub use self::look::{ClaimStatus, StorageUsage};
+use crate::records::{Todo, claim_at, claims, nodes, todo_at, todos, volume_at, volumes};
+use crate::{Claim, Volume, VolumeKey, steps};
 
-/// Proof that a node can no longer write to a volume: required to move a volume off a node that does not answer.
+/// Decides on classes, claims, volumes and snapshots. All operations are pure; the
+/// [`VolumeController`](crate::VolumeController) makes them so.
 ///
-/// Make one only when it is true: two nodes that write to one volume destroy it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fenced {
-    /// The storage refuses the node.
-    ByStorage,
-    /// The node is powered off.
-    PowerOff,
-    /// A person says so, and this is who.
-    Operator(String),
-}
-
-/// Decides on claims and volumes. All operations are pure; the [`VolumeController`](crate::VolumeController) makes
-/// them so.
+/// Each operation is for the tenant of its context and sees nothing of any other. On an error, drop the transaction: it
+/// may hold part of what was to be staged.
 #[derive(Debug, Clone)]
 pub struct StorageManager {
     providers: Vec<ProviderName>,
     quota: Option<Arc<dyn QuotaGate>>,
 }
 
-pub(crate) fn volumes() -> Result<Collection<Volume>> {
-    crate::collection("volumes")
+/// How many things one call changes, of those that are many: a transaction has 127 operations at most.
+const BATCH: usize = 20;
+
+/// The time of the request, for what depends on one.
+fn now(ctx: &TenantContext, operation: &'static str) -> Result<Timestamp> {
+    ctx.at().ok_or_else(|| Error::invalid(operation, "the request has no time: give its context one"))
 }
 
-fn claims() -> Result<Collection<Claim>> {
-    crate::collection("claims")
-}
-
-pub(crate) fn volume_key(key: &VolumeKey) -> Result<Key> {
-    volumes()?.key([&key.tenant.to_string(), key.volume.as_str()])
-}
-
-fn claim_key(ctx: &TenantContext, claim: &ClaimId) -> Result<Key> {
-    claims()?.key([&ctx.tenant().to_string(), claim.as_str()])
-}
-
-/// The reservation that a claim is charged under.
-fn reservation(claim: &ClaimId) -> Result<ReservationId> {
-    ReservationId::new(format!("volume-{claim}")).map_err(|_| {
-        let message =
-            format!("claim name {claim} is too long: 56 characters at most where quotas are charged");
-        Error::invalid("claim", message)
-    })
+/// Names an intent of the request: repeated, it has the same token; a later intent has another.
+fn token(ctx: &TenantContext, of: impl std::fmt::Display) -> OpToken {
+    OpToken::new(format!("{of}@{}", ctx.request()))
 }
 
 impl StorageManager {
@@ -65,7 +58,7 @@ impl StorageManager {
         Self { providers: providers.into_iter().collect(), quota: None }
     }
 
-    /// Charges the storage of claims through `quota`, in the same transaction.
+    /// Charges the storage of claims, growth and snapshots through `quota`, in the same transaction.
     #[must_use]
     pub fn with_quota(mut self, quota: Arc<dyn QuotaGate>) -> Self {
         self.quota = Some(quota);
@@ -85,158 +78,28 @@ impl StorageManager {
         found.cloned().ok_or_else(missing)
     }
 
-    /// Stages a claim and the intent of its volume. The same claim again is a no-op.
-    ///
-    /// # Errors
-    /// [`ErrorKind::AlreadyExists`] if the claim exists with another specification, or a retained volume has its
-    /// name; [`ErrorKind::NotFound`] for an unknown provider; [`ErrorKind::Invalid`] for a size of zero; those of the
-    /// quota.
-    pub fn stage_claim(
+    fn charge(
         &self,
         view: &Snapshot,
         txn: &mut Txn,
         ctx: &TenantContext,
-        spec: &ClaimSpec,
-    ) -> Result<()> {
-        if spec.size.as_bytes() == 0 {
-            return Err(Error::invalid("claim", format!("claim {} asks for a volume of no size", spec.id)));
-        }
-        let provider = self.provider(spec.provider.as_ref())?;
-        let at = claim_key(ctx, &spec.id)?;
-        if let Some(claim) = claims()?.get(view, txn, &at)? {
-            if claim.spec == *spec {
-                return claims()?.expect(txn, &claim);
-            }
-            let message = format!("claim {} exists with another specification", spec.id);
-            return Err(Error::new(ErrorKind::AlreadyExists, "claim", message));
-        }
-        let name = VolumeId::new(spec.id.as_str()).map_err(|e| Error::of(ErrorKind::Invalid, "claim", e))?;
-        let key = VolumeKey::new(ctx.tenant().clone(), name.clone());
-        let volume = Volume {
-            provider,
-            size: spec.size,
-            options: spec.options.clone(),
-            reclaim: spec.reclaim,
-            claim: Some(spec.id.clone()),
-            phase: VolumePhase::Creating,
-            // The request made the intent: repeated, it has the same token; a later claim of that name has another.
-            token: OpToken::new(format!("{key}@{}", ctx.request())),
-            key,
-            desired: BTreeSet::new(),
-            attached: BTreeMap::new(),
-            maybe_attached: BTreeSet::new(),
-        };
-        if let Some(quota) = &self.quota {
-            let amount = Resources::new().with_storage(spec.size);
-            quota.reserve(view, txn, ctx, &reservation(&spec.id)?, &amount)?;
-        }
-        volumes()?.create(view, txn, volume_key(&volume.key)?, &volume)?;
-        claims()?.create(view, txn, at, &Claim::new(spec.clone(), name))
+        id: ReservationId,
+        size: ByteSize,
+    ) -> Result<Vec<ReservationId>> {
+        let Some(quota) = &self.quota else { return Ok(Vec::new()) };
+        quota.reserve(view, txn, ctx, &id, &Resources::new().with_storage(size))?;
+        Ok(vec![id])
     }
 
-    /// Stages that `node` is to have the claim's volume, too. The same node again is a no-op.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Conflict`] if the volume is for one node and another is to have it: detach it first, or, if that
-    /// node is lost, [move](Self::stage_move) it with proof.
-    pub fn stage_attach(
+    fn give_back(
         &self,
         view: &Snapshot,
         txn: &mut Txn,
         ctx: &TenantContext,
-        claim: &ClaimId,
-        node: &NodeId,
+        ids: &[ReservationId],
     ) -> Result<()> {
-        let old = self.volume(view, txn, ctx, claim)?;
-        if let Some(other) =
-            old.desired.iter().find(|other| *other != node && !old.options.access_mode.is_shared())
-        {
-            let message = format!("volume {} is on node {other}: detach it first", old.key.volume);
-            return Err(Error::new(ErrorKind::Conflict, "attach", message));
-        }
-        self.change(txn, &old, |new| new.desire(node.clone()))
-    }
-
-    /// Stages that `node` is not to have the claim's volume; if it is not to have it anyway, that is a no-op.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no such claim.
-    pub fn stage_detach(
-        &self,
-        view: &Snapshot,
-        txn: &mut Txn,
-        ctx: &TenantContext,
-        claim: &ClaimId,
-        node: &NodeId,
-    ) -> Result<()> {
-        let old = self.volume(view, txn, ctx, claim)?;
-        self.change(txn, &old, |new| new.undesire(node))
-    }
-
-    /// Stages that the claim's volume goes from `lost`, a node that does not answer, to `node`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no such claim, [`ErrorKind::Conflict`] if the volume is for one node and a
-    /// third one is to have it.
-    #[allow(clippy::too_many_arguments, reason = "each of them can be got wrong, so each is named")]
-    pub fn stage_move(
-        &self,
-        view: &Snapshot,
-        txn: &mut Txn,
-        ctx: &TenantContext,
-        claim: &ClaimId,
-        lost: &NodeId,
-        node: &NodeId,
-        proof: &Fenced,
-    ) -> Result<()> {
-        // The proof is demanded by type; what it says belongs into the host's audit log.
-        let _ = proof;
-        let old = self.volume(view, txn, ctx, claim)?;
-        let mut others = old.desired.iter().filter(|other| *other != lost && *other != node);
-        if let Some(other) = others.next().filter(|_| !old.options.access_mode.is_shared()) {
-            let message = format!("volume {} is on node {other}, not on {lost}", old.key.volume);
-            return Err(Error::new(ErrorKind::Conflict, "move", message));
-        }
-        self.change(txn, &old, |new| {
-            if lost != node {
-                new.undesire(lost);
-            }
-            new.desire(node.clone());
-        })
-    }
-
-    fn change(&self, txn: &mut Txn, old: &Stamped<Volume>, change: impl FnOnce(&mut Volume)) -> Result<()> {
-        let mut new = (*old.value).clone();
-        change(&mut new);
-        if new == *old.value { volumes()?.expect(txn, old) } else { volumes()?.update(txn, old, &new) }
-    }
-
-    /// Stages the end of a claim: its volume is detached, and deleted or kept by its reclaim policy.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no such claim.
-    pub fn stage_release(
-        &self,
-        view: &Snapshot,
-        txn: &mut Txn,
-        ctx: &TenantContext,
-        claim: &ClaimId,
-    ) -> Result<()> {
-        let bound = self.claim(view, txn, ctx, claim)?;
-        let old = self.volume(view, txn, ctx, claim)?;
-        let mut new = (*old.value).clone();
-        new.claim = None;
-        for node in &old.desired {
-            new.undesire(node);
-        }
-        if old.reclaim == ReclaimPolicy::Delete {
-            new.phase = VolumePhase::Deleting;
-        }
-        if let Some(quota) = &self.quota {
-            quota.release(view, txn, ctx, &reservation(claim)?)?;
-        }
-        volumes()?.update(txn, &old, &new)?;
-        claims()?.delete(txn, &bound)
+        let Some(quota) = &self.quota else { return Ok(()) };
+        ids.iter().try_for_each(|id| quota.release(view, txn, ctx, id))
     }
 
     fn claim(
@@ -248,33 +111,66 @@ impl StorageManager {
     ) -> Result<Stamped<Claim>> {
         let missing =
             || Error::not_found("claim", format!("tenant {} has no claim {claim}", ctx.tenant().id));
-        claims()?.get(view, txn, &claim_key(ctx, claim)?)?.ok_or_else(missing)
+        claims()?.get(view, txn, &claim_at(ctx, claim)?)?.ok_or_else(missing)
     }
 
-    /// The volume that a claim of the tenant is bound to.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] if the tenant has no such claim, whoever else may.
-    pub fn volume(
+    /// A volume of the tenant, claimed or not.
+    fn owned(
         &self,
         view: &Snapshot,
         txn: &Txn,
         ctx: &TenantContext,
-        claim: &ClaimId,
+        volume: &VolumeId,
     ) -> Result<Stamped<Volume>> {
-        let bound = self.claim(view, txn, ctx, claim)?;
-        volumes()?.require(
-            view,
-            txn,
-            &volume_key(&VolumeKey::new(ctx.tenant().clone(), bound.volume.clone()))?,
-        )
+        let missing =
+            || Error::not_found("volume", format!("tenant {} has no volume {volume}", ctx.tenant().id));
+        let key = VolumeKey::new(ctx.tenant().clone(), volume.clone());
+        volumes()?.get(view, txn, &volume_at(&key)?)?.ok_or_else(missing)
     }
 
-    /// Every volume of the tenant, in the order of names.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Corrupt`] if a record cannot be read.
-    pub fn volumes(&self, view: &Snapshot, ctx: &TenantContext) -> Result<Vec<Stamped<Volume>>> {
-        volumes()?.list(view, &Txn::new(), &volumes()?.below([ctx.tenant().to_string()])?)
+    /// Stages `new` in place of `old`, with what there is to do about it, and the slots of nodes that it takes.
+    fn put(&self, view: &Snapshot, txn: &mut Txn, old: &Stamped<Volume>, new: &Volume) -> Result<()> {
+        if *new == *old.value {
+            return volumes()?.expect(txn, old);
+        }
+        volumes()?.update(txn, old, new)?;
+        self.take_slots(view, txn, &old.value, new)?;
+        work_on(view, txn, &old.stored_at, steps::next(new, true).is_some())
+    }
+
+    /// Nodes that come into `new` need room there.
+    fn take_slots(&self, view: &Snapshot, txn: &mut Txn, old: &Volume, new: &Volume) -> Result<()> {
+        let holds = |volume: &Volume, node: &NodeId| {
+            volume.desired.contains_key(node) || volume.maybe_attached.contains_key(node)
+        };
+        for node in new.desired.keys().filter(|node| !holds(old, node)) {
+            let at = crate::records::node_at(&new.provider, node)?;
+            let Some(there) = nodes()?.get(view, txn, &at)? else {
+                // Whoever makes it known meanwhile counts what it has.
+                txn.guard(&at, Guard::Absent)?;
+                continue;
+            };
+            let mut record = (*there.value).clone();
+            record.volumes.insert(new.key.clone());
+            record.check(node, new)?;
+            nodes()?.update(txn, &there, &record)?;
+        }
+        Ok(())
+    }
+}
+
+/// Stages that there is something to do about the record at `at`, or nothing any more.
+///
+/// A new intent forgets the failures of the one before.
+pub(crate) fn work_on(view: &Snapshot, txn: &mut Txn, at: &Key, wanted: bool) -> Result<()> {
+    let todo = todo_at(at)?;
+    match (todos()?.get(view, txn, &todo)?, wanted) {
+        (Some(there), false) => todos()?.delete(txn, &there),
+        (None, false) => Ok(()),
+        // Whatever it says about failures, it may be overwritten: the controller's own record of one loses nothing.
+        (_, true) => {
+            txn.put(todo, hivemind_core::encode(&Todo::default())?);
+            Ok(())
+        }
     }
 }

@@ -1,22 +1,26 @@
 //! Brings providers in line with committed intent, step by step, crash by crash.
 
-use std::collections::BTreeSet;
+mod late;
+mod node;
+mod orphans;
+mod snapshot;
+mod volume;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hivemind_core::store::Txn;
+use hivemind_core::store::{Key, Snapshot, Txn};
 use hivemind_core::{
-    Effect, NodeId, OpToken, Progress, ProviderName, Result, Retry, Runtime, Stamped, StateStore,
-    StateStoreExt,
+    Clock, Effect, Error, ErrorKind, NodeId, OpToken, ProviderName, Result, Retry, Runtime, Stamped,
+    StateStore, StateStoreExt, Stored,
 };
 
-use crate::manager::volumes;
-use crate::{ProviderRegistry, StorageProvider, Volume, VolumeKey, VolumePhase};
-
-/// How many volumes a page of a provider's list has.
-const PAGE: usize = 500;
+pub use self::orphans::{OrphanSweep, Orphans};
+use crate::records::{NodeRecord, Todo, node_at, nodes, todo_of, todos};
+use crate::{NodeRef, ProviderRegistry, steps};
 
 /// What a tick did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,14 +32,24 @@ pub struct TickReport {
     pub attached: u64,
     /// Volumes detached from a node.
     pub detached: u64,
+    /// Volumes grown, restored or modified.
+    pub altered: u64,
     /// Volumes deleted.
     pub deleted: u64,
-    /// Volumes that the provider refuses to create.
+    /// Snapshots and groups of them taken or made ready.
+    pub snapshots_taken: u64,
+    /// Snapshots and groups of them deleted.
+    pub snapshots_deleted: u64,
+    /// Nodes kept out, or let in again.
+    pub fenced: u64,
+    /// What a provider refuses for good.
     pub refused: u64,
-    /// Calls that go on at the provider.
+    /// Calls that go on at a provider.
     pub pending: u64,
     /// Calls that failed and will be repeated.
     pub failed: u64,
+    /// What failed before and is not yet to be repeated.
+    pub waiting: u64,
 }
 
 impl TickReport {
@@ -45,61 +59,77 @@ impl TickReport {
     }
 }
 
-/// Volumes that only one side knows of.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Orphans {
-    /// At a provider, without a record: leaked.
-    pub unrecorded: BTreeSet<(ProviderName, VolumeKey)>,
-    /// Recorded as there, and missing at their provider: lost.
-    pub missing: BTreeSet<(ProviderName, VolumeKey)>,
-}
-
 /// Makes committed intents so.
 ///
 /// Every call to a provider has its intent committed before, and its token is the same when it is repeated. So a
-/// crash at any point is healed by the next tick.
+/// crash at any point is healed by the next tick. What a tick costs grows with what there is to do, not with what there
+/// is.
 #[derive(Debug, Clone)]
 pub struct VolumeController {
     store: Arc<dyn StateStore>,
     providers: ProviderRegistry,
+    clock: Arc<dyn Clock>,
+    #[cfg(feature = "encryption")]
+    keys: Option<crate::VolumeKeys>,
 }
 
 /// What a step came to.
-enum Step {
+enum Did {
     Created,
     Attached,
     Detached,
+    Altered,
     Deleted,
+    SnapshotTaken,
+    SnapshotDeleted,
+    Fenced,
     Refused,
     Pending,
+    Nothing,
 }
 
 impl VolumeController {
     /// A controller on these ports.
-    pub fn new(store: Arc<dyn StateStore>, providers: ProviderRegistry) -> Self {
-        Self { store, providers }
+    pub fn new(store: Arc<dyn StateStore>, providers: ProviderRegistry, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            store,
+            providers,
+            clock,
+            #[cfg(feature = "encryption")]
+            keys: None,
+        }
     }
 
-    /// Takes each volume that is not as intended one step further.
+    /// Brings the keys of encrypted volumes with each call; without them, a provider must have its own.
+    #[cfg(feature = "encryption")]
+    #[must_use]
+    pub fn with_keys(mut self, keys: crate::VolumeKeys) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
+    /// Takes each thing that is not as intended one step further.
     ///
-    /// A volume that fails does not hold up the others. Repeat until nothing [`changed`](TickReport::changed).
+    /// What fails does not hold up the others, and is repeated after a pause that grows. Repeat until nothing
+    /// [`changed`](TickReport::changed).
     ///
     /// # Errors
     /// Those of reading the store; failures of providers and conflicts are counted in the report.
     pub async fn tick(&self) -> Result<TickReport> {
-        let view = self.store.snapshot(&[volumes()?.prefix().clone()]).await?;
+        let view = self.store.snapshot(&[todos()?.prefix().clone()]).await?;
         let mut report = TickReport::default();
-        for volume in volumes()?.list(&view, &Txn::new(), volumes()?.prefix())? {
-            match self.step(&volume).await {
-                Ok(None) => {}
-                Ok(Some(Step::Created)) => report.created += 1,
-                Ok(Some(Step::Attached)) => report.attached += 1,
-                Ok(Some(Step::Detached)) => report.detached += 1,
-                Ok(Some(Step::Deleted)) => report.deleted += 1,
-                Ok(Some(Step::Refused)) => report.refused += 1,
-                Ok(Some(Step::Pending)) => report.pending += 1,
-                Err(_) => report.failed += 1,
+        for todo in todos()?.list(&view, &Txn::new(), todos()?.prefix())? {
+            if todo.not_before > self.clock.now() {
+                // An archived volume waits for its time, and that is as wished.
+                report.waiting += u64::from(todo.failures > 0);
+                continue;
+            }
+            match self.step(&todo).await {
+                Ok(did) => report.count(&did),
+                Err(e) => {
+                    report.failed += 1;
+                    self.put_off(&todo, &e).await?;
+                }
             }
         }
         Ok(report)
@@ -131,129 +161,121 @@ impl VolumeController {
         }
     }
 
-    /// Compares the records with what the providers have; nothing is changed.
-    ///
-    /// Call it while no tick runs, or expect volumes that are just being created or deleted.
-    ///
-    /// # Errors
-    /// Those of the store and the providers.
-    pub async fn orphans(&self) -> Result<Orphans> {
-        let view = self.store.snapshot(&[volumes()?.prefix().clone()]).await?;
-        let records = volumes()?.list(&view, &Txn::new(), volumes()?.prefix())?;
-        let mut recorded: BTreeSet<_> = records.iter().map(|v| (v.provider.clone(), v.key.clone())).collect();
-        let mut orphans = Orphans::default();
-        for provider in self.providers.iter() {
-            let mut after: Option<VolumeKey> = None;
-            loop {
-                let page = provider.list_volumes(after.as_ref(), PAGE).await?;
-                for status in &page {
-                    let known = (provider.name().clone(), status.key.clone());
-                    if !recorded.remove(&known) {
-                        orphans.unrecorded.insert(known);
-                    }
-                }
-                after = page.last().map(|status| status.key.clone());
-                if page.len() < PAGE {
-                    break;
-                }
-            }
-        }
-        let ready = records.iter().filter(|volume| volume.phase == VolumePhase::Ready);
-        let there = ready.map(|volume| (volume.provider.clone(), volume.key.clone()));
-        orphans.missing = there.filter(|known| recorded.contains(known)).collect();
-        Ok(orphans)
-    }
-
-    async fn step(&self, volume: &Stamped<Volume>) -> Result<Option<Step>> {
-        let provider = &**self.providers.provider(&volume.provider)?;
-        match &volume.phase {
-            VolumePhase::Creating => self.create(provider, volume).await.map(Some),
-            VolumePhase::Failed(_) => Ok(None),
-            // Detach always comes before attach: never a node too many, not even for a moment.
-            _ if !volume.maybe_attached.is_empty() => self.detach(provider, volume).await.map(Some),
-            phase => {
-                if *phase == VolumePhase::Deleting {
-                    return self.delete(provider, volume).await.map(Some);
-                }
-                match volume.desired.iter().find(|node| !volume.attached.contains_key(*node)) {
-                    Some(node) => self.attach(provider, volume, node).await.map(Some),
-                    None => Ok(None),
-                }
-            }
+    async fn step(&self, todo: &Stamped<Todo>) -> Result<Did> {
+        let at = todo_of(&todo.stored_at)?;
+        match at.segments().nth(1) {
+            Some(b"volumes") => self.volume_step(todo, &at).await,
+            Some(b"snapshots") => self.snapshot_step(todo, &at).await,
+            Some(b"groups") => self.group_step(todo, &at).await,
+            Some(b"nodes") => self.node_step(todo, &at).await,
+            _ => Err(Error::internal(
+                "tick",
+                format!("there is something to do about {at}, and nobody knows what"),
+            )),
         }
     }
 
-    async fn create(&self, provider: &dyn StorageProvider, volume: &Stamped<Volume>) -> Result<Step> {
-        let made = provider.create_volume(&volume.token, &volume.key, volume.size, &volume.options).await;
-        match made {
-            Ok(Progress::Pending(_)) => Ok(Step::Pending),
-            Ok(Progress::Ready(status)) => {
-                let ready = |new: &mut Volume| {
-                    new.phase = VolumePhase::Ready;
-                    new.size = status.size;
-                };
-                self.record(volume, ready).await?;
-                Ok(Step::Created)
-            }
-            Err(e) if e.effect() == Effect::NotStarted && e.retry() == Retry::Never => {
-                let reason = e.to_string();
-                self.record(volume, |new| new.phase = VolumePhase::Failed(reason)).await?;
-                Ok(Step::Refused)
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    async fn attach(
-        &self,
-        provider: &dyn StorageProvider,
-        volume: &Stamped<Volume>,
-        node: &NodeId,
-    ) -> Result<Step> {
-        match provider.attach_volume(&token(volume, "attach"), &volume.key, node).await? {
-            Progress::Pending(_) => Ok(Step::Pending),
-            Progress::Ready(at) => {
-                self.record(volume, |new| new.attached.insert(node.clone(), at)).await?;
-                Ok(Step::Attached)
-            }
-        }
-    }
-
-    /// Takes the volume away from a node that may have it and is not to.
-    async fn detach(&self, provider: &dyn StorageProvider, volume: &Stamped<Volume>) -> Result<Step> {
-        let Some(node) = volume.maybe_attached.first() else { return Ok(Step::Pending) };
-        if provider.detach_volume(&token(volume, "detach"), &volume.key, node).await?.ready().is_none() {
-            return Ok(Step::Pending);
-        }
-        self.record(volume, |new| new.maybe_attached.retain(|other| other != node)).await?;
-        Ok(Step::Detached)
-    }
-
-    async fn delete(&self, provider: &dyn StorageProvider, volume: &Stamped<Volume>) -> Result<Step> {
-        match provider.delete_volume(&token(volume, "delete"), &volume.key).await? {
-            Progress::Pending(_) => Ok(Step::Pending),
-            Progress::Ready(()) => {
-                let mut txn = Txn::new();
-                volumes()?.delete(&mut txn, volume)?;
-                self.store.commit(&txn).await?;
-                Ok(Step::Deleted)
-            }
-        }
-    }
-
-    /// Writes down what has become so, if the intent is still the one that was acted on.
-    async fn record<R>(&self, old: &Stamped<Volume>, change: impl FnOnce(&mut Volume) -> R) -> Result<()> {
-        let mut new = (*old.value).clone();
-        change(&mut new);
+    /// What failed is repeated later. Another tick may have got further meanwhile: then nothing is put off.
+    async fn put_off(&self, todo: &Stamped<Todo>, error: &Error) -> Result<()> {
+        let mut hasher = DefaultHasher::new();
+        todo.stored_at.hash(&mut hasher);
+        let failures = todo.failures.saturating_add(1);
+        let not_before = self.clock.now().after(steps::pause(failures, hasher.finish()));
+        let later = Todo { failures, not_before, because: Some(error.to_string()) };
         let mut txn = Txn::new();
-        volumes()?.update(&mut txn, old, &new)?;
-        self.store.commit(&txn).await?;
-        Ok(())
+        todos()?.update(&mut txn, todo, &later)?;
+        match self.store.commit(&txn).await {
+            // The note is for patience only: without it, the step is repeated at once.
+            Err(e) if e.retry() == Retry::AfterReread || e.effect() == Effect::Unknown => Ok(()),
+            outcome => outcome.map(|_| ()),
+        }
+    }
+
+    /// The records at these keys, as a snapshot.
+    async fn records(&self, keys: &[Key]) -> Result<Snapshot> {
+        let (mut found, mut revision) = (Vec::new(), hivemind_core::store::Revision::default());
+        for key in keys {
+            if let Some(record) = self.store.get(key, None).await? {
+                revision = revision.max(record.mod_revision);
+                found.push(record);
+            }
+        }
+        Ok(Snapshot::new(revision, found))
+    }
+
+    /// Commits `txn`, and with it that there is nothing left to do, or that the failures before are forgotten.
+    async fn done(&self, mut txn: Txn, todo: &Stamped<Todo>, more: bool) -> Result<()> {
+        if !more {
+            todos()?.delete(&mut txn, todo)?;
+        } else if *todo.value != Todo::default() {
+            todos()?.update(&mut txn, todo, &Todo::default())?;
+        }
+        self.store.commit(&txn).await.map(|_| ())
+    }
+
+    /// How the provider calls a node, and what else is known of it.
+    async fn node(
+        &self,
+        provider: &ProviderName,
+        node: &NodeId,
+    ) -> Result<(NodeRef, Option<Stamped<NodeRecord>>)> {
+        let at = node_at(provider, node)?;
+        let view = self.records(std::slice::from_ref(&at)).await?;
+        let found = nodes()?.get(&view, &Txn::new(), &at)?;
+        let name = found.as_ref().map_or_else(|| node.clone().into(), |there| there.info.node.clone());
+        Ok((name, found))
     }
 }
 
-/// A token for a step of a volume's life: the same for the same intent, another for a later one.
-fn token(volume: &Stamped<Volume>, step: &str) -> OpToken {
-    let revision = volume.revision.unwrap_or_default();
-    OpToken::new(format!("{}#{step}@{revision}", volume.token.as_str()))
+/// Whether the provider says that it will never do that, and has done nothing.
+fn is_refusal(error: &Error) -> bool {
+    error.effect() == Effect::NotStarted && error.retry() == Retry::Never
+}
+
+/// Whether the provider will not hear this token any more: nothing was done, and the same can be asked for by another.
+fn is_used_up(error: &Error) -> bool {
+    error.kind() == ErrorKind::Expired && error.effect() == Effect::NotStarted
+}
+
+/// A token for the same intent, in place of one that is used up.
+fn another(token: &OpToken) -> OpToken {
+    let (base, number) = token.as_str().rsplit_once('~').unwrap_or((token.as_str(), "1"));
+    match number.parse::<u32>() {
+        Ok(number) => OpToken::new(format!("{base}~{}", number.saturating_add(1))),
+        Err(_) => OpToken::new(format!("{}~2", token.as_str())),
+    }
+}
+
+/// Reads one record.
+fn read<T: Stored>(
+    of: &hivemind_core::Collection<T>,
+    view: &Snapshot,
+    at: &Key,
+) -> Result<Option<Stamped<T>>> {
+    of.get(view, &Txn::new(), at)
+}
+
+/// A token for a step of something's life: the same for the same intent, another for a later one.
+fn token<T>(of: &Stamped<T>, first: &hivemind_core::OpToken, step: &str) -> hivemind_core::OpToken {
+    let revision = of.revision.unwrap_or_default();
+    hivemind_core::OpToken::new(format!("{}#{step}@{revision}", first.as_str()))
+}
+
+impl TickReport {
+    fn count(&mut self, did: &Did) {
+        let counter = match did {
+            Did::Created => &mut self.created,
+            Did::Attached => &mut self.attached,
+            Did::Detached => &mut self.detached,
+            Did::Altered => &mut self.altered,
+            Did::Deleted => &mut self.deleted,
+            Did::SnapshotTaken => &mut self.snapshots_taken,
+            Did::SnapshotDeleted => &mut self.snapshots_deleted,
+            Did::Fenced => &mut self.fenced,
+            Did::Refused => &mut self.refused,
+            Did::Pending => &mut self.pending,
+            Did::Nothing => return,
+        };
+        *counter += 1;
+    }
 }

@@ -1,146 +1,152 @@
-//! Providers against the conformance suite, and the suite against a broken provider.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
+//! Providers against the conformance suite, and the suite itself: that it proves what can be claimed.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+mod suite;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use hivemind_core::resources::ByteSize;
-use hivemind_core::{NodeId, OpToken, Progress, ProviderName, Result, async_trait, block_on};
+use hivemind_core::{ErrorKind, OpToken, block_on};
+use hivemind_storage::conformance::{self, Need};
 use hivemind_storage::{
-    Attachment, Capability, MemoryProvider, SnapshotKey, StorageMetrics, StorageProvider,
-    StorageProviderType, VolumeKey, VolumeOptions, VolumeSnapshot, VolumeStatus, conformance,
+    AccessMode, AttachVolume, Capabilities, Capability, CreateVolume, MemoryProvider, NodeCapability,
+    StorageProvider, VolumeOptions,
 };
+use suite::{Setup, memory, size, tenant_key};
 
-fn memory() -> MemoryProvider {
-    MemoryProvider::new("memory".parse().unwrap())
+/// Everything that can be claimed is proved; what can be left out is refused.
+fn opposites() -> Vec<Need> {
+    let modes = AccessMode::ALL.map(Need::WithoutAccessMode);
+    let features = [
+        Capability::Attach,
+        Capability::Expand,
+        Capability::ExpandOnline,
+        Capability::Snapshots,
+        Capability::RestoreInPlace,
+        Capability::GroupSnapshots,
+        Capability::Clone,
+        Capability::GrowFromSource,
+        Capability::Modify,
+        Capability::ListVolumes,
+        Capability::ListSnapshots,
+        Capability::Capacity,
+        Capability::Fence,
+        Capability::Encryption,
+        Capability::Replicas,
+    ];
+    let node = [NodeCapability::Stage, NodeCapability::Expand, NodeCapability::Stats];
+    let mut needs: Vec<_> = modes.into_iter().chain(features.map(Need::Without)).collect();
+    needs.extend(node.map(Need::WithoutNodeCapability));
+    needs.extend([Need::WithoutBlock, Need::WithoutFilesystem]);
+    needs
 }
 
 #[test]
-fn the_memory_provider_conforms() {
-    for slow in [0, 2] {
-        let report = block_on(conformance::run_all(|| async move {
-            Arc::new(memory().delaying_one_in(slow)) as Arc<dyn StorageProvider>
-        }));
-        assert_eq!((report.failed, report.skipped), (vec![], vec![]));
-        assert!(report.passed.len() >= 30, "{}", report.passed.len());
-    }
-}
-
-/// Forgets the tenant, gives a volume to everybody, and pretends to grow.
-#[derive(Debug)]
-struct Broken(MemoryProvider);
-
-fn anybodys(key: &VolumeKey) -> VolumeKey {
-    let tenant = "anybody.0000000000000000".parse().unwrap();
-    VolumeKey::new(tenant, key.volume.clone())
-}
-
-#[async_trait]
-impl StorageProvider for Broken {
-    fn name(&self) -> &ProviderName {
-        self.0.name()
-    }
-    fn provider_type(&self) -> StorageProviderType {
-        self.0.provider_type()
-    }
-    fn capabilities(&self) -> BTreeSet<Capability> {
-        [Capability::Expand].into()
-    }
-    async fn create_volume(
-        &self,
-        token: &OpToken,
-        key: &VolumeKey,
-        size: ByteSize,
-        options: &VolumeOptions,
-    ) -> Result<Progress<VolumeStatus>> {
-        self.0.create_volume(token, &anybodys(key), size, options).await
-    }
-    async fn delete_volume(&self, token: &OpToken, key: &VolumeKey) -> Result<Progress<()>> {
-        self.0.delete_volume(token, &anybodys(key)).await
-    }
-    async fn expand_volume(&self, _: &OpToken, _: &VolumeKey, size: ByteSize) -> Result<Progress<ByteSize>> {
-        Ok(Progress::Ready(size))
-    }
-    async fn attach_volume(&self, _: &OpToken, _: &VolumeKey, node: &NodeId) -> Result<Progress<Attachment>> {
-        Ok(Progress::Ready(Attachment::Directory { node: node.clone(), path: "/x".into() }))
-    }
-    async fn detach_volume(&self, token: &OpToken, key: &VolumeKey, node: &NodeId) -> Result<Progress<()>> {
-        self.0.detach_volume(token, &anybodys(key), node).await
-    }
-    async fn create_snapshot(&self, token: &OpToken, key: &SnapshotKey) -> Result<Progress<VolumeSnapshot>> {
-        self.0.create_snapshot(token, key).await
-    }
-    async fn delete_snapshot(&self, token: &OpToken, key: &SnapshotKey) -> Result<Progress<()>> {
-        self.0.delete_snapshot(token, key).await
-    }
-    async fn restore_snapshot(&self, token: &OpToken, key: &SnapshotKey) -> Result<Progress<()>> {
-        self.0.restore_snapshot(token, key).await
-    }
-    async fn clone_volume(
-        &self,
-        t: &OpToken,
-        s: &VolumeKey,
-        target: &VolumeKey,
-    ) -> Result<Progress<VolumeStatus>> {
-        self.0.clone_volume(t, s, target).await
-    }
-    async fn volume_status(&self, key: &VolumeKey) -> Result<VolumeStatus> {
-        self.0.volume_status(&anybodys(key)).await
-    }
-    async fn provider_metrics(&self) -> Result<StorageMetrics> {
-        self.0.provider_metrics().await
-    }
-    async fn list_volumes<'a>(
-        &self,
-        after: Option<&'a VolumeKey>,
-        limit: usize,
-    ) -> Result<Vec<VolumeStatus>> {
-        self.0.list_volumes(after, limit).await
-    }
+fn whatever_can_be_claimed_is_needed_by_a_case() {
+    let needed = |need: Need| conformance::cases().any(|case| case.needs.contains(&need));
+    let node =
+        [NodeCapability::Stage, NodeCapability::Expand, NodeCapability::Stats, NodeCapability::Condition];
+    let claims = Capability::ALL.map(Need::Capability).into_iter();
+    let claims = claims.chain(AccessMode::ALL.map(Need::AccessMode)).chain(node.map(Need::NodeCapability));
+    let claims = claims.chain([Need::Block, Need::Filesystem, Need::Node]).chain(opposites());
+    let unproved: Vec<_> = claims.filter(|claim| !needed(*claim)).collect();
+    assert_eq!(unproved, vec![]);
 }
 
 #[test]
-fn a_broken_provider_fails_the_cases_it_should() {
-    let report =
-        block_on(conformance::run_all(|| async { Arc::new(Broken(memory())) as Arc<dyn StorageProvider> }));
-    let failed: BTreeSet<_> = report.failed.iter().map(|(name, _)| *name).collect();
-    for expected in [
-        "tenants_do_not_share_names",
-        "generations_do_not_share_names",
-        "a_volume_for_one_node_is_refused_to_a_second",
-        "attach_of_a_missing_volume_is_not_found",
-        "expand_grows_and_repeats",
-        "expand_refuses_to_shrink",
-    ] {
-        assert!(failed.contains(expected), "{expected} passed");
-    }
-    assert!(report.skipped.contains(&"snapshot_is_idempotent"));
-    assert!(report.passed.contains(&"delete_of_a_missing_volume_succeeds"));
+fn the_cases_are_many_and_have_names_of_their_own() {
+    let mut names = BTreeMap::new();
+    conformance::cases().for_each(|case| *names.entry(case.name).or_insert(0) += 1);
+    let doubles: Vec<_> = names.iter().filter(|(_, times)| **times > 1).collect();
+    assert_eq!(doubles, vec![]);
+    assert!(names.len() >= 200, "{}", names.len());
 }
 
 #[test]
-fn snapshots_and_clones_keep_the_content() {
-    let (p, token) = (memory(), OpToken::new("t"));
-    let tenant: hivemind_core::TenantRef = "acme.0000000000000001".parse().unwrap();
-    let (data, copy) = (
-        VolumeKey::new(tenant.clone(), "data".parse().unwrap()),
-        VolumeKey::new(tenant, "copy".parse().unwrap()),
-    );
-    let node: NodeId = "n1".parse().unwrap();
-    let of = SnapshotKey::new(data.clone(), "s".parse().unwrap());
-    block_on(async {
-        p.create_volume(&token, &data, ByteSize::from_gib(1), &VolumeOptions::default()).await.unwrap();
-        assert!(p.write(&data, &node, b"no").is_err());
-        p.attach_volume(&token, &data, &node).await.unwrap();
-        p.write(&data, &node, b"one").unwrap();
-        p.create_snapshot(&token, &of).await.unwrap();
-        p.write(&data, &node, b"two").unwrap();
-        p.clone_volume(&token, &data, &copy).await.unwrap();
-        p.detach_volume(&token, &data, &node).await.unwrap();
-        p.restore_snapshot(&token, &of).await.unwrap();
-    });
-    assert_eq!((p.content(&data).unwrap(), p.content(&copy).unwrap()), (b"one".to_vec(), b"two".to_vec()));
+fn the_memory_provider_conforms_with_nothing_skipped_but_what_only_others_lack() {
+    for (delay, loss) in [(0, 0), (2, 0), (0, 3), (3, 4)] {
+        let setup = Setup { delay, loss, ..Setup::default() };
+        let report = block_on(conformance::run_all(|| async { setup.fixture() }));
+        assert_eq!(report.failed, vec![], "delay {delay}, loss {loss}");
+        let skipped: BTreeSet<_> = report.skipped.iter().map(|(_, need)| format!("{need:?}")).collect();
+        let absences: BTreeSet<_> = opposites().iter().map(|need| format!("{need:?}")).collect();
+        assert!(skipped.is_subset(&absences), "{skipped:?}");
+        assert!(report.passed.len() >= 170, "{}", report.passed.len());
+    }
+}
+
+/// Without one thing at a time, so that also each case about an absence runs.
+#[test]
+fn the_memory_provider_conforms_whatever_it_lacks() {
+    let mut ran: BTreeSet<&str> = BTreeSet::new();
+    let mut run = |setup: Setup, what: &str| {
+        let report = block_on(conformance::run_all(|| async { setup.fixture() }));
+        assert_eq!(report.failed, vec![], "{what}");
+        ran.extend(report.passed);
+    };
+    run(Setup::default(), "everything");
+    for missing in Capability::ALL {
+        let rests_on = |capability: &Capability| match missing {
+            Capability::Attach => matches!(capability, Capability::AttachedNodes | Capability::Fence),
+            Capability::Expand => *capability == Capability::ExpandOnline,
+            Capability::Snapshots => {
+                use Capability::{GroupSnapshots, ListSnapshots, RestoreInPlace};
+                matches!(capability, RestoreInPlace | GroupSnapshots | ListSnapshots)
+            }
+            _ => false,
+        };
+        let left = Capability::ALL.into_iter().filter(|c| *c != missing && !rests_on(c));
+        let able = Capabilities::new(left).with_access_modes(AccessMode::ALL).with_volume_modes(true, true);
+        run(Setup { able, ..Setup::default() }, &format!("without {missing}"));
+    }
+    for missing in AccessMode::ALL {
+        let left = AccessMode::ALL.into_iter().filter(|mode| *mode != missing);
+        let able = suite::everything().with_access_modes(left);
+        run(Setup { able, ..Setup::default() }, &format!("without {missing}"));
+    }
+    for (filesystem, block) in [(true, false), (false, true)] {
+        let able = suite::everything().with_volume_modes(filesystem, block);
+        run(Setup { able, ..Setup::default() }, "of one volume mode");
+    }
+    let none = Setup { able: Capabilities::new([]), node: vec![], ..Setup::default() };
+    run(none, "nothing but volumes");
+    let unplaced = Setup { places: false, ..Setup::default() };
+    run(unplaced, "everywhere");
+    let never: Vec<_> =
+        conformance::cases().map(|case| case.name).filter(|name| !ran.contains(name)).collect();
+    assert_eq!(never, Vec::<&str>::new());
+}
+
+#[test]
+fn memory_is_full_at_its_capacity_and_counts_what_a_source_brings() {
     let small = memory().with_capacity(ByteSize::from_gib(1));
-    let full = block_on(small.create_volume(&token, &data, ByteSize::from_gib(2), &VolumeOptions::default()));
-    assert_eq!(full.unwrap_err().kind(), hivemind_core::ErrorKind::Exhausted);
+    let wish = |name: &str, gib| {
+        let size = hivemind_storage::SizeRange::at_least(ByteSize::from_mib(gib)).unwrap();
+        CreateVolume::new(OpToken::new(name), tenant_key(name), size, VolumeOptions::default())
+    };
+    let full = block_on(small.create_volume(&wish("a", 1025))).unwrap_err();
+    assert_eq!(full.kind(), ErrorKind::Exhausted);
+    let large = block_on(small.create_volume(&wish("b", 600))).unwrap().ready().unwrap();
+    let copy = wish("c", 1).from_source(hivemind_storage::VolumeSource::Volume(large.volume));
+    assert_eq!(block_on(small.create_volume(&copy)).unwrap_err().kind(), ErrorKind::Exhausted);
+}
+
+#[test]
+fn memory_lets_only_writers_write_and_no_more_than_there_is_room_for() {
+    let provider: MemoryProvider = memory();
+    let options = VolumeOptions::default().with_access_mode(AccessMode::ReadOnlyMany);
+    for (name, options, allowed) in [("read", options, false), ("write", VolumeOptions::default(), true)] {
+        let mode = *options.access_modes.first().unwrap();
+        let wish = CreateVolume::new(OpToken::new(name), tenant_key(name), size(), options);
+        let volume = block_on(provider.create_volume(&wish)).unwrap().ready().unwrap().volume;
+        let node = suite::nodes()[0].clone();
+        assert!(
+            provider.write(&volume, &hivemind_storage::NodeRef::from(node.clone()).handle, b"x").is_err()
+        );
+        let bring = AttachVolume::new(OpToken::new(name), volume.clone(), node.into());
+        block_on(provider.attach_volume(&bring.clone().with_access_mode(mode))).unwrap();
+        assert_eq!(provider.write(&volume, &bring.node.handle, b"x").is_ok(), allowed, "{name}");
+        let too_much = vec![0; 1 + usize::try_from(size().required().as_bytes()).unwrap()];
+        assert!(provider.write(&volume, &bring.node.handle, &too_much).is_err());
+    }
 }

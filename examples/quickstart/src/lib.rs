@@ -29,3 +29,8 @@ pub struct TenancyGuide;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/networking.md")]
 pub struct NetworkingGuide;
+
+/// And those of the guide to storage.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/storage.md")]
+pub struct StorageGuide;

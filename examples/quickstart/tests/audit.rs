@@ -9,7 +9,7 @@ use hivemind_core::store::{Key, Txn};
 use hivemind_core::testkit::Sim;
 use hivemind_core::{MemoryStore, OpToken, SeededIds, StateStore, StateStoreExt, TenantRef, block_on};
 use hivemind_observe::Registry;
-use hivemind_storage::{MemoryProvider, StorageProvider, VolumeKey, VolumeOptions};
+use hivemind_storage::{CreateVolume, MemoryProvider, SizeRange, StorageProvider, VolumeKey, VolumeOptions};
 use quickstart::cluster::{Cluster, Ports};
 use quickstart::compose;
 use quickstart::story::Plan;
@@ -108,8 +108,9 @@ fn a_lost_volume_record_is_found() {
 fn a_volume_that_leaked_at_the_provider_is_found() {
     let told = after(async |world| {
         let key = VolumeKey::new(world.tenants.first().unwrap().clone(), "leaked".parse().unwrap());
-        let (token, options) = (OpToken::new("t"), VolumeOptions::default());
-        world.provider.create_volume(&token, &key, ByteSize::from_gib(1), &options).await.unwrap();
+        let size = SizeRange::at_least(ByteSize::from_gib(1)).unwrap();
+        let request = CreateVolume::new(OpToken::new("t"), key, size, VolumeOptions::default());
+        world.provider.create_volume(&request).await.unwrap();
     });
     assert!(told.contains("volumes that only one side knows"), "{told}");
 }

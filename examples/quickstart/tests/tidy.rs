@@ -71,6 +71,33 @@ fn a_feature_crate_depends_on_core_and_on_no_other() {
     }
 }
 
+/// A crate that names its test programs itself could forget one, and nobody would see that it is not run.
+#[test]
+fn every_file_of_tests_is_run() {
+    for name in CRATES {
+        let manifest = fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
+        if !manifest.contains("autotests = false") {
+            continue;
+        }
+        let tests = root().join(name).join("tests");
+        let together = fs::read_to_string(tests.join("together/main.rs")).unwrap();
+        for entry in fs::read_dir(&tests).unwrap() {
+            let path = entry.unwrap().path();
+            let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+            let program =
+                path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").exists();
+            let alone = manifest.contains(&format!("[[test]]\nname = \"{stem}\"\n"));
+            let one_of_many = together.contains(&format!("mod {stem};\n"));
+            assert!(
+                !program || alone != one_of_many,
+                "{name}: {} is run {}",
+                path.display(),
+                if alone { "twice" } else { "by nothing" }
+            );
+        }
+    }
+}
+
 #[test]
 fn a_pure_file_is_pure() {
     let mut pure = 0;

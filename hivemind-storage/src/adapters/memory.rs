@@ -1,31 +1,37 @@
 //! Volumes in a map, with content, so that snapshots and clones can be told from empty ones.
 
 mod journal;
+mod node;
+mod provider;
+mod state;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use hivemind_core::resources::ByteSize;
 use hivemind_core::{
-    Effect, Error, ErrorKind, NodeId, OpToken, Pending, Progress, ProviderName, Result, Retry,
+    Clock, Effect, Error, ErrorKind, OpToken, Pending, Progress, ProviderName, Result, Retry, Timestamp,
 };
 
+use self::journal::Subject;
 pub use self::journal::{MemoryChange, MemoryJournal};
-use crate::{
-    Attachment, Capability, SnapshotKey, StorageMetrics, StorageProvider, StorageProviderType, VolumeKey,
-    VolumeOptions, VolumeSnapshot, VolumeStatus,
-};
+pub use self::node::MemoryNode;
+use self::state::State;
+pub use self::state::{MemoryGroup, MemoryHold, MemorySnapshot, MemoryVolume};
+use crate::{Capabilities, NodeHandle, Topology, VolumeCondition, VolumeRef};
 
 /// Volumes in a map: for tests, examples and simulation.
 ///
 /// Shared by an `Arc` it outlives a control plane that crashes, as real storage does. With a
-/// [journal](Self::with_journal) it outlives the process.
+/// [journal](Self::with_journal) it outlives the process. Encryption and replicas are accepted and change nothing.
 #[derive(Debug)]
 pub struct MemoryProvider {
     name: ProviderName,
+    capabilities: Capabilities,
     capacity: Option<ByteSize>,
+    /// The places it has; empty for everywhere.
+    places: Vec<Topology>,
+    clock: Option<Arc<dyn Clock>>,
     /// One in n mutating calls loses its reply, and one in n is pending at first; zero for never.
     lose_every: u64,
     delay_every: u64,
@@ -33,39 +39,21 @@ pub struct MemoryProvider {
     state: Mutex<State>,
 }
 
-/// What a call may change.
-#[derive(Debug, Clone, Copy)]
-enum Subject<'a> {
-    Volume(&'a VolumeKey),
-    Snapshot(&'a SnapshotKey),
-}
-
-#[derive(Debug, Default)]
-struct State {
-    volumes: BTreeMap<VolumeKey, Stored>,
-    snapshots: BTreeMap<SnapshotKey, Frozen>,
-    calls: u64,
-    delayed: BTreeSet<OpToken>,
-}
-
-#[derive(Debug, Clone)]
-struct Stored {
-    size: ByteSize,
-    options: VolumeOptions,
-    content: Vec<u8>,
-    nodes: BTreeSet<NodeId>,
-}
-
-#[derive(Debug, Clone)]
-struct Frozen {
-    size: ByteSize,
-    content: Vec<u8>,
-}
-
 impl MemoryProvider {
-    /// A provider without volumes and without bounds.
+    /// A provider without volumes and without bounds, which can do everything, everywhere: see
+    /// [`with_places`](Self::with_places).
     pub fn new(name: ProviderName) -> Self {
-        Self { name, capacity: None, lose_every: 0, delay_every: 0, journal: None, state: Mutex::default() }
+        Self {
+            name,
+            capabilities: provider::everything(),
+            capacity: None,
+            places: Vec::new(),
+            clock: None,
+            lose_every: 0,
+            delay_every: 0,
+            journal: None,
+            state: Mutex::default(),
+        }
     }
 
     /// The provider that these changes lead to, made one after the other.
@@ -84,15 +72,34 @@ impl MemoryProvider {
 
     /// The fewest changes that lead here, in the order of keys.
     pub fn changes(&self) -> Vec<MemoryChange> {
-        let state = self.lock();
-        let volumes = state.volumes.keys().map(|key| state.volume_now(key));
-        volumes.chain(state.snapshots.keys().map(|key| state.snapshot_now(key))).collect()
+        self.lock().all()
     }
 
     /// With room for so much; beyond it creation fails with [`ErrorKind::Exhausted`].
     #[must_use]
     pub fn with_capacity(mut self, capacity: ByteSize) -> Self {
         self.capacity = Some(capacity);
+        self
+    }
+
+    /// Able to do this, and no more.
+    #[must_use]
+    pub fn with_capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.capabilities = capabilities;
+        self
+    }
+
+    /// With volumes in these places, each in one of them, instead of everywhere.
+    #[must_use]
+    pub fn with_places(mut self, places: impl IntoIterator<Item = Topology>) -> Self {
+        self.places = places.into_iter().collect();
+        self
+    }
+
+    /// With the time of this clock in snapshots; without one they count calls.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
         self
     }
 
@@ -113,42 +120,72 @@ impl MemoryProvider {
     /// Writes the whole content of a volume, as a workload on `node` would.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if the volume is not on that node; those of the journal.
-    pub fn write(&self, key: &VolumeKey, node: &NodeId, content: &[u8]) -> Result<()> {
+    /// [`ErrorKind::Conflict`] if the volume is not on that node, for writing; [`ErrorKind::Exhausted`] if it has no
+    /// room for so much; those of the journal.
+    pub fn write(&self, volume: &VolumeRef, node: &NodeHandle, content: &[u8]) -> Result<()> {
         let mut state = self.lock();
-        let volume = state.volume("write", key)?;
-        if !volume.nodes.contains(node) {
-            let message = format!("volume {} is not on node {node}", key.volume);
+        let found = state.volume_mut("write", volume)?;
+        // Without attaching, every node has every volume.
+        let everywhere = !self.capabilities.has(crate::Capability::Attach);
+        if !everywhere && !found.nodes.get(node).is_some_and(MemoryHold::writes) {
+            let message = format!("volume {} is not on node {node}, or not for writing", volume.key.volume);
             return Err(Error::new(ErrorKind::Conflict, "write", message));
         }
-        volume.content = content.to_vec();
-        self.record(|| state.volume_now(key))
+        if content.len() > usize::try_from(found.size.as_bytes()).unwrap_or(usize::MAX) {
+            let message = format!("volume {} has room for no more than {}", volume.key.volume, found.size);
+            return Err(Error::new(ErrorKind::Exhausted, "write", message));
+        }
+        found.content = content.to_vec();
+        self.record(&state, &[Subject::Volume(volume.key.clone())])
     }
 
     /// The whole content of a volume.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such volume.
-    pub fn content(&self, key: &VolumeKey) -> Result<Vec<u8>> {
-        Ok(self.lock().volume("content", key)?.content.clone())
+    pub fn content(&self, volume: &VolumeRef) -> Result<Vec<u8>> {
+        Ok(self.lock().volume("content", volume)?.content.clone())
+    }
+
+    /// Makes the provider say from now on that a volume is in this condition.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such volume; those of the journal.
+    pub fn set_condition(&self, volume: &VolumeRef, condition: VolumeCondition) -> Result<()> {
+        let mut state = self.lock();
+        state.volume_mut("set_condition", volume)?.condition = condition;
+        self.record(&state, &[Subject::Volume(volume.key.clone())])
+    }
+
+    /// How many mutating calls were made so far.
+    pub fn calls(&self) -> u64 {
+        self.lock().calls
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record(&self, now: impl FnOnce() -> MemoryChange) -> Result<()> {
-        let Some(journal) = &self.journal else { return Ok(()) };
-        // It has happened already, so whoever repeats it writes it down again.
-        journal.record(&now()).map_err(|e| e.with_effect(Effect::Unknown).with_retry(Retry::Later))
+    fn now(&self, state: &State) -> Timestamp {
+        self.clock.as_ref().map_or_else(|| Timestamp::from_nanos(state.calls), |clock| clock.now())
     }
 
-    /// Does `change` to `subject` as one call, with the faults that are set up.
+    fn record(&self, state: &State, subjects: &[Subject]) -> Result<()> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        for subject in subjects {
+            // It has happened already, so whoever repeats it writes it down again.
+            let written = journal.record(&state.now(subject));
+            written.map_err(|e| e.with_effect(Effect::Unknown).with_retry(Retry::Later))?;
+        }
+        Ok(())
+    }
+
+    /// Does `change` to `subjects` as one call, with the faults that are set up.
     fn call<T>(
         &self,
         operation: &'static str,
         token: &OpToken,
-        subject: Subject<'_>,
+        subjects: &[Subject],
         change: impl FnOnce(&mut State) -> Result<T>,
     ) -> Result<Progress<T>> {
         let mut state = self.lock();
@@ -161,10 +198,8 @@ impl MemoryProvider {
             return Ok(Progress::Pending(Pending::new(token.clone(), Duration::from_secs(1))));
         }
         let done = change(&mut state)?;
-        self.record(|| match subject {
-            Subject::Volume(key) => state.volume_now(key),
-            Subject::Snapshot(key) => state.snapshot_now(key),
-        })?;
+        let touched = std::mem::take(&mut state.touched);
+        self.record(&state, &[subjects, &touched].concat())?;
         if lost {
             let error = Error::new(ErrorKind::Unavailable, operation, "the reply was lost");
             return Err(error.with_effect(Effect::Unknown).with_retry(Retry::Later));
@@ -180,204 +215,5 @@ impl MemoryProvider {
         }
         let message = format!("{} asks for {more}, of {capacity} there are {used} in use", self.name);
         Err(Error::new(ErrorKind::Exhausted, "create_volume", message))
-    }
-}
-
-impl State {
-    fn volume(&mut self, operation: &'static str, key: &VolumeKey) -> Result<&mut Stored> {
-        let missing = || Error::not_found(operation, format!("there is no volume {key}"));
-        self.volumes.get_mut(key).ok_or_else(missing)
-    }
-
-    fn provisioned(&self) -> ByteSize {
-        let total =
-            self.volumes.values().fold(0u64, |sum, volume| sum.saturating_add(volume.size.as_bytes()));
-        ByteSize::from_bytes(total)
-    }
-}
-
-fn status(key: &VolumeKey, volume: &Stored) -> VolumeStatus {
-    VolumeStatus::new(key.clone(), volume.size).attached_to(volume.nodes.iter().cloned())
-}
-
-fn in_use(operation: &'static str, key: &VolumeKey, volume: &Stored) -> Error {
-    let nodes = volume.nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
-    Error::new(ErrorKind::Conflict, operation, format!("volume {key} is on {nodes}: detach it first"))
-}
-
-#[async_trait]
-impl StorageProvider for MemoryProvider {
-    fn name(&self) -> &ProviderName {
-        &self.name
-    }
-
-    fn provider_type(&self) -> StorageProviderType {
-        StorageProviderType::Local
-    }
-
-    fn capabilities(&self) -> BTreeSet<Capability> {
-        [Capability::Expand, Capability::Snapshots, Capability::Clone, Capability::SharedAccess].into()
-    }
-
-    async fn create_volume(
-        &self,
-        token: &OpToken,
-        key: &VolumeKey,
-        size: ByteSize,
-        options: &VolumeOptions,
-    ) -> Result<Progress<VolumeStatus>> {
-        if size.as_bytes() == 0 {
-            return Err(Error::invalid("create_volume", format!("volume {key} has no size")));
-        }
-        self.call("create_volume", token, Subject::Volume(key), |state| {
-            if let Some(existing) = state.volumes.get(key) {
-                if existing.size == size && existing.options == *options {
-                    return Ok(status(key, existing));
-                }
-                let message = format!("volume {key} exists with another size or other options");
-                return Err(Error::new(ErrorKind::AlreadyExists, "create_volume", message));
-            }
-            self.room(state, size)?;
-            let fresh =
-                Stored { size, options: options.clone(), content: Vec::new(), nodes: BTreeSet::new() };
-            let made = status(key, &fresh);
-            state.volumes.insert(key.clone(), fresh);
-            Ok(made)
-        })
-    }
-
-    async fn delete_volume(&self, token: &OpToken, key: &VolumeKey) -> Result<Progress<()>> {
-        self.call("delete_volume", token, Subject::Volume(key), |state| {
-            if let Some(volume) = state.volumes.get(key).filter(|volume| !volume.nodes.is_empty()) {
-                return Err(in_use("delete_volume", key, volume));
-            }
-            state.volumes.remove(key);
-            Ok(())
-        })
-    }
-
-    async fn expand_volume(
-        &self,
-        token: &OpToken,
-        key: &VolumeKey,
-        size: ByteSize,
-    ) -> Result<Progress<ByteSize>> {
-        self.call("expand_volume", token, Subject::Volume(key), |state| {
-            let old = state.volume("expand_volume", key)?.size;
-            let Some(more) = size.checked_sub(old) else {
-                let message = format!("volume {key} has {old} and does not shrink to {size}");
-                return Err(Error::invalid("expand_volume", message));
-            };
-            self.room(state, more)?;
-            state.volume("expand_volume", key)?.size = size;
-            Ok(size)
-        })
-    }
-
-    async fn attach_volume(
-        &self,
-        token: &OpToken,
-        key: &VolumeKey,
-        node: &NodeId,
-    ) -> Result<Progress<Attachment>> {
-        self.call("attach_volume", token, Subject::Volume(key), |state| {
-            let volume = state.volume("attach_volume", key)?;
-            let others = volume.nodes.iter().any(|other| other != node);
-            if others && !volume.options.access_mode.is_shared() {
-                return Err(in_use("attach_volume", key, volume));
-            }
-            volume.nodes.insert(node.clone());
-            let path = format!("/volumes/{}/{}", key.tenant, key.volume).into();
-            Ok(Attachment::Directory { node: node.clone(), path })
-        })
-    }
-
-    async fn detach_volume(&self, token: &OpToken, key: &VolumeKey, node: &NodeId) -> Result<Progress<()>> {
-        self.call("detach_volume", token, Subject::Volume(key), |state| {
-            if let Some(volume) = state.volumes.get_mut(key) {
-                volume.nodes.remove(node);
-            }
-            Ok(())
-        })
-    }
-
-    async fn create_snapshot(&self, token: &OpToken, key: &SnapshotKey) -> Result<Progress<VolumeSnapshot>> {
-        self.call("create_snapshot", token, Subject::Snapshot(key), |state| {
-            let volume = state.volume("create_snapshot", &key.volume)?;
-            let fresh = Frozen { size: volume.size, content: volume.content.clone() };
-            let frozen = state.snapshots.entry(key.clone()).or_insert(fresh);
-            Ok(VolumeSnapshot::new(key.clone(), frozen.size))
-        })
-    }
-
-    async fn delete_snapshot(&self, token: &OpToken, key: &SnapshotKey) -> Result<Progress<()>> {
-        self.call("delete_snapshot", token, Subject::Snapshot(key), |state| {
-            state.snapshots.remove(key);
-            Ok(())
-        })
-    }
-
-    async fn restore_snapshot(&self, token: &OpToken, key: &SnapshotKey) -> Result<Progress<()>> {
-        self.call("restore_snapshot", token, Subject::Volume(&key.volume), |state| {
-            let missing = || {
-                let message = format!("volume {} has no snapshot {}", key.volume, key.snapshot);
-                Error::not_found("restore_snapshot", message)
-            };
-            let frozen = state.snapshots.get(key).cloned().ok_or_else(missing)?;
-            let volume = state.volume("restore_snapshot", &key.volume)?;
-            if !volume.nodes.is_empty() {
-                return Err(in_use("restore_snapshot", &key.volume, volume));
-            }
-            volume.content = frozen.content;
-            Ok(())
-        })
-    }
-
-    async fn clone_volume(
-        &self,
-        token: &OpToken,
-        source: &VolumeKey,
-        target: &VolumeKey,
-    ) -> Result<Progress<VolumeStatus>> {
-        if source.tenant != target.tenant {
-            return Err(Error::not_found("clone_volume", format!("there is no volume {}", source.volume)));
-        }
-        self.call("clone_volume", token, Subject::Volume(target), |state| {
-            let mut copy = state.volume("clone_volume", source)?.clone();
-            copy.nodes.clear();
-            if let Some(existing) = state.volumes.get(target) {
-                if existing.size == copy.size && existing.options == copy.options {
-                    return Ok(status(target, existing));
-                }
-                let message = format!("volume {target} exists and is another one");
-                return Err(Error::new(ErrorKind::AlreadyExists, "clone_volume", message));
-            }
-            self.room(state, copy.size)?;
-            let made = status(target, &copy);
-            state.volumes.insert(target.clone(), copy);
-            Ok(made)
-        })
-    }
-
-    async fn volume_status(&self, key: &VolumeKey) -> Result<VolumeStatus> {
-        let mut state = self.lock();
-        Ok(status(key, state.volume("volume_status", key)?))
-    }
-
-    async fn provider_metrics(&self) -> Result<StorageMetrics> {
-        let state = self.lock();
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let (volumes, snapshots) = (count(state.volumes.len()), count(state.snapshots.len()));
-        Ok(StorageMetrics::new(volumes, snapshots, state.provisioned(), self.capacity))
-    }
-
-    async fn list_volumes<'a>(
-        &self,
-        after: Option<&'a VolumeKey>,
-        limit: usize,
-    ) -> Result<Vec<VolumeStatus>> {
-        let state = self.lock();
-        let later = state.volumes.iter().filter(|(key, _)| after.is_none_or(|after| *key > after));
-        Ok(later.take(limit).map(|(key, volume)| status(key, volume)).collect())
     }
 }

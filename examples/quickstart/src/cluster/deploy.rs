@@ -165,7 +165,7 @@ impl Cluster {
         let wanted = wanted(app, compose, &pool_of(&tenant)?)?;
         TenantQuota.reserve(view, txn, ctx, &reservation(app)?, &charge(&wanted)?)?;
         let requests: Vec<_> = wanted.iter().map(|one| one.request.clone()).collect();
-        let nodes = self.tenants.stage_place(view, txn, ctx, &requests)?;
+        let nodes = self.stage_place(view, txn, ctx, &requests)?;
         let claims = self.stage_volumes(view, txn, ctx, app, compose, &wanted, &nodes)?;
         let pairs: Vec<_> = nodes.iter().map(|(workload, node)| (workload.clone(), node.clone())).collect();
         let leases = self.ipam.stage_assign(view, txn, ctx, &pairs)?;

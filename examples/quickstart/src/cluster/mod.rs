@@ -9,10 +9,10 @@ mod reach;
 mod recover;
 mod setup;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hivemind_core::store::{Prefix, Snapshot, Txn};
+use hivemind_core::store::{Prefix, Revision, Snapshot, Txn};
 use hivemind_core::{
     Answered, Clock, Effect, Error, ErrorKind, IdSource, Metric, Mirror, MirrorFeed, Once, Principal,
     Recorder, Result, Runtime, StateStore, TenantContext, TenantRef,
@@ -20,8 +20,8 @@ use hivemind_core::{
 use hivemind_net::{IpamManager, ServiceRegistry};
 use hivemind_observe::{AlertEngine, AlertManager, AlertRule, Comparison, Registry};
 use hivemind_storage::{ProviderRegistry, StorageManager, StorageProvider, VolumeController};
-use hivemind_tenancy::placement::NodeState;
-use hivemind_tenancy::{TenantManager, TenantQuota};
+use hivemind_tenancy::placement::{NodeState, Packing, Placement, PlacementPolicy, WorkloadRequest};
+use hivemind_tenancy::{ClusterMirror, TenantManager, TenantQuota};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -36,6 +36,8 @@ pub use setup::{TenantPlan, node_name};
 /// How often a request is tried that the store does not answer, or whose state changes under it.
 const ATTEMPTS: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(20);
+/// By which ties between nodes are decided: always alike, so that a run can be told again.
+const SEED: u64 = 0;
 const READY: Metric = Metric::new("hivemind_nodes_ready", "Nodes that take workloads.");
 const WORKLOADS: Metric = Metric::new("hivemind_workloads", "Workloads that are deployed.");
 const REQUESTS: Metric = Metric::new("quickstart_requests_total", "Requests, by how they ended.");
@@ -61,6 +63,8 @@ pub struct Cluster {
     ports: Ports,
     mirror: Mirror,
     feed: MirrorFeed,
+    /// Which nodes are best, as far as the mirror shows. A decision only borrows the cluster, and one is made at a time.
+    placing: Mutex<ClusterMirror>,
     tenants: TenantManager,
     ipam: IpamManager,
     names: ServiceRegistry,
@@ -100,10 +104,11 @@ impl Cluster {
             ipam: IpamManager::new(Arc::clone(&ports.store), Arc::clone(&ports.clock)),
             names: ServiceRegistry::new("cluster.local")?,
             storage: StorageManager::new(providers.names()).with_quota(quota),
-            controller: VolumeController::new(Arc::clone(&ports.store), providers),
+            controller: VolumeController::new(Arc::clone(&ports.store), providers, Arc::clone(&ports.clock)),
             ports,
             mirror,
             feed,
+            placing: Mutex::new(ClusterMirror::new(Packing::Spread, SEED)),
             registry,
         })
     }
@@ -155,7 +160,7 @@ impl Cluster {
         T: Serialize + DeserializeOwned + Send,
     {
         let newest = self.ports.store.revision().await?;
-        self.feed.catch_up(newest).await?;
+        self.catch_up(newest).await?;
         let mut txn = Txn::new();
         let value = {
             let view = self.mirror.view();
@@ -167,13 +172,35 @@ impl Cluster {
         once.commit(&*self.ports.store, txn, value).await
     }
 
+    /// Brings the mirror forward to `newest`, and the placing with it.
+    async fn catch_up(&mut self, newest: Revision) -> Result<()> {
+        while self.mirror.view().revision() < newest {
+            let change = self.feed.advance().await?;
+            self.placing.get_mut().unwrap_or_else(PoisonError::into_inner).note(&change);
+        }
+        Ok(())
+    }
+
+    /// Stages a node for each of `workloads`, all or none.
+    fn stage_place(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        workloads: &[WorkloadRequest],
+    ) -> Result<Placement> {
+        let mut placing = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        let policy = PlacementPolicy::default();
+        self.tenants.stage_place_with(&mut placing, view, txn, ctx, workloads, &policy)
+    }
+
     /// Reads the newest state.
     pub async fn read<T>(&mut self, read: impl Fn(&Self, &Snapshot) -> Result<T>) -> Result<T> {
         let mut attempt = 0;
         loop {
             attempt += 1;
             let caught_up = match self.ports.store.revision().await {
-                Ok(newest) => self.feed.catch_up(newest).await,
+                Ok(newest) => self.catch_up(newest).await,
                 Err(e) => Err(e),
             };
             match caught_up {

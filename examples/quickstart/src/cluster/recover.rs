@@ -121,7 +121,7 @@ impl Cluster {
             .on(on)
             .spread_by(format!("{}/{}", app.name, workload.service));
         self.tenants.stage_unplace(view, txn, ctx, [(id, lost)])?;
-        let nodes = self.tenants.stage_place(view, txn, ctx, &[request])?;
+        let nodes = self.stage_place(view, txn, ctx, &[request])?;
         let node = nodes.get(id).ok_or_else(missing)?;
         for claim in &workload.claims {
             if others.contains(claim) {

@@ -96,14 +96,15 @@ fn read(path: &Path) -> Result<Vec<MemoryChange>> {
 mod tests {
     use hivemind_core::resources::ByteSize;
     use hivemind_core::{OpToken, TenantRef, block_on};
-    use hivemind_storage::{StorageProvider, VolumeKey, VolumeOptions};
+    use hivemind_storage::{CreateVolume, SizeRange, StorageProvider, VolumeKey, VolumeOptions};
 
     use super::*;
 
     fn add(provider: &MemoryProvider, volume: &str) {
         let key = VolumeKey::new(TenantRef::system(), volume.parse().unwrap());
-        let (token, size) = (OpToken::new("t"), ByteSize::from_gib(1));
-        block_on(provider.create_volume(&token, &key, size, &VolumeOptions::default())).unwrap();
+        let size = SizeRange::at_least(ByteSize::from_gib(1)).unwrap();
+        let request = CreateVolume::new(OpToken::new("t"), key, size, VolumeOptions::default());
+        block_on(provider.create_volume(&request)).unwrap();
     }
 
     #[test]

@@ -1,0 +1,13 @@
+//! Any CSI driver as a provider.
+
+mod connection;
+mod failure;
+mod node;
+mod options;
+mod provider;
+mod runtime;
+
+pub use self::connection::PluginInfo;
+pub use self::node::CsiNode;
+pub use self::options::CsiOptions;
+pub use self::provider::CsiProvider;

@@ -1,0 +1,437 @@
+//! The next step of one volume.
+
+use hivemind_core::store::{Key, Txn};
+use hivemind_core::{Effect, Error, ErrorKind, NodeId, Progress, Result, Retry, Stamped, StateStoreExt};
+
+use super::{Did, VolumeController, another, is_refusal, is_used_up, read, token};
+use crate::records::{
+    HandleOwner, Todo, handle_at, handles, nodes, snapshot_at, snapshots, volume_at, volumes,
+};
+use crate::steps::{self, Step};
+use crate::{
+    AttachVolume, AttachedAs, Attachment, Capability, CreateVolume, DetachVolume, ProvisionedVolume,
+    Restoration, Secrets, SizeRange, SourceKey, StorageProvider, Volume, VolumePhase, VolumeRef,
+    VolumeSource,
+};
+
+/// A volume that is being worked on.
+struct Job<'a> {
+    provider: &'a dyn StorageProvider,
+    volume: Stamped<Volume>,
+    todo: &'a Stamped<Todo>,
+    grows_online: bool,
+}
+
+fn waits(message: String) -> Error {
+    Error::new(ErrorKind::Unavailable, "tick", message).with_retry(Retry::Later)
+}
+
+impl VolumeController {
+    pub(super) async fn volume_step(&self, todo: &Stamped<Todo>, at: &Key) -> Result<Did> {
+        let view = self.records(std::slice::from_ref(at)).await?;
+        let Some(volume) = read(&volumes()?, &view, at)? else {
+            self.done(Txn::new(), todo, false).await?;
+            return Ok(Did::Nothing);
+        };
+        let provider = &**self.providers.provider(&volume.provider)?;
+        let grows_online = provider.capabilities().has(Capability::ExpandOnline);
+        let job = Job { provider, volume, todo, grows_online };
+        match steps::next(&job.volume, grows_online) {
+            None => self.rest(&job).await,
+            Some(Step::Create) => self.create(&job).await,
+            Some(Step::Attach(node)) => self.attach(&job, &node).await,
+            Some(Step::Detach(node)) => self.detach(&job, &node).await,
+            Some(Step::Expand) => self.expand(&job).await,
+            Some(Step::Modify) => self.modify(&job).await,
+            Some(Step::Restore) => self.restore(&job).await,
+            Some(Step::Delete) => self.delete(&job).await,
+            // What is charged is given back by whoever knows the quota.
+            Some(Step::Expire(until)) if until <= self.clock.now() && job.volume.reservations.is_empty() => {
+                self.record(&job, |new| new.phase = VolumePhase::Deleting).await?;
+                Ok(Did::Altered)
+            }
+            Some(Step::Expire(until)) => {
+                let later = Todo { not_before: until, ..Todo::default() };
+                let mut txn = Txn::new();
+                crate::records::todos()?.update(&mut txn, todo, &later)?;
+                self.store.commit(&txn).await?;
+                Ok(Did::Nothing)
+            }
+        }
+    }
+
+    /// All is as intended, or has to wait for something else.
+    async fn rest(&self, job: &Job<'_>) -> Result<Did> {
+        if steps::next(&job.volume, true).is_some() {
+            return Ok(Did::Nothing);
+        }
+        let mut txn = Txn::new();
+        volumes()?.expect(&mut txn, &job.volume)?;
+        self.done(txn, job.todo, false).await?;
+        Ok(Did::Nothing)
+    }
+
+    /// Writes down what has become so, if the intent is still the one that was acted on.
+    async fn record<R>(&self, job: &Job<'_>, change: impl FnOnce(&mut Volume) -> R) -> Result<()> {
+        self.record_with(job, Txn::new(), change).await
+    }
+
+    async fn record_with<R>(
+        &self,
+        job: &Job<'_>,
+        mut txn: Txn,
+        change: impl FnOnce(&mut Volume) -> R,
+    ) -> Result<()> {
+        let mut new = (*job.volume.value).clone();
+        change(&mut new);
+        volumes()?.update(&mut txn, &job.volume, &new)?;
+        self.done(txn, job.todo, steps::next(&new, true).is_some()).await
+    }
+
+    /// The record goes, and all there is to do with it.
+    async fn forget(&self, job: &Job<'_>) -> Result<()> {
+        let mut txn = Txn::new();
+        volumes()?.delete(&mut txn, &job.volume)?;
+        if let Some(handle) = &job.volume.handle {
+            txn.delete(handle_at(&job.volume.provider, handle)?);
+        }
+        for node in job.volume.desired.keys().chain(job.volume.maybe_attached.keys()) {
+            let (_, known) = self.node(&job.volume.provider, node).await?;
+            let Some(known) = known else { continue };
+            let mut record = (*known.value).clone();
+            if record.volumes.remove(&job.volume.key) {
+                nodes()?.update(&mut txn, &known, &record)?;
+            }
+        }
+        self.done(txn, job.todo, false).await
+    }
+
+    /// The secrets of a volume: the key that it was made with, or is to be made with.
+    #[cfg(feature = "encryption")]
+    async fn secrets(&self, volume: &Volume) -> Result<Secrets> {
+        match (&self.keys, volume.key_version) {
+            (Some(keys), Some(version)) => keys.secrets(&volume.key, version).await,
+            (None, Some(version)) => {
+                let message =
+                    format!("volume {} has key {version}, and this controller has no keys", volume.key);
+                Err(waits(message))
+            }
+            (_, None) => Ok(Secrets::none()),
+        }
+    }
+
+    #[cfg(not(feature = "encryption"))]
+    async fn secrets(&self, _: &Volume) -> Result<Secrets> {
+        Ok(Secrets::none())
+    }
+
+    /// Which version of the key a new encrypted volume gets is written down before it is made.
+    #[cfg(feature = "encryption")]
+    async fn choose_key(&self, job: &Job<'_>) -> Result<bool> {
+        let volume = &*job.volume.value;
+        let Some(keys) = &self.keys else { return Ok(false) };
+        if !volume.options.encryption || volume.key_version.is_some() {
+            return Ok(false);
+        }
+        let version = keys.newest(&volume.key.tenant).await?;
+        self.record(job, |new| new.key_version = Some(version)).await?;
+        Ok(true)
+    }
+
+    #[cfg(not(feature = "encryption"))]
+    async fn choose_key(&self, _: &Job<'_>) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn create(&self, job: &Job<'_>) -> Result<Did> {
+        if self.choose_key(job).await? {
+            return Ok(Did::Pending);
+        }
+        let made = match self.make(job).await {
+            Ok(Progress::Pending(_)) => return Ok(Did::Pending),
+            Ok(Progress::Ready(made)) => made,
+            Err(e) if is_used_up(&e) => {
+                self.record(job, |new| new.token = another(&new.token)).await?;
+                return Ok(Did::Pending);
+            }
+            Err(e) if is_refusal(&e) && job.volume.phase == VolumePhase::Deleting => {
+                self.forget(job).await?;
+                return Ok(Did::Deleted);
+            }
+            Err(e) if is_refusal(&e) => {
+                self.record(job, |new| new.phase = VolumePhase::Failed(e.to_string())).await?;
+                return Ok(Did::Refused);
+            }
+            Err(e) => return Err(e),
+        };
+        // No two records have one volume of the provider.
+        let mut txn = Txn::new();
+        let owner = HandleOwner { volume: job.volume.key.clone() };
+        let at = handle_at(&job.volume.provider, &made.volume.handle)?;
+        handles()?.create(&hivemind_core::store::Snapshot::default(), &mut txn, at, &owner)?;
+        self.record_with(job, txn, |new| learn(new, made)).await?;
+        Ok(Did::Created)
+    }
+
+    async fn make(&self, job: &Job<'_>) -> Result<Progress<ProvisionedVolume>> {
+        let volume = &*job.volume.value;
+        let size = SizeRange::at_least(volume.size)?;
+        let mut request =
+            CreateVolume::new(volume.token.clone(), volume.key.clone(), size, volume.options.clone());
+        request.topology = volume.requirement.clone();
+        // Nothing of it is the provider's word: the volume may have been made long ago.
+        request.source = self.source(volume).await.map_err(|e| e.with_retry(Retry::Later))?;
+        request.secrets = self.secrets(volume).await.map_err(|e| e.with_retry(Retry::Later))?;
+        job.provider.capabilities().require_options(&volume.provider, &volume.options)?;
+        job.provider.create_volume(&request).await
+    }
+
+    async fn source(&self, volume: &Volume) -> Result<Option<VolumeSource>> {
+        match &volume.source {
+            None => Ok(None),
+            Some(SourceKey::Snapshot(key)) => {
+                let at = snapshot_at(key)?;
+                let view = self.records(std::slice::from_ref(&at)).await?;
+                let gone = || Error::not_found("create", format!("there is no snapshot {key} any more"));
+                let found = read(&snapshots()?, &view, &at)?.ok_or_else(gone)?;
+                let not_yet = || waits(format!("snapshot {key} is not ready yet"));
+                let ready = found.made().filter(|_| found.is_ready()).ok_or_else(not_yet)?;
+                Ok(Some(VolumeSource::Snapshot(ready)))
+            }
+            Some(SourceKey::Volume(key)) => {
+                let at = volume_at(key)?;
+                let view = self.records(std::slice::from_ref(&at)).await?;
+                let gone = || Error::not_found("create", format!("there is no volume {key} any more"));
+                let found = read(&volumes()?, &view, &at)?.ok_or_else(gone)?;
+                let ready = found.made().ok_or_else(|| waits(format!("volume {key} is not made yet")))?;
+                Ok(Some(VolumeSource::Volume(ready)))
+            }
+        }
+    }
+
+    async fn attach(&self, job: &Job<'_>, node: &NodeId) -> Result<Did> {
+        let volume = &*job.volume.value;
+        let (Some(made), Some(wish)) = (volume.made(), volume.desired.get(node)) else {
+            return Ok(Did::Nothing);
+        };
+        let at = if job.provider.capabilities().has(Capability::Attach) {
+            let (name, _) = self.node(&volume.provider, node).await?;
+            let request = AttachVolume::new(token(&job.volume, &volume.token, "attach"), made, name)
+                .with_access_mode(wish.access_mode)
+                .with_volume_mode(volume.options.volume_mode.clone())
+                .with_read_only(wish.read_only)
+                .of_epoch(wish.epoch)
+                .with_secrets(self.secrets(volume).await?);
+            match job.provider.attach_volume(&request).await {
+                Ok(Progress::Ready(at)) => at,
+                Ok(Progress::Pending(_)) => {
+                    self.take_back(&job.volume, node, wish).await?;
+                    return Ok(Did::Pending);
+                }
+                Err(e) => {
+                    if e.effect() != Effect::NotStarted {
+                        self.take_back(&job.volume, node, wish).await?;
+                    }
+                    return Err(e);
+                }
+            }
+        } else {
+            Attachment::new(node.clone(), AttachedAs::Opaque)
+        };
+        let at = at.of_epoch(wish.epoch);
+        if let Err(e) = self.record(job, |new| new.attached.insert(node.clone(), at)).await {
+            self.take_back(&job.volume, node, wish).await?;
+            return Err(e);
+        }
+        Ok(Did::Attached)
+    }
+
+    /// Takes the volume away from a node that may have it and is not to.
+    async fn detach(&self, job: &Job<'_>, node: &NodeId) -> Result<Did> {
+        let volume = &*job.volume.value;
+        let (Some(made), Some(leaving)) = (volume.made(), volume.maybe_attached.get(node)) else {
+            return Ok(Did::Nothing);
+        };
+        let (name, known) = self.node(&volume.provider, node).await?;
+        if job.provider.capabilities().has(Capability::Attach) {
+            let mut request = DetachVolume::new(token(&job.volume, &volume.token, "detach"), made, name);
+            request.proof = leaving.proof.clone();
+            if job.provider.detach_volume(&request).await?.ready().is_none() {
+                return Ok(Did::Pending);
+            }
+        }
+        let mut txn = Txn::new();
+        // A wish to have it back keeps the slot.
+        if let Some(known) = known.filter(|_| !volume.desired.contains_key(node)) {
+            let mut record = (*known.value).clone();
+            record.volumes.remove(&volume.key);
+            nodes()?.update(&mut txn, &known, &record)?;
+        }
+        self.record_with(job, txn, |new| new.maybe_attached.remove(node)).await?;
+        Ok(Did::Detached)
+    }
+
+    async fn expand(&self, job: &Job<'_>) -> Result<Did> {
+        let volume = &*job.volume.value;
+        let (Some(made), Some(growth)) = (volume.made(), &volume.growth) else { return Ok(Did::Nothing) };
+        if !(job.grows_online || volume.attached.is_empty()) {
+            return Ok(Did::Nothing);
+        }
+        let asked = job.provider.capabilities().require(&volume.provider, Capability::Expand);
+        let answer = match asked {
+            Ok(()) => job.provider.expand_volume(&growth.token, &made, SizeRange::at_least(growth.to)?).await,
+            Err(e) => Err(e),
+        };
+        match answer {
+            Ok(Progress::Pending(_)) => Ok(Did::Pending),
+            Ok(Progress::Ready(grown)) => {
+                let on_node = grown.node_expansion_required && !volume.attached.is_empty();
+                self.record(job, |new| {
+                    new.size = new.size.max(grown.size);
+                    // Where no node has it, its file system grows when one gets it.
+                    match (&mut new.growth, on_node) {
+                        (Some(growth), true) => growth.on_node = true,
+                        (growth, _) => *growth = None,
+                    }
+                })
+                .await?;
+                Ok(Did::Altered)
+            }
+            Err(e) if is_refusal(&e) => {
+                self.record(job, |new| {
+                    new.growth.as_mut().map(|growth| growth.refused = Some(e.to_string()))
+                })
+                .await?;
+                Ok(Did::Refused)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn modify(&self, job: &Job<'_>) -> Result<Did> {
+        let volume = &*job.volume.value;
+        let (Some(made), Some(change)) = (volume.made(), &volume.modification) else {
+            return Ok(Did::Nothing);
+        };
+        let answer = match job.provider.capabilities().require(&volume.provider, Capability::Modify) {
+            Ok(()) => job.provider.modify_volume(&change.token, &made, &change.parameters).await,
+            Err(e) => Err(e),
+        };
+        match answer {
+            Ok(Progress::Pending(_)) => Ok(Did::Pending),
+            Ok(Progress::Ready(())) => {
+                self.record(job, |new| {
+                    if let Some(done) = new.modification.take() {
+                        new.options.mutable_parameters.extend(done.parameters);
+                    }
+                })
+                .await?;
+                Ok(Did::Altered)
+            }
+            Err(e) if is_refusal(&e) => {
+                let why = e.to_string();
+                self.record(job, |new| new.modification.as_mut().map(|change| change.refused = Some(why)))
+                    .await?;
+                Ok(Did::Refused)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Restores in place, once what is there is kept.
+    async fn restore(&self, job: &Job<'_>) -> Result<Did> {
+        let volume = &*job.volume.value;
+        let (Some(made), Some(wanted)) = (volume.made(), &volume.restoration) else {
+            return Ok(Did::Nothing);
+        };
+        let answer = match job.provider.capabilities().require(&volume.provider, Capability::RestoreInPlace) {
+            Ok(()) => self.restored(job, &made, wanted).await,
+            Err(e) => Err(e),
+        };
+        match answer {
+            Ok(Progress::Pending(_)) => Ok(Did::Pending),
+            Ok(Progress::Ready(())) => {
+                self.record(job, |new| new.restoration = None).await?;
+                Ok(Did::Altered)
+            }
+            Err(e) if is_refusal(&e) => {
+                let why = e.to_string();
+                self.record(job, |new| new.restoration.as_mut().map(|wanted| wanted.refused = Some(why)))
+                    .await?;
+                Ok(Did::Refused)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn restored(&self, job: &Job<'_>, made: &VolumeRef, wanted: &Restoration) -> Result<Progress<()>> {
+        let of = |name| crate::SnapshotKey::new(job.volume.key.clone(), name);
+        let (from, undo) =
+            (snapshot_at(&of(wanted.snapshot.clone()))?, snapshot_at(&of(wanted.undo.clone()))?);
+        let view = self.records(&[from.clone(), undo.clone()]).await?;
+        let gone = |at: &Key| Error::not_found("restore", format!("there is no snapshot at {at} any more"));
+        let kept = read(&snapshots()?, &view, &undo)?.ok_or_else(|| gone(&undo))?;
+        match &kept.phase {
+            crate::SnapshotPhase::Failed(why) => {
+                let message = format!("what is there cannot be kept as snapshot {}: {why}", wanted.undo);
+                return Err(Error::new(ErrorKind::Unsupported, "restore", message));
+            }
+            crate::SnapshotPhase::Ready | crate::SnapshotPhase::Cut => {}
+            _ => return Err(waits(format!("snapshot {} is to be taken first", wanted.undo))),
+        }
+        let from = read(&snapshots()?, &view, &from)?.ok_or_else(|| gone(&from))?;
+        let from =
+            from.made().ok_or_else(|| waits(format!("snapshot {} is not there yet", wanted.snapshot)))?;
+        job.provider.restore_snapshot(&wanted.token, &from, made).await
+    }
+
+    /// Whatever is still to be made of the volume comes first: its snapshots and its clones.
+    async fn nobody_needs(&self, volume: &Volume) -> Result<()> {
+        let tenant = volume.key.tenant.to_string();
+        let its_snapshots = snapshots()?.below([tenant.as_str(), volume.key.volume.as_str()])?;
+        let view = self.store.snapshot(std::slice::from_ref(&its_snapshots)).await?;
+        for snapshot in snapshots()?.list(&view, &Txn::new(), &its_snapshots)? {
+            if snapshot.handle.is_none() && !matches!(snapshot.phase, crate::SnapshotPhase::Failed(_)) {
+                return Err(waits(format!("snapshot {} of the volume comes first", snapshot.key.snapshot)));
+            }
+        }
+        if !volume.cloned {
+            return Ok(());
+        }
+        let its_tenant = volumes()?.below([tenant.as_str()])?;
+        let view = self.store.snapshot(std::slice::from_ref(&its_tenant)).await?;
+        let source = Some(SourceKey::Volume(volume.key.clone()));
+        for clone in volumes()?.list(&view, &Txn::new(), &its_tenant)? {
+            if clone.source == source
+                && clone.handle.is_none()
+                && !matches!(clone.phase, VolumePhase::Failed(_))
+            {
+                return Err(waits(format!("volume {}, a clone of it, comes first", clone.key.volume)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, job: &Job<'_>) -> Result<Did> {
+        let Some(made) = job.volume.made() else { return Ok(Did::Nothing) };
+        self.nobody_needs(&job.volume).await?;
+        match job.provider.delete_volume(&token(&job.volume, &job.volume.token, "delete"), &made).await? {
+            Progress::Pending(_) => Ok(Did::Pending),
+            Progress::Ready(()) => {
+                self.forget(job).await?;
+                Ok(Did::Deleted)
+            }
+        }
+    }
+}
+
+/// Writes down what the provider made.
+fn learn(new: &mut Volume, made: ProvisionedVolume) {
+    // A release that came first goes on: the volume had to be made to learn what it is called.
+    if new.phase == VolumePhase::Creating {
+        new.phase = VolumePhase::Ready;
+    }
+    new.size = new.size.max(made.size);
+    (new.handle, new.context) = (Some(made.volume.handle), made.volume.context);
+    new.topology = made.topology;
+}

@@ -1,0 +1,217 @@
+//! What is charged is what there is, and nothing is left when nothing is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hivemind_core::resources::Resources;
+use hivemind_core::store::{Prefix, Snapshot, Txn};
+use hivemind_core::{Collection, Error, ErrorKind, QuotaGate, ReservationId, Result, Stored, TenantContext};
+use hivemind_storage::{ReclaimPolicy, StorageManager, Volume};
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::world::{World, gib, memory, spec};
+
+/// A quota without limits that keeps a record of each charge.
+#[derive(Debug)]
+struct Ledger;
+
+#[derive(Serialize, Deserialize, Debug, PartialEq)]
+struct Charge(u64);
+
+impl Stored for Charge {
+    const KIND: &'static str = "charge";
+}
+
+fn charges() -> Collection<Charge> {
+    Collection::new(Prefix::new(["charges"]).unwrap())
+}
+
+impl QuotaGate for Ledger {
+    fn reserve(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        id: &ReservationId,
+        amount: &Resources,
+    ) -> Result<()> {
+        let charge = Charge(amount.storage().as_bytes());
+        let at = charges().key([ctx.tenant().to_string().as_str(), id.as_str()])?;
+        match charges().get(view, txn, &at)? {
+            Some(there) if *there.value == charge => charges().expect(txn, &there),
+            Some(_) => {
+                Err(Error::new(ErrorKind::AlreadyExists, "reserve", format!("{id} is charged otherwise")))
+            }
+            None => charges().create(view, txn, at, &charge),
+        }
+    }
+
+    fn release(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext, id: &ReservationId) -> Result<()> {
+        let at = charges().key([ctx.tenant().to_string().as_str(), id.as_str()])?;
+        let there = charges().require(view, txn, &at)?;
+        charges().delete(txn, &there)
+    }
+}
+
+fn charged(world: &World) -> u64 {
+    let all = charges().list(&world.view(), &Txn::new(), charges().prefix()).unwrap();
+    all.iter().map(|charge| charge.value.0).sum()
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Claim { claim: u8, size: u64, keep: u8 },
+    Grow { claim: u8, to: u64 },
+    Snapshot { claim: u8, name: u8 },
+    Unsnapshot { volume: u8, name: u8 },
+    Release { claim: u8 },
+    Remove { volume: u8 },
+    Expire,
+    Settle,
+    Tick,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let some = 0u8..3;
+    prop_oneof![
+        4 => (some.clone(), 1u64..4, 0u8..3).prop_map(|(claim, size, keep)| Act::Claim { claim, size, keep }),
+        2 => (some.clone(), 1u64..8).prop_map(|(claim, to)| Act::Grow { claim, to }),
+        1 => (some.clone(), 0u8..2).prop_map(|(claim, name)| Act::Snapshot { claim, name }),
+        1 => (some.clone(), 0u8..2).prop_map(|(volume, name)| Act::Unsnapshot { volume, name }),
+        3 => some.clone().prop_map(|claim| Act::Release { claim }),
+        2 => some.prop_map(|volume| Act::Remove { volume }),
+        1 => Just(Act::Expire),
+        2 => Just(Act::Settle),
+        4 => Just(Act::Tick),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// The reference adds up the records: each volume at the larger of what it has and is to have, and each snapshot. What
+    /// was to be larger before, when a provider may have begun, may stay charged until the growth has ended and is settled.
+    #[test]
+    fn what_is_charged_is_what_there_is(acts in prop::collection::vec(act(), 1..40)) {
+        let mut world = World::new(memory());
+        world.storage = StorageManager::new([super::world::name()]).with_quota(Arc::new(Ledger));
+        let name = |kind: &str, number: u8| format!("{kind}{number}");
+        let mut lowered = std::collections::BTreeSet::new();
+        for (number, act) in acts.into_iter().enumerate() {
+            let ctx = world.ctx("acme").with_request(format!("q{number}").parse().unwrap());
+            let claim_of = |claim: u8| name("c", claim).parse().unwrap();
+            if let Act::Grow { claim, to } = act {
+                let all = world.storage.volumes(&world.view(), &ctx).unwrap();
+                let of = all.into_iter().filter(|volume| volume.claim == Some(claim_of(claim)));
+                let lower = of.filter(|volume| volume.growth.as_ref().is_some_and(|growth| growth.to > gib(to)));
+                lowered.extend(lower.map(|volume| volume.key.volume.clone()));
+            }
+            let _ = world.commit(|s, view, txn| match act {
+                Act::Claim { claim, size, keep } => {
+                    let mut wish = spec(&name("c", claim));
+                    wish.size = gib(size);
+                    let kept = [ReclaimPolicy::Delete, ReclaimPolicy::Retain, ReclaimPolicy::archive()];
+                    s.stage_claim(view, txn, &ctx, &wish.with_reclaim(kept[usize::from(keep)]))
+                }
+                Act::Grow { claim, to } => s.stage_expand(view, txn, &ctx, &claim_of(claim), gib(to)),
+                Act::Snapshot { claim, name: taken } => {
+                    s.stage_snapshot(view, txn, &ctx, &claim_of(claim), &name("s", taken).parse().unwrap())
+                }
+                Act::Unsnapshot { volume, name: taken } => {
+                    let volume = name("c", volume).parse().unwrap();
+                    s.stage_snapshot_removal(view, txn, &ctx, &volume, &name("s", taken).parse().unwrap())
+                }
+                Act::Release { claim } => s.stage_release(view, txn, &ctx, &claim_of(claim)),
+                Act::Remove { volume } => {
+                    s.stage_volume_removal(view, txn, &ctx, &name("c", volume).parse().unwrap())
+                }
+                Act::Expire => s.stage_expired_archives(view, txn, &ctx).map(|_| ()),
+                Act::Settle => s.stage_settled_growth(view, txn, &ctx).map(|_| ()),
+                Act::Tick => Ok(()),
+            });
+            if let Act::Settle = act {
+                // Where nothing grows any more, what is charged is what there is.
+                let grows = |volume: &Volume| volume.growth.as_ref().is_some_and(|growth| !growth.on_node);
+                let all = world.storage.volumes(&world.view(), &ctx).unwrap();
+                let growing = all.iter().filter(|volume| grows(volume)).map(|volume| &volume.key.volume);
+                let growing: std::collections::BTreeSet<_> = growing.cloned().collect();
+                lowered.retain(|volume| growing.contains(volume));
+            }
+            match act {
+                Act::Tick => drop(hivemind_core::block_on(world.controller.tick()).unwrap()),
+                Act::Expire => world.clock.advance(Duration::from_secs(4 * 24 * 3600)),
+                _ => {}
+            }
+            let (view, acme) = (world.view(), world.ctx("acme"));
+            let mut expected = 0;
+            for volume in world.storage.volumes(&view, &acme).unwrap() {
+                // What is being deleted is not charged any more.
+                if !volume.reservations.is_empty() {
+                    let wanted = volume.growth.as_ref().map_or(volume.size, |growth| growth.to.max(volume.size));
+                    prop_assert!(volume.charged >= wanted, "{volume:?}");
+                    if !lowered.contains(&volume.key.volume) {
+                        prop_assert_eq!(volume.charged, wanted);
+                    }
+                    expected += volume.charged.as_bytes();
+                }
+            }
+            for snapshot in world.storage.snapshots(&view, &acme).unwrap() {
+                if !snapshot.reservations.is_empty() {
+                    expected += snapshot.size.as_bytes();
+                }
+            }
+            prop_assert_eq!(charged(&world), expected);
+        }
+        // All that is left can be taken away, and then nothing is charged.
+        for round in 0..50 {
+            let ctx = world.ctx("acme").with_request(format!("end{round}").parse().unwrap());
+            for claim in world.storage.claims(&world.view(), &Txn::new(), &ctx).unwrap() {
+                world.commit(|s, view, txn| s.stage_release(view, txn, &ctx, &claim.spec.id)).unwrap();
+            }
+            world.settle();
+            for volume in world.storage.volumes(&world.view(), &ctx).unwrap() {
+                let volume = &volume.key.volume;
+                world.commit(|s, view, txn| s.stage_volume_removal(view, txn, &ctx, volume)).unwrap();
+            }
+            for snapshot in world.storage.snapshots(&world.view(), &ctx).unwrap() {
+                let (volume, name) = (&snapshot.key.volume.volume, &snapshot.key.snapshot);
+                world.commit(|s, view, txn| s.stage_snapshot_removal(view, txn, &ctx, volume, name)).unwrap();
+            }
+            world.settle();
+        }
+        prop_assert_eq!(charged(&world), 0);
+        prop_assert_eq!(world.there(), (0, 0));
+    }
+}
+
+#[test]
+fn a_growth_that_was_lowered_costs_what_it_came_to() {
+    let mut world = World::new(memory().with_capacity(gib(4)));
+    world.storage = StorageManager::new([super::world::name()]).with_quota(Arc::new(Ledger));
+    world.ready("data");
+    let claim = "data".parse().unwrap();
+    let expand = |size| {
+        world
+            .commit(|s, view, txn| s.stage_expand(view, txn, &world.ctx("acme"), &claim, gib(size)))
+            .unwrap();
+    };
+    let settle =
+        || world.commit(|s, view, txn| s.stage_settled_growth(view, txn, &world.ctx("acme"))).unwrap();
+    expand(9);
+    let _ = hivemind_core::block_on(world.controller.tick()).unwrap();
+    expand(3);
+    // The larger one may have begun.
+    assert_eq!((settle(), charged(&world)), (0, gib(9).as_bytes()));
+    world.settle();
+    assert_eq!(world.volume("data").size, gib(3));
+    assert_eq!((settle(), charged(&world)), (1, gib(3).as_bytes()));
+    assert_eq!((settle(), charged(&world)), (0, gib(3).as_bytes()));
+    // It grows from there, and all of it is given back in the end.
+    expand(4);
+    world.settle();
+    assert_eq!(charged(&world), gib(4).as_bytes());
+    world.release("data").unwrap();
+    world.settle();
+    assert_eq!(charged(&world), 0);
+}
