@@ -2,6 +2,7 @@
 //! the same answers from tables. No I/O, no clock, no async.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hivemind_core::NodeId;
 
@@ -21,6 +22,9 @@ pub(super) enum End<'a> {
     Outside(IpAddr),
 }
 
+/// Of more rules of a tenant's policies than this, those that mean another end are counted and not listed.
+pub(super) const LISTED: usize = 64;
+
 /// The policies to be asked about one workload; the evaluator takes all there are, the engine those that select it.
 #[derive(Default)]
 pub(super) struct Applicable<'a> {
@@ -28,6 +32,23 @@ pub(super) struct Applicable<'a> {
     pub(super) cluster: Vec<&'a ClusterPolicy>,
     pub(super) network: Vec<&'a NetworkPolicy>,
     pub(super) grants: Vec<&'a Grant>,
+    /// If `network` has those alone that mean the other end or have no rules: what there is in all.
+    pub(super) all: Option<All>,
+}
+
+/// The policies of a tenant that select a workload, in one direction.
+pub(super) struct All {
+    /// Those that isolate it, in order.
+    pub(super) isolating: Arc<[PolicyRef]>,
+    /// How many rules they have: more than [`LISTED`].
+    pub(super) rules: usize,
+}
+
+/// What an end tells while it decides.
+pub(super) enum Told {
+    Rule(Asked),
+    /// So many rules mean other ends than this one.
+    Others(usize),
 }
 
 impl<'a> Applicable<'a> {
@@ -58,13 +79,13 @@ pub(super) struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// What this end says. Every rule that is asked is told to `asked`.
-    pub(super) fn decide(&self, policies: &Applicable<'_>, asked: &mut impl FnMut(Asked)) -> Side {
+    /// What this end says. Every rule that is asked is told to `tell`.
+    pub(super) fn decide(&self, policies: &Applicable<'_>, tell: &mut impl FnMut(Told)) -> Side {
         let (passes, because) = self
-            .fixed_rules(policies, asked)
-            .or_else(|| self.cluster(Tier::Admin, policies, asked))
-            .or_else(|| self.network(policies, asked))
-            .or_else(|| self.cluster(Tier::Baseline, policies, asked))
+            .fixed_rules(policies, tell)
+            .or_else(|| self.cluster(Tier::Admin, policies, tell))
+            .or_else(|| self.network(policies, tell))
+            .or_else(|| self.cluster(Tier::Baseline, policies, tell))
             .unwrap_or((true, Because::Unselected));
         Side { verdict: Verdict::of(passes), because }
     }
@@ -83,14 +104,14 @@ impl Question<'_> {
     fn fixed_rules(
         &self,
         policies: &Applicable<'_>,
-        asked: &mut impl FnMut(Asked),
+        tell: &mut impl FnMut(Told),
     ) -> Option<(bool, Because)> {
         if let Some(because) = self.always() {
             return Some((true, because));
         }
         if let End::Workload(peer) = self.peer
             && peer.profile().tenant() != self.subject.profile().tenant()
-            && !self.is_granted(peer, policies, asked)
+            && !self.is_granted(peer, policies, tell)
         {
             return Some((false, Because::Border));
         }
@@ -100,7 +121,7 @@ impl Question<'_> {
         self.traffic.is_essential().then_some((true, Because::Essential))
     }
 
-    fn is_granted(&self, peer: &Endpoint, policies: &Applicable<'_>, asked: &mut impl FnMut(Asked)) -> bool {
+    fn is_granted(&self, peer: &Endpoint, policies: &Applicable<'_>, tell: &mut impl FnMut(Told)) -> bool {
         let own = self.subject.profile();
         let mut granted = false;
         for grant in &policies.grants {
@@ -115,7 +136,8 @@ impl Question<'_> {
                 granted = true;
                 Outcome::Applied(Action::Allow)
             };
-            asked(Asked::new(PolicyRef::Grant(grant.by().clone(), grant.name().clone()), 0, outcome));
+            let name = PolicyRef::Grant(grant.by().clone(), grant.name().clone());
+            tell(Told::Rule(Asked::new(name, 0, outcome)));
         }
         granted
     }
@@ -125,7 +147,7 @@ impl Question<'_> {
         &self,
         tier: Tier,
         policies: &Applicable<'_>,
-        asked: &mut impl FnMut(Asked),
+        tell: &mut impl FnMut(Told),
     ) -> Option<(bool, Because)> {
         let subject = self.subject.profile();
         let home = Home { tenant: subject.tenant(), namespace: None };
@@ -135,7 +157,7 @@ impl Question<'_> {
             let name = PolicyRef::Cluster(policy.name().clone());
             for (index, one) in policy.rules(self.direction).iter().enumerate() {
                 let outcome = self.outcome(one.rule(), home, one.action());
-                asked(Asked::new(name.clone(), index, outcome));
+                tell(Told::Rule(Asked::new(name.clone(), index, outcome)));
                 let because = || Because::Rule { policy: name.clone(), rule: index };
                 match outcome {
                     Outcome::Applied(Action::Allow) => return Some((true, because())),
@@ -149,32 +171,41 @@ impl Question<'_> {
     }
 
     /// Whether one of the policies that isolate the workload allows it; `None` if it is not isolated.
-    fn network(&self, policies: &Applicable<'_>, asked: &mut impl FnMut(Asked)) -> Option<(bool, Because)> {
-        let mut isolated = Vec::new();
-        let mut allowed = None;
-        for policy in policies.network.iter().filter(|policy| policy.selects(self.subject.profile())) {
-            let Some(rules) = policy.spec().rules(self.direction) else { continue };
-            let name = PolicyRef::Network(
-                policy.tenant().clone(),
-                policy.namespace().clone(),
-                policy.name().clone(),
-            );
+    fn network(&self, policies: &Applicable<'_>, tell: &mut impl FnMut(Told)) -> Option<(bool, Because)> {
+        let selecting = policies.network.iter().filter(|policy| policy.selects(self.subject.profile()));
+        let selecting: Vec<_> = selecting
+            .filter_map(|policy| Some((*policy, policy.spec().rules(self.direction)?)))
+            .collect();
+        let count = || selecting.iter().map(|(_, rules)| rules.len()).sum();
+        let total = policies.all.as_ref().map_or_else(count, |all| all.rules);
+        let (mut others, mut allowed) = (total, None);
+        for (policy, rules) in &selecting {
             if rules.is_empty() {
-                asked(Asked::new(name.clone(), 0, Outcome::NoRules));
+                tell(Told::Rule(Asked::new(policy.key(), 0, Outcome::NoRules)));
             }
             for (index, rule) in rules.iter().enumerate() {
                 let outcome = self.outcome(rule, policy.home(), Action::Allow);
-                asked(Asked::new(name.clone(), index, outcome));
-                if matches!(outcome, Outcome::Applied(_)) && allowed.is_none() {
-                    allowed = Some(Because::Rule { policy: name.clone(), rule: index });
+                if outcome == Outcome::OtherPeers && total > LISTED {
+                    continue;
                 }
+                others = others.saturating_sub(1);
+                if matches!(outcome, Outcome::Applied(_)) && allowed.is_none() {
+                    allowed = Some(Because::Rule { policy: policy.key(), rule: index });
+                }
+                tell(Told::Rule(Asked::new(policy.key(), index, outcome)));
             }
-            isolated.push(name);
         }
+        if others > 0 {
+            tell(Told::Others(others));
+        }
+        let isolating = || match &policies.all {
+            Some(all) => all.isolating.clone(),
+            None => selecting.iter().map(|(policy, _)| policy.key()).collect(),
+        };
         match allowed {
             Some(because) => Some((true, because)),
-            None if isolated.is_empty() => None,
-            None => Some((false, Because::Isolated(isolated.into()))),
+            None if selecting.is_empty() && policies.all.is_none() => None,
+            None => Some((false, Because::Isolated(isolating()))),
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use hivemind_core::TenantRef;
 use serde::{Deserialize, Serialize};
 
-use super::eval::{Applicable, Ends};
+use super::eval::{Applicable, Ends, Question, Told};
 use super::{
     Action, Asked, Decision, Direction, Engine, Flow, InvalidFlow, Outcome, Party, PolicyRef, Side, Verdict,
     World,
@@ -17,8 +17,13 @@ use super::{
 pub struct SideExplanation {
     /// What it says, and what decided.
     pub side: Side,
-    /// Every rule that was asked, in order. Rules after one of a cluster policy that decides are not asked.
+    /// Every rule that was asked, in order. Rules after one of a cluster policy that decides are not asked. If the
+    /// policies of the tenant have more than 64 rules about the workload, those that mean others than the other end are
+    /// not listed.
     pub asked: Vec<Asked>,
+    /// How many rules were not listed.
+    #[serde(default)]
+    pub others: usize,
 }
 
 /// What both ends of a flow say, and why.
@@ -39,13 +44,16 @@ impl Explanation {
     fn new<'a>(
         flow: &Flow,
         ends: &Ends<'a>,
-        mut policies: impl FnMut(&super::Endpoint) -> Applicable<'a>,
+        policies: impl Fn(&Question<'a>) -> Applicable<'a>,
     ) -> Self {
-        let mut side = |direction| {
+        let side = |direction| {
             let question = ends.question(direction)?;
-            let mut asked = Vec::new();
-            let side = question.decide(&policies(question.subject), &mut |one| asked.push(one));
-            Some(SideExplanation { side, asked })
+            let (mut asked, mut others) = (Vec::new(), 0);
+            let side = question.decide(&policies(&question), &mut |told| match told {
+                Told::Rule(one) => asked.push(one),
+                Told::Others(count) => others += count,
+            });
+            Some(SideExplanation { side, asked, others })
         };
         let (egress, ingress) = (side(Direction::Egress), side(Direction::Ingress));
         let said = |one: &Option<SideExplanation>| one.as_ref().map(|one| one.side.clone());
@@ -76,20 +84,14 @@ impl Explanation {
 }
 
 impl Engine {
-    /// Whether a flow passes, and why. Only the policies that select its ends are looked at.
+    /// Whether a flow passes, and why. Only the policies that select its ends are looked at; of many, only those that
+    /// mean the other end.
     ///
     /// # Errors
     /// [`InvalidFlow`]: there is no such flow.
     pub fn explain(&self, flow: &Flow) -> Result<Explanation, InvalidFlow> {
         let ends = Ends::find(self.world(), flow)?;
-        Ok(Explanation::new(flow, &ends, |subject| {
-            let key = subject.key();
-            let found =
-                self.domain(&key.tenant).and_then(|domain| Some((domain, domain.profile_of(&key.id)?)));
-            found.map_or_else(Applicable::default, |(domain, profile)| {
-                Applicable::of(domain.applicable(profile))
-            })
-        }))
+        Ok(Explanation::new(flow, &ends, |question| self.applicable(question, flow)))
     }
 }
 
@@ -132,13 +134,16 @@ impl fmt::Display for Explanation {
         let Flow { from, to, family, traffic } = &self.flow;
         write!(f, "{from} to {to}, {traffic} over {family:?}: {}", self.verdict)?;
         for (direction, side) in [(Direction::Egress, &self.egress), (Direction::Ingress, &self.ingress)] {
-            let Some(SideExplanation { side, asked }) = side else { continue };
+            let Some(SideExplanation { side, asked, others }) = side else { continue };
             write!(f, "\n  {direction} {side}")?;
             for Asked { policy, rule, outcome } in asked {
                 match outcome {
                     Outcome::NoRules => write!(f, "\n    {policy}: {outcome}")?,
                     _ => write!(f, "\n    rule {rule} of {policy}: {outcome}")?,
                 }
+            }
+            if *others > 0 {
+                write!(f, "\n    {others} more rules: their peers are others")?;
             }
         }
         Ok(())

@@ -116,11 +116,15 @@ impl AnyPolicy {
     pub fn key(&self) -> PolicyRef {
         match self {
             Self::Cluster(policy) => PolicyRef::Cluster(policy.name().clone()),
-            Self::Network(policy) => {
-                PolicyRef::Network(policy.tenant().clone(), policy.namespace().clone(), policy.name().clone())
-            }
+            Self::Network(policy) => policy.key(),
             Self::Grant(grant) => PolicyRef::Grant(grant.by().clone(), grant.name().clone()),
         }
+    }
+}
+
+impl NetworkPolicy {
+    pub(super) fn key(&self) -> PolicyRef {
+        PolicyRef::Network(self.tenant().clone(), self.namespace().clone(), self.name().clone())
     }
 }
 

@@ -161,7 +161,15 @@ fn rule(dice: &mut Dice, direction: Direction) -> PolicyRule {
     dice.some(2, port).into_iter().fold(rule, PolicyRule::with_port)
 }
 
-fn network(dice: &mut Dice) -> AnyPolicy {
+/// One of a tenant's policies, `number` of many.
+pub fn one_of_many(dice: &mut Dice, number: usize) -> Change {
+    let name = format!("m{number}").parse().unwrap();
+    let spec = spec(dice);
+    let policy = NetworkPolicy::new(tenant("acme"), "x".parse().unwrap(), name, spec);
+    Change::Policy(AnyPolicy::Network(policy))
+}
+
+fn spec(dice: &mut Dice) -> PolicySpec {
     let directions: Vec<_> = Direction::ALL.into_iter().filter(|_| dice.coin(2)).collect();
     let mut spec = PolicySpec::isolating(selector(dice), directions);
     for direction in Direction::ALL {
@@ -171,6 +179,11 @@ fn network(dice: &mut Dice) -> AnyPolicy {
             }
         }
     }
+    spec
+}
+
+fn network(dice: &mut Dice) -> AnyPolicy {
+    let spec = spec(dice);
     let name = format!("p{}", dice.roll(3)).parse().unwrap();
     AnyPolicy::Network(NetworkPolicy::new(
         a_tenant(dice),

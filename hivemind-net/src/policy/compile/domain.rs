@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use hivemind_core::{TenantRef, WorkloadId};
 
+use super::super::eval::{All, Applicable, LISTED};
 use super::super::{Action, AnyPolicy, Because, Direction, Endpoint, NamedPorts, Profile, Traffic};
 use super::groups::Group;
 use super::peers::{PeerKey, PeerTable, PeerView};
-use super::policies::Policies;
+use super::policies::{Policies, Policy};
 use super::prefixes::Prefixes;
 use super::selectors::Selectors;
 use super::sets::{SetKey, Sets};
@@ -332,13 +333,9 @@ impl Domain {
         self.peers.number(PeerKey { profile: None, prefix: self.prefixes.longest(address) })
     }
 
-    pub(in crate::policy) fn profile_of(&self, id: &WorkloadId) -> Option<u32> {
-        self.endpoints.get(id).map(|placed| placed.profile)
-    }
-
     /// The set of the workload `id`.
     pub(in crate::policy) fn set_of_workload(&self, id: &WorkloadId) -> Option<u32> {
-        self.peers.profile(self.profile_of(id)?)?.set
+        self.peers.profile(self.endpoints.get(id)?.profile)?.set
     }
 
     /// Whether a peer is another tenant's.
@@ -394,10 +391,41 @@ impl Domain {
         })
     }
 
-    /// The policies that select `profile`.
-    pub(in crate::policy) fn applicable(&self, profile: u32) -> impl Iterator<Item = &AnyPolicy> {
-        let set = self.peers.profile(profile).and_then(|entry| self.sets.get(entry.set?));
-        let groups = set.map_or(&[][..], |set| &set.key.groups);
+    /// The policies of a set.
+    pub(in crate::policy) fn applicable(&self, set: u32) -> impl Iterator<Item = &AnyPolicy> {
+        let groups = self.sets.get(set).map_or(&[][..], |set| &set.key.groups);
         self.policies.of_groups(groups).map(|(_, policy)| &*policy.source)
+    }
+
+    /// The policies of a set; if those of the tenant have many rules, of them those alone that mean `peer`, or have no
+    /// rules.
+    pub(in crate::policy) fn applicable_to(
+        &self,
+        number: u32,
+        peer: u32,
+        direction: Direction,
+    ) -> Applicable<'_> {
+        let Some(set) = self.sets.get(number) else { return Applicable::default() };
+        let groups = set.key.groups.iter().filter_map(|group| self.policies.groups.get(*group));
+        let rules = groups.clone().map(|group| group.rules(direction)).sum();
+        let key = self.peers.peer(peer).map(|entry| entry.key);
+        let Some(key) = key.filter(|_| rules > LISTED) else {
+            return Applicable::of(self.applicable(number));
+        };
+        let mut asked: Vec<u32> = groups.flat_map(Group::always).collect();
+        let meaning = self.selectors.meaning(&self.tenant, self.view(key));
+        let meaning = meaning.into_iter().filter_map(|selector| self.selectors.get(selector));
+        let here = |policy: &Policy| {
+            self.policies.groups.get(policy.group).is_some_and(|group| group.sets.contains(&number))
+        };
+        asked.extend(meaning.flat_map(|selector| &selector.policies).copied().filter(|policy| {
+            self.policies.get(*policy).is_some_and(here)
+        }));
+        asked.sort_unstable();
+        asked.dedup();
+        let asked = asked.into_iter().filter_map(|policy| self.policies.get(policy));
+        let isolating = set.isolating(&self.policies, direction);
+        let all = Some(All { isolating, rules });
+        Applicable { all, ..Applicable::of(asked.map(|policy| &*policy.source)) }
     }
 }

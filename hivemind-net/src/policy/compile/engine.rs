@@ -7,7 +7,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hivemind_core::TenantRef;
 
-use super::super::eval::{End, Ends, Question};
+use super::super::eval::{Applicable, End, Ends, Question};
 use super::super::{
     AnyPolicy, Because, Change, Decision, Direction, Endpoint, EndpointKey, Flow, InvalidFlow, PolicyRef,
     Profile, Side, Traffic, Verdict, World,
@@ -370,6 +370,18 @@ impl Engine {
             Some(Side { verdict: Verdict::of(passes), because })
         };
         Ok(Decision::new(side(Direction::Egress), side(Direction::Ingress)))
+    }
+
+    /// What is to be asked to explain one end of a flow.
+    pub(in crate::policy) fn applicable(&self, question: &Question<'_>, flow: &Flow) -> Applicable<'_> {
+        let key = question.subject.key();
+        let Some(domain) = self.domain(&key.tenant) else { return Applicable::default() };
+        let Some(set) = domain.set_of_workload(&key.id) else { return Applicable::default() };
+        match self.sides_of(question, flow) {
+            Some((_, peer)) => domain.applicable_to(set, peer.number, question.direction),
+            // Whoever is not known here is another tenant's, whom no grant reaches: that decides.
+            None => Applicable::of(domain.applicable(set)),
+        }
     }
 
     fn sides_of(&self, question: &Question<'_>, flow: &Flow) -> Option<(SubjectId, PeerId)> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hivemind_core::Namespace;
 use hivemind_core::labels::Selector;
 
-use super::super::{AnyPolicy, ClusterPolicy, PolicyName, Profile};
+use super::super::{AnyPolicy, ClusterPolicy, Direction, PolicyName, Profile};
 use super::index::{Index, hash_of};
 use super::selectors::{Axis, label_of, own_labels};
 use super::slab::Slab;
@@ -42,11 +42,27 @@ pub(super) struct Group {
     pub(super) policies: BTreeSet<u32>,
     /// How many named ports they have in ingress.
     naming: usize,
+    /// How many rules they have in ingress and in egress, if they are network policies.
+    rules: (usize, usize),
+    /// Those that are asked about any peer: with a rule for everybody, or a direction without rules; and all that are no
+    /// network policies.
+    always: BTreeSet<u32>,
     /// The sets it is in.
     pub(super) sets: BTreeSet<u32>,
 }
 
 impl Group {
+    fn like(policy: &Arc<AnyPolicy>) -> Self {
+        Self {
+            like: policy.clone(),
+            policies: BTreeSet::new(),
+            naming: 0,
+            rules: (0, 0),
+            always: BTreeSet::new(),
+            sets: BTreeSet::new(),
+        }
+    }
+
     pub(super) fn selects(&self, profile: &Profile) -> bool {
         match &*self.like {
             AnyPolicy::Cluster(policy) => policy.selects(profile),
@@ -67,10 +83,47 @@ impl Group {
         }
     }
 
+    /// How many rules its network policies have.
+    pub(super) fn rules(&self, direction: Direction) -> usize {
+        direction.of(self.rules)
+    }
+
+    /// The policies that are asked about any peer.
+    pub(super) fn always(&self) -> impl Iterator<Item = u32> {
+        self.always.iter().copied()
+    }
+
+    fn take(&mut self, number: u32, has: Has) {
+        self.policies.insert(number);
+        self.naming += has.naming;
+        self.rules = (self.rules.0 + has.rules.0, self.rules.1 + has.rules.1);
+        if has.always {
+            self.always.insert(number);
+        }
+    }
+
+    fn give(&mut self, number: u32, has: Has) {
+        self.policies.remove(&number);
+        self.naming = self.naming.saturating_sub(has.naming);
+        self.rules = (self.rules.0.saturating_sub(has.rules.0), self.rules.1.saturating_sub(has.rules.1));
+        self.always.remove(&number);
+    }
+
     /// Whether a policy has a named port in ingress.
     pub(super) fn names_ports(&self) -> bool {
         self.naming > 0
     }
+}
+
+/// What a policy brings into its group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Has {
+    /// How many named ports it has in ingress.
+    pub(super) naming: usize,
+    /// How many rules it has in ingress and in egress, if it is a network policy.
+    pub(super) rules: (usize, usize),
+    /// Whether it is asked about any peer.
+    pub(super) always: bool,
 }
 
 /// What the coming or going of a policy does to its group.
@@ -95,8 +148,8 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// Takes a policy with `naming` named ports in ingress; tells its group.
-    pub(super) fn join(&mut self, number: u32, policy: &Arc<AnyPolicy>, naming: usize) -> (u32, Joined) {
+    /// Takes a policy; tells its group.
+    pub(super) fn join(&mut self, number: u32, policy: &Arc<AnyPolicy>, has: Has) -> (u32, Joined) {
         let subject = Subject::of(policy);
         let hash = hash_of(&subject);
         let same =
@@ -104,13 +157,13 @@ impl Groups {
         if let Some(group) = self.numbers.find(hash, same)
             && let Some(found) = self.all.get_mut(group)
         {
-            found.policies.insert(number);
             let before = found.naming;
-            found.naming += naming;
-            return (group, Joined { alone: false, naming: before == 0 && naming > 0 });
+            found.take(number, has);
+            return (group, Joined { alone: false, naming: before == 0 && has.naming > 0 });
         }
-        let (policies, sets) = (BTreeSet::from([number]), BTreeSet::new());
-        let group = self.all.insert(Group { like: policy.clone(), policies, naming, sets });
+        let mut group = Group::like(policy);
+        group.take(number, has);
+        let group = self.all.insert(group);
         self.numbers.insert(hash, group);
         match &**policy {
             AnyPolicy::Network(one) => {
@@ -126,7 +179,7 @@ impl Groups {
                 self.cluster.insert(at, group);
             }
         }
-        (group, Joined { alone: true, naming: naming > 0 })
+        (group, Joined { alone: true, naming: has.naming > 0 })
     }
 
     fn is_before(&self, group: u32, policy: &ClusterPolicy) -> bool {
@@ -137,11 +190,10 @@ impl Groups {
     }
 
     /// Lets a policy go. An empty group selects nobody any more; it stays until [`Groups::remove`].
-    pub(super) fn leave(&mut self, number: u32, group: u32, naming: usize) -> Joined {
+    pub(super) fn leave(&mut self, number: u32, group: u32, has: Has) -> Joined {
         let Some(found) = self.all.get_mut(group) else { return Joined::default() };
-        found.policies.remove(&number);
         let before = found.naming;
-        found.naming = before.saturating_sub(naming);
+        found.give(number, has);
         let joined = Joined { alone: found.policies.is_empty(), naming: before > 0 && found.naming == 0 };
         if joined.alone {
             self.numbers.remove(hash_of(&Subject::of(&found.like)), group);

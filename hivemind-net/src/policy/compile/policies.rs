@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::{Action, AnyPolicy, Direction, NamedPort, PolicyRef, PortMatch, Profile, Tier};
-use super::groups::{Groups, Joined};
+use super::groups::{Groups, Has, Joined};
 use super::index::{Index, hash_of};
 use super::slab::Slab;
 
@@ -77,9 +77,17 @@ impl Policy {
         matches!(self.stage, Stage::Network | Stage::Grant)
     }
 
-    /// How many named ports it has in ingress.
-    fn naming(&self) -> usize {
-        self.names(Direction::Ingress).count()
+    /// What it brings into its group.
+    fn has(&self) -> Has {
+        let network = self.stage == Stage::Network;
+        let rules = |direction| self.rules(direction).filter(|_| network);
+        let always = |rules: &[Rule]| rules.is_empty() || rules.iter().any(|rule| rule.peers.is_none());
+        let count = |direction| rules(direction).map_or(0, <[_]>::len);
+        Has {
+            naming: self.names(Direction::Ingress).count(),
+            rules: (count(Direction::Ingress), count(Direction::Egress)),
+            always: !network || Direction::ALL.into_iter().filter_map(rules).any(always),
+        }
     }
 }
 
@@ -117,7 +125,7 @@ impl Policies {
         if policy.names(Direction::Egress).next().is_some() {
             self.named.insert(number);
         }
-        let (group, joined) = self.groups.join(number, &policy.source, policy.naming());
+        let (group, joined) = self.groups.join(number, &policy.source, policy.has());
         policy.group = group;
         joined
     }
@@ -128,7 +136,7 @@ impl Policies {
         let Some(policy) = self.all.get(number) else { return Joined::default() };
         self.numbers.remove(hash_of(&policy.source.key()), number);
         self.named.remove(&number);
-        self.groups.leave(number, policy.group, policy.naming())
+        self.groups.leave(number, policy.group, policy.has())
     }
 
     pub(super) fn remove(&mut self, number: u32) -> Option<Policy> {
