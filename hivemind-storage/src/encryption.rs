@@ -11,7 +11,7 @@ use hivemind_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Secrets, VolumeKey};
+use crate::{KeyName, Secrets, VolumeKey};
 
 /// Under which name a volume's key is among the [secrets](Secrets) of a call: 64 bytes.
 pub const VOLUME_KEY: &str = "encryption-key";
@@ -56,11 +56,14 @@ impl TenantKeys {
 ///
 /// A tenant has one secret (of 32 bytes), of several versions. It is stored only as its [`KeyProvider`] wrapped it, bound to
 /// the tenant and its generation. A volume's key is derived from the version that was the newest when the volume was made,
-/// and the volume's own name; so nothing else has to be stored, and no two volumes have the same key.
+/// and the volume's own name; so nothing else has to be stored. A clone, and a volume made of a snapshot, has the key of
+/// what it was made of ([`Volume::encrypted_with`](crate::Volume::encrypted_with)); no two others have the same.
 ///
 /// - [`rotate`](Self::rotate): new volumes get keys from a new secret; what is there stays readable.
 /// - [`rewrap`](Self::rewrap): the secrets are wrapped under another key of the provider; no volume changes.
-/// - [`erase`](Self::erase): the tenant's volumes can never be read again, wherever copies of them are (crypto-erase).
+/// - [`erase`](Self::erase): the tenant's volumes can never be read again, wherever copies of them are (crypto-erase),
+///   once no copy of the store's record is left, in its history or in a backup of it. If that takes too long, give the
+///   tenant a key of its own at the key provider, and destroy it there.
 #[derive(Debug, Clone)]
 pub struct VolumeKeys {
     store: Arc<dyn StateStore>,
@@ -201,7 +204,8 @@ impl VolumeKeys {
         Ok(secret)
     }
 
-    /// Forgets every secret of the tenant: its encrypted volumes can never be read again. There is no way back.
+    /// Forgets every secret of the tenant: its encrypted volumes cannot be read any more, but by who has an older state of
+    /// the store and the key provider. There is no way back.
     ///
     /// # Errors
     /// Those of the store.
@@ -215,21 +219,19 @@ impl VolumeKeys {
         .map(|_| ())
     }
 
-    /// The secrets that a call about the volume carries: its key, by the secret of that version.
+    /// The secrets that a call about a volume with that key carries.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such version, or the tenant's secrets were erased; those of the store and
     /// the key provider.
-    pub async fn secrets(&self, volume: &VolumeKey, version: u32) -> Result<Secrets> {
-        let found = self.read(&volume.tenant).await?;
-        let wrapped = found.as_ref().and_then(|keys| keys.versions.get(&version));
-        let Some(wrapped) = wrapped else {
-            let message =
-                format!("the key of volume {volume} (version {version}) is not there, or was erased");
-            return Err(Error::not_found("keys", message));
+    pub async fn secrets(&self, key: &KeyName) -> Result<Secrets> {
+        let tenant = &key.volume.tenant;
+        let found = self.read(tenant).await?;
+        let Some(wrapped) = found.as_ref().and_then(|keys| keys.versions.get(&key.version)) else {
+            return Err(Error::not_found("keys", format!("{key} is not there, or was erased")));
         };
-        let secret = self.unwrap(&volume.tenant, wrapped).await?;
-        Ok(Secrets::none().with(VOLUME_KEY, derive(&secret, volume, version)))
+        let secret = self.unwrap(tenant, wrapped).await?;
+        Ok(Secrets::none().with(VOLUME_KEY, derive(&secret, &key.volume, key.version)))
     }
 }
 
@@ -288,7 +290,7 @@ mod tests {
     }
 
     fn key(keys: &VolumeKeys, of: &VolumeKey, version: u32) -> Result<Vec<u8>> {
-        let secrets = block_on(keys.secrets(of, version))?;
+        let secrets = block_on(keys.secrets(&KeyName { volume: of.clone(), version }))?;
         Ok(secrets.get(VOLUME_KEY).unwrap().expose().to_vec())
     }
 

@@ -18,8 +18,8 @@ pub use attachment::{AttachedAs, Attachment, DeviceIdentity, FenceEpoch, Fenced}
 pub use claim::{Claim, ClaimSource, ClaimSpec, Hold, ReclaimPolicy};
 pub use class::{BindingMode, StorageClass};
 pub use key::{
-    GroupHandle, GroupKey, InvalidHandle, NodeHandle, NodeRef, SnapshotHandle, SnapshotKey, SnapshotRef,
-    VolumeHandle, VolumeKey, VolumeRef,
+    GroupHandle, GroupKey, InvalidHandle, KeyName, NodeHandle, NodeRef, SnapshotHandle, SnapshotKey,
+    SnapshotRef, VolumeHandle, VolumeKey, VolumeRef,
 };
 pub use options::{PerformanceClass, StorageProviderType, VolumeOptions};
 pub use secret::Secrets;

@@ -74,6 +74,9 @@ pub(crate) struct NodeRecord {
     pub(crate) fence: Option<FenceEpoch>,
     /// The provider keeps it out.
     pub(crate) fenced: bool,
+    /// Why the provider cannot keep it out, if that was asked for last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) refused: Option<String>,
 }
 
 impl Stored for NodeRecord {

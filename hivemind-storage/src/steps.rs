@@ -6,7 +6,7 @@ use hivemind_core::{NodeId, Timestamp};
 
 use crate::{Volume, VolumePhase};
 
-/// The one next step in a volume's life.
+/// A step in a volume's life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     /// The provider is to make it, or to say again what it is called.
@@ -27,39 +27,41 @@ pub(crate) enum Step {
     Expire(Timestamp),
 }
 
-/// What is to be done next; `None` if all is as intended.
+/// What is to be done next, in this order; none of it depends on what comes before it. Nothing if all is as intended.
 ///
 /// Taking away comes before bringing: never a node too many, not even for a moment. A volume that cannot grow while a
 /// node has it waits with that until none does.
-pub(crate) fn next(volume: &Volume, grows_online: bool) -> Option<Step> {
+pub(crate) fn next(volume: &Volume, grows_online: bool) -> Vec<Step> {
     if let VolumePhase::Failed(_) = volume.phase {
-        return None;
+        return Vec::new();
     }
     if volume.handle.is_none() {
-        return Some(Step::Create);
+        return vec![Step::Create];
     }
-    if let Some(node) = volume.maybe_attached.keys().next() {
-        return Some(Step::Detach(node.clone()));
+    if !volume.maybe_attached.is_empty() {
+        return volume.maybe_attached.keys().cloned().map(Step::Detach).collect();
     }
     match volume.phase {
-        VolumePhase::Deleting => return Some(Step::Delete),
-        VolumePhase::Archived(until) => return Some(Step::Expire(until)),
-        VolumePhase::Creating => return Some(Step::Create),
+        VolumePhase::Deleting => return vec![Step::Delete],
+        VolumePhase::Archived(until) => return vec![Step::Expire(until)],
+        VolumePhase::Creating => return vec![Step::Create],
         VolumePhase::Ready | VolumePhase::Failed(_) => {}
     }
-    if volume.restoration.as_ref().is_some_and(|wanted| wanted.refused.is_none()) {
-        return Some(Step::Restore);
+    if volume.is_being_restored() {
+        return vec![Step::Restore];
     }
+    let mut steps = Vec::new();
     let may_grow = grows_online || volume.attached.is_empty();
     if may_grow && volume.growth.as_ref().is_some_and(|wanted| wanted.refused.is_none() && !wanted.on_node) {
-        return Some(Step::Expand);
+        steps.push(Step::Expand);
     }
     if volume.modification.as_ref().is_some_and(|wanted| wanted.refused.is_none()) {
-        return Some(Step::Modify);
+        steps.push(Step::Modify);
     }
     let missing =
         |node: &&NodeId| volume.attached.get(*node).is_none_or(|there| there.epoch < volume.epoch_for(node));
-    volume.desired.keys().find(missing).cloned().map(Step::Attach)
+    steps.extend(volume.desired.keys().filter(missing).cloned().map(Step::Attach));
+    steps
 }
 
 /// The first pause after a failure.

@@ -174,10 +174,12 @@ impl StorageManager {
         operation: &'static str,
     ) -> Result<()> {
         let there = nodes()?.get(view, txn, &node_at(provider, node)?)?;
-        let Some(there) = there.filter(|there| there.is_fenced()) else {
-            let message = format!("provider {provider} does not fence node {node}: fence it first");
-            return Err(Error::new(ErrorKind::Conflict, operation, message));
-        };
-        nodes()?.expect(txn, &there)
+        match there {
+            Some(there) if there.is_fenced()? => nodes()?.expect(txn, &there),
+            _ => {
+                let message = format!("provider {provider} does not fence node {node}: fence it first");
+                Err(Error::new(ErrorKind::Conflict, operation, message))
+            }
+        }
     }
 }

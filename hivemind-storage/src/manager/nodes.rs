@@ -10,9 +10,16 @@ use crate::records::{NodeRecord, node_at, nodes, volume_at, volumes};
 use crate::{FenceEpoch, NodeInfo, Volume};
 
 impl NodeRecord {
-    /// Whether the provider is known to keep it out, and is not just letting it in.
-    pub(crate) fn is_fenced(&self) -> bool {
-        self.fence.is_some() && self.fenced
+    /// Whether the provider is known to keep it out, and is not just letting it in; an error if it cannot.
+    pub(crate) fn is_fenced(&self) -> Result<bool> {
+        match &self.refused {
+            None => Ok(self.fence.is_some() && self.fenced),
+            Some(why) => {
+                let message =
+                    format!("node {} cannot be kept out: {why}; power it off instead", self.info.node.node);
+                Err(Error::new(ErrorKind::Unsupported, "fence", message))
+            }
+        }
     }
 
     /// Refuses a volume that the node has no slot for, or cannot reach.
@@ -106,7 +113,8 @@ impl StorageManager {
         nodes()?.update(txn, &there, &new)
     }
 
-    /// Stages that `provider` is to keep `node` out, before volumes are taken from it.
+    /// Stages that `provider` is to keep `node` out, before volumes are taken from it. Whether it does so is told by
+    /// [`is_fenced`](Self::is_fenced), later; a provider that cannot leaves the node as it was.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if nothing is known of the node.
@@ -128,7 +136,7 @@ impl StorageManager {
                 epoch = epoch.max(volume.epoch);
             }
         }
-        (new.fence, new.fenced) = (Some(epoch.next()), false);
+        (new.fence, new.fenced, new.refused) = (Some(epoch.next()), false, None);
         nodes()?.update(txn, &there, &new)?;
         work_on(view, txn, &there.stored_at, true)
     }
@@ -163,7 +171,8 @@ impl StorageManager {
     /// Whether `provider` is known to keep `node` out.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] if the record cannot be read.
+    /// [`ErrorKind::Unsupported`] if the provider was asked to, and cannot; [`ErrorKind::Corrupt`] if the record cannot be
+    /// read.
     pub fn is_fenced(
         &self,
         view: &Snapshot,
@@ -171,7 +180,8 @@ impl StorageManager {
         provider: &ProviderName,
         node: &NodeId,
     ) -> Result<bool> {
-        Ok(nodes()?.get(view, txn, &node_at(provider, node)?)?.is_some_and(|there| there.is_fenced()))
+        let there = nodes()?.get(view, txn, &node_at(provider, node)?)?;
+        there.map_or(Ok(false), |there| there.is_fenced())
     }
 
     fn node_record(
@@ -189,6 +199,6 @@ impl StorageManager {
 
 impl NodeRecord {
     pub(crate) fn new(info: NodeInfo) -> Self {
-        Self { info, volumes: BTreeSet::new(), foreign: 0, fence: None, fenced: false }
+        Self { info, volumes: BTreeSet::new(), foreign: 0, fence: None, fenced: false, refused: None }
     }
 }

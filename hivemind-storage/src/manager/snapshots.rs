@@ -76,6 +76,7 @@ impl StorageManager {
             handle: None,
             size: of.size,
             created_at: None,
+            encrypted_with: of.encrypted_with.clone(),
             reservations: self.charge(view, txn, ctx, charged, of.size)?,
             key,
         };

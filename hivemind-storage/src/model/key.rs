@@ -31,6 +31,23 @@ impl fmt::Display for VolumeKey {
     }
 }
 
+/// Which key a volume's content is encrypted with: the one of the volume for which it was written first. Clones, and
+/// volumes made of snapshots, have the key of what they were made of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[allow(clippy::exhaustive_structs, reason = "a volume and a version are the whole identity")]
+pub struct KeyName {
+    /// Of which volume; it may be gone.
+    pub volume: VolumeKey,
+    /// The version of the tenant's secret that the key comes from.
+    pub version: u32,
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the key of volume {}, version {}", self.volume, self.version)
+    }
+}
+
 /// Which snapshot of which volume.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[allow(clippy::exhaustive_structs, reason = "a volume and a name are the whole identity")]

@@ -4,7 +4,7 @@ use hivemind_core::resources::ByteSize;
 use hivemind_core::{OpToken, ProviderName, ReservationId, SnapshotId, Stored, Timestamp, VolumeId};
 use serde::{Deserialize, Serialize};
 
-use super::key::{GroupHandle, GroupKey, SnapshotHandle, SnapshotKey, SnapshotRef};
+use super::key::{GroupHandle, GroupKey, KeyName, SnapshotHandle, SnapshotKey, SnapshotRef};
 
 /// How far a snapshot has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub struct SnapshotRecord {
     /// When it was cut, by the provider's clock, once that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
+    /// The key that its content is encrypted with, as its volume was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encrypted_with: Option<KeyName>,
     /// What is charged for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reservations: Vec<ReservationId>,

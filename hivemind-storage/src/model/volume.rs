@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::access::AccessMode;
 use super::attachment::{Attachment, FenceEpoch, Fenced};
 use super::claim::ReclaimPolicy;
-use super::key::{SnapshotKey, VolumeHandle, VolumeKey, VolumeRef};
+use super::key::{KeyName, SnapshotKey, VolumeHandle, VolumeKey, VolumeRef};
 use super::options::VolumeOptions;
 use super::topology::{Topology, TopologyRequirement};
 
@@ -194,9 +194,9 @@ pub struct Volume {
     /// Its parameters are to change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modification: Option<Modification>,
-    /// The version of its tenant's secret that its key comes from, if it is encrypted with one.
+    /// The key that its content is encrypted with, if it comes from its tenant's secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_version: Option<u32>,
+    pub encrypted_with: Option<KeyName>,
     /// What is charged for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reservations: Vec<ReservationId>,
@@ -236,7 +236,7 @@ impl Volume {
             population: None,
             restoration: None,
             modification: None,
-            key_version: None,
+            encrypted_with: None,
             reservations: Vec::new(),
             charged: ByteSize::ZERO,
         }

@@ -4,14 +4,16 @@ use hivemind_core::store::{Key, Txn};
 use hivemind_core::{Effect, Error, ErrorKind, NodeId, Progress, Result, Retry, Stamped, StateStoreExt};
 
 use super::{Did, VolumeController, another, is_refusal, is_used_up, read, token};
+#[cfg(feature = "encryption")]
+use crate::KeyName;
 use crate::records::{
     HandleOwner, Todo, handle_at, handles, nodes, snapshot_at, snapshots, volume_at, volumes,
 };
 use crate::steps::{self, Step};
 use crate::{
     AttachVolume, AttachedAs, Attachment, Capability, CreateVolume, DetachVolume, ProvisionedVolume,
-    Restoration, Secrets, SizeRange, SourceKey, StorageProvider, Volume, VolumePhase, VolumeRef,
-    VolumeSource,
+    Restoration, Secrets, SizeRange, SnapshotPhase, SourceKey, StorageProvider, Volume, VolumePhase,
+    VolumeRef, VolumeSource,
 };
 
 /// A volume that is being worked on.
@@ -36,24 +38,43 @@ impl VolumeController {
         let provider = &**self.providers.provider(&volume.provider)?;
         let grows_online = provider.capabilities().has(Capability::ExpandOnline);
         let job = Job { provider, volume, todo, grows_online };
-        match steps::next(&job.volume, grows_online) {
-            None => self.rest(&job).await,
-            Some(Step::Create) => self.create(&job).await,
-            Some(Step::Attach(node)) => self.attach(&job, &node).await,
-            Some(Step::Detach(node)) => self.detach(&job, &node).await,
-            Some(Step::Expand) => self.expand(&job).await,
-            Some(Step::Modify) => self.modify(&job).await,
-            Some(Step::Restore) => self.restore(&job).await,
-            Some(Step::Delete) => self.delete(&job).await,
+        let steps = steps::next(&job.volume, grows_online);
+        if steps.is_empty() {
+            return self.rest(&job).await;
+        }
+        // What fails or goes on does not hold up what does not depend on it.
+        let mut waits = Ok(Did::Nothing);
+        for step in steps {
+            let alone = step == Step::Expand && !grows_online;
+            match (self.take(&job, step).await, &waits) {
+                (Ok(Did::Pending), _) if alone => return Ok(Did::Pending),
+                (Ok(Did::Nothing), _) | (_, Err(_)) => {}
+                (Ok(Did::Pending), _) => waits = Ok(Did::Pending),
+                (Err(e), Ok(_)) => waits = Err(e),
+                (done, _) => return done,
+            }
+        }
+        waits
+    }
+
+    async fn take(&self, job: &Job<'_>, step: Step) -> Result<Did> {
+        match step {
+            Step::Create => self.create(job).await,
+            Step::Attach(node) => self.attach(job, &node).await,
+            Step::Detach(node) => self.detach(job, &node).await,
+            Step::Expand => self.expand(job).await,
+            Step::Modify => self.modify(job).await,
+            Step::Restore => self.restore(job).await,
+            Step::Delete => self.delete(job).await,
             // What is charged is given back by whoever knows the quota.
-            Some(Step::Expire(until)) if until <= self.clock.now() && job.volume.reservations.is_empty() => {
-                self.record(&job, |new| new.phase = VolumePhase::Deleting).await?;
+            Step::Expire(until) if until <= self.clock.now() && job.volume.reservations.is_empty() => {
+                self.record(job, |new| new.phase = VolumePhase::Deleting).await?;
                 Ok(Did::Altered)
             }
-            Some(Step::Expire(until)) => {
+            Step::Expire(until) => {
                 let later = Todo { not_before: until, ..Todo::default() };
                 let mut txn = Txn::new();
-                crate::records::todos()?.update(&mut txn, todo, &later)?;
+                crate::records::todos()?.update(&mut txn, job.todo, &later)?;
                 self.store.commit(&txn).await?;
                 Ok(Did::Nothing)
             }
@@ -62,7 +83,7 @@ impl VolumeController {
 
     /// All is as intended, or has to wait for something else.
     async fn rest(&self, job: &Job<'_>) -> Result<Did> {
-        if steps::next(&job.volume, true).is_some() {
+        if !steps::next(&job.volume, true).is_empty() {
             return Ok(Did::Nothing);
         }
         let mut txn = Txn::new();
@@ -85,7 +106,7 @@ impl VolumeController {
         let mut new = (*job.volume.value).clone();
         change(&mut new);
         volumes()?.update(&mut txn, &job.volume, &new)?;
-        self.done(txn, job.todo, steps::next(&new, true).is_some()).await
+        self.done(txn, job.todo, !steps::next(&new, true).is_empty()).await
     }
 
     /// The record goes, and all there is to do with it.
@@ -109,11 +130,10 @@ impl VolumeController {
     /// The secrets of a volume: the key that it was made with, or is to be made with.
     #[cfg(feature = "encryption")]
     async fn secrets(&self, volume: &Volume) -> Result<Secrets> {
-        match (&self.keys, volume.key_version) {
-            (Some(keys), Some(version)) => keys.secrets(&volume.key, version).await,
-            (None, Some(version)) => {
-                let message =
-                    format!("volume {} has key {version}, and this controller has no keys", volume.key);
+        match (&self.keys, &volume.encrypted_with) {
+            (Some(keys), Some(key)) => keys.secrets(key).await,
+            (None, Some(key)) => {
+                let message = format!("volume {} has {key}, and this controller has no keys", volume.key);
                 Err(waits(message))
             }
             (_, None) => Ok(Secrets::none()),
@@ -125,17 +145,38 @@ impl VolumeController {
         Ok(Secrets::none())
     }
 
-    /// Which version of the key a new encrypted volume gets is written down before it is made.
+    /// Which key a new encrypted volume gets is written down before it is made: that of what it is made of, whose content
+    /// it has as it was written; else one of its own.
     #[cfg(feature = "encryption")]
     async fn choose_key(&self, job: &Job<'_>) -> Result<bool> {
         let volume = &*job.volume.value;
         let Some(keys) = &self.keys else { return Ok(false) };
-        if !volume.options.encryption || volume.key_version.is_some() {
+        if !volume.options.encryption || volume.encrypted_with.is_some() {
             return Ok(false);
         }
-        let version = keys.newest(&volume.key.tenant).await?;
-        self.record(job, |new| new.key_version = Some(version)).await?;
+        let key = match self.key_of_source(volume).await? {
+            Some(key) => key,
+            None => KeyName { volume: volume.key.clone(), version: keys.newest(&volume.key.tenant).await? },
+        };
+        self.record(job, |new| new.encrypted_with = Some(key)).await?;
         Ok(true)
+    }
+
+    #[cfg(feature = "encryption")]
+    async fn key_of_source(&self, volume: &Volume) -> Result<Option<KeyName>> {
+        match &volume.source {
+            None => Ok(None),
+            Some(SourceKey::Snapshot(key)) => {
+                let at = snapshot_at(key)?;
+                let view = self.records(std::slice::from_ref(&at)).await?;
+                Ok(read(&snapshots()?, &view, &at)?.and_then(|found| found.encrypted_with.clone()))
+            }
+            Some(SourceKey::Volume(key)) => {
+                let at = volume_at(key)?;
+                let view = self.records(std::slice::from_ref(&at)).await?;
+                Ok(read(&volumes()?, &view, &at)?.and_then(|found| found.encrypted_with.clone()))
+            }
+        }
     }
 
     #[cfg(not(feature = "encryption"))]
@@ -285,11 +326,10 @@ impl VolumeController {
         match answer {
             Ok(Progress::Pending(_)) => Ok(Did::Pending),
             Ok(Progress::Ready(grown)) => {
-                let on_node = grown.node_expansion_required && !volume.attached.is_empty();
                 self.record(job, |new| {
                     new.size = new.size.max(grown.size);
-                    // Where no node has it, its file system grows when one gets it.
-                    match (&mut new.growth, on_node) {
+                    // Where no node has it, that is left to the next one that gets it.
+                    match (&mut new.growth, grown.node_expansion_required) {
                         (Some(growth), true) => growth.on_node = true,
                         (growth, _) => *growth = None,
                     }
@@ -372,11 +412,11 @@ impl VolumeController {
         let gone = |at: &Key| Error::not_found("restore", format!("there is no snapshot at {at} any more"));
         let kept = read(&snapshots()?, &view, &undo)?.ok_or_else(|| gone(&undo))?;
         match &kept.phase {
-            crate::SnapshotPhase::Failed(why) => {
+            SnapshotPhase::Failed(why) => {
                 let message = format!("what is there cannot be kept as snapshot {}: {why}", wanted.undo);
                 return Err(Error::new(ErrorKind::Unsupported, "restore", message));
             }
-            crate::SnapshotPhase::Ready | crate::SnapshotPhase::Cut => {}
+            SnapshotPhase::Ready | SnapshotPhase::Cut => {}
             _ => return Err(waits(format!("snapshot {} is to be taken first", wanted.undo))),
         }
         let from = read(&snapshots()?, &view, &from)?.ok_or_else(|| gone(&from))?;
@@ -391,7 +431,13 @@ impl VolumeController {
         let its_snapshots = snapshots()?.below([tenant.as_str(), volume.key.volume.as_str()])?;
         let view = self.store.snapshot(std::slice::from_ref(&its_snapshots)).await?;
         for snapshot in snapshots()?.list(&view, &Txn::new(), &its_snapshots)? {
-            if snapshot.handle.is_none() && !matches!(snapshot.phase, crate::SnapshotPhase::Failed(_)) {
+            let unfinished = match snapshot.phase {
+                SnapshotPhase::Creating | SnapshotPhase::Cut => true,
+                // It may have been taken, and has to be taken again to learn what it is called.
+                SnapshotPhase::Deleting => snapshot.handle.is_none(),
+                SnapshotPhase::Ready | SnapshotPhase::Failed(_) => false,
+            };
+            if unfinished {
                 return Err(waits(format!("snapshot {} of the volume comes first", snapshot.key.snapshot)));
             }
         }

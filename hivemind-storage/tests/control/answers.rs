@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use hivemind_core::store::{Prefix, Txn};
 use hivemind_core::{
-    Effect, Error, ErrorKind, ManualClock, MemoryStore, OpToken, Progress, ProviderName, Result, Retry,
-    StateStore, StateStoreExt, async_trait, block_on,
+    Effect, Error, ErrorKind, ManualClock, MemoryStore, NodeId, OpToken, Progress, ProviderName, Result,
+    Retry, StateStore, StateStoreExt, async_trait, block_on,
 };
 use hivemind_storage::{
-    AttachVolume, Attachment, Capabilities, CreateVolume, Cursor, DetachVolume, MemoryProvider, Page,
-    ProviderRegistry, ProvisionedVolume, StorageManager, StorageMetrics, StorageProvider,
-    StorageProviderType, VolumeController, VolumePhase, VolumeRef, VolumeStatus,
+    AccessMode, AttachVolume, Attachment, Capabilities, CreateSnapshot, CreateVolume, Cursor, DetachVolume,
+    Expanded, MemoryProvider, Page, ProviderRegistry, ProvisionedVolume, SizeRange, SnapshotPhase,
+    StorageManager, StorageMetrics, StorageProvider, StorageProviderType, VolumeController, VolumeOptions,
+    VolumePhase, VolumeRef, VolumeSnapshot, VolumeStatus,
 };
 
-use super::world::{World, memory, node, spec};
+use super::world::{World, gib, memory, node, spec};
 
 /// What becomes of the next call, and what is said of it.
 type Script = Mutex<VecDeque<(bool, Error)>>;
@@ -26,6 +27,12 @@ struct Scripted {
     inner: MemoryProvider,
     creates: Script,
     detaches: Script,
+    /// How many times snapshots are told to be cut and not ready.
+    uploads: Mutex<u32>,
+    /// Whether nothing can be changed for want of room.
+    full: Mutex<bool>,
+    /// The node to which nothing comes.
+    unreachable: Mutex<Option<NodeId>>,
     tokens: Mutex<Vec<OpToken>>,
 }
 
@@ -65,7 +72,33 @@ impl StorageProvider for Scripted {
         self.inner.delete_volume(token, volume).await
     }
     async fn attach_volume(&self, request: &AttachVolume) -> Result<Progress<Attachment>> {
+        if self.unreachable.lock().unwrap().as_ref() == Some(&request.node.node) {
+            return Err(Error::new(ErrorKind::Unavailable, "attach_volume", "the node does not answer"));
+        }
         self.inner.attach_volume(request).await
+    }
+    async fn expand_volume(
+        &self,
+        token: &OpToken,
+        volume: &VolumeRef,
+        size: SizeRange,
+    ) -> Result<Progress<Expanded>> {
+        if *self.full.lock().unwrap() {
+            return Err(Error::new(ErrorKind::Exhausted, "expand_volume", "no room"));
+        }
+        self.inner.expand_volume(token, volume, size).await
+    }
+    async fn create_snapshot(&self, request: &CreateSnapshot) -> Result<Progress<VolumeSnapshot>> {
+        let taken = self.inner.create_snapshot(request).await?;
+        let mut left = self.uploads.lock().unwrap();
+        Ok(match taken {
+            Progress::Ready(mut taken) if *left > 0 => {
+                *left -= 1;
+                taken.ready = false;
+                Progress::Ready(taken)
+            }
+            taken => taken,
+        })
     }
     async fn detach_volume(&self, request: &DetachVolume) -> Result<Progress<()>> {
         match Self::next(&self.detaches) {
@@ -99,6 +132,9 @@ impl Stage {
             inner: memory(),
             creates: Script::default(),
             detaches: Script::default(),
+            uploads: Mutex::default(),
+            full: Mutex::default(),
+            unreachable: Mutex::default(),
             tokens: Mutex::default(),
         });
         let (store, clock) = (MemoryStore::new(), Arc::new(ManualClock::default()));
@@ -220,6 +256,62 @@ fn pitfall_04_no_room_for_what_is_there_already_is_not_the_end() {
         assert_eq!(stage.there().len(), usize::from(!released));
         assert_eq!(stage.phase().is_none(), released);
     }
+}
+
+#[test]
+fn a_volume_stays_until_its_snapshot_is_whole() {
+    let stage = Stage::new();
+    let (data, s1) = ("data".parse().unwrap(), "s1".parse().unwrap());
+    stage.claim();
+    stage.tick(2);
+    *stage.provider.uploads.lock().unwrap() = 3;
+    stage.commit(|s, view, txn| s.stage_snapshot(view, txn, &stage.ctx, &data, &s1)).unwrap();
+    let phase = || {
+        let view = block_on(stage.store.snapshot(&[Prefix::ROOT])).unwrap();
+        let volume = "data".parse().unwrap();
+        stage.storage.snapshot(&view, &Txn::new(), &stage.ctx, &volume, &s1).unwrap().phase.clone()
+    };
+    stage.tick(1);
+    assert_eq!(phase(), SnapshotPhase::Cut);
+    stage.commit(|s, view, txn| s.stage_release(view, txn, &stage.ctx, &data)).unwrap();
+    stage.tick(1);
+    assert_eq!((phase(), stage.there().len()), (SnapshotPhase::Cut, 1));
+    stage.tick(6);
+    assert_eq!((phase(), stage.there().len()), (SnapshotPhase::Ready, 0));
+}
+
+#[test]
+fn growth_that_finds_no_room_keeps_the_volume_from_no_node() {
+    let stage = Stage::new();
+    let data = "data".parse().unwrap();
+    stage.claim();
+    stage.tick(2);
+    *stage.provider.full.lock().unwrap() = true;
+    stage.commit(|s, view, txn| s.stage_expand(view, txn, &stage.ctx, &data, gib(2))).unwrap();
+    stage.commit(|s, view, txn| s.stage_attach(view, txn, &stage.ctx, &data, &node("n1"))).unwrap();
+    stage.tick(1);
+    let there = stage.there();
+    assert_eq!((there[0].attached_to.len(), there[0].size), (1, gib(1)));
+    *stage.provider.full.lock().unwrap() = false;
+    stage.tick(2);
+    assert_eq!(stage.there()[0].size, gib(2));
+}
+
+#[test]
+fn a_node_that_cannot_have_a_shared_volume_keeps_it_from_no_other() {
+    let stage = Stage::new();
+    let data = "data".parse().unwrap();
+    let options = VolumeOptions::default().with_access_modes([AccessMode::ReadWriteMany]);
+    let spec = spec("data").with_options(options);
+    stage.commit(|s, view, txn| s.stage_claim(view, txn, &stage.ctx, &spec)).unwrap();
+    stage.tick(2);
+    *stage.provider.unreachable.lock().unwrap() = Some(node("n1"));
+    for n in ["n1", "n2", "n3"] {
+        stage.commit(|s, view, txn| s.stage_attach(view, txn, &stage.ctx, &data, &node(n))).unwrap();
+    }
+    stage.tick(3);
+    let nodes: Vec<_> = stage.there()[0].attached_to.iter().map(ToString::to_string).collect();
+    assert_eq!(nodes, ["n2", "n3"]);
 }
 
 #[test]

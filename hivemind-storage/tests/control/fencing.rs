@@ -1,8 +1,10 @@
 //! Nodes that are lost: their volumes move with proof, and only with it.
 
+use hivemind_core::store::Txn;
 use hivemind_core::{ErrorKind, UserId, block_on};
 use hivemind_storage::{
-    AccessMode, AttachSpec, AttachVolume, FenceEpoch, Fenced, NodeInfo, StorageProvider, VolumeOptions,
+    AccessMode, AttachSpec, AttachVolume, Capabilities, Capability, FenceEpoch, Fenced, NodeInfo,
+    StorageProvider, VolumeOptions,
 };
 
 use super::world::{World, memory, name, node, spec};
@@ -146,6 +148,68 @@ fn pitfall_09_the_storage_refuses_the_node_that_the_record_names() {
     world.attach("fresh", "n1").unwrap();
     world.settle();
     assert!(world.nodes_of("fresh").contains("n1"));
+}
+
+#[test]
+fn volumes_of_a_fenced_node_go_on_whatever_was_decided_about_each_before() {
+    let world = with_nodes(9);
+    let options = || VolumeOptions::default().with_access_modes([AccessMode::ReadWriteMany]);
+    for claim in ["moved", "still"] {
+        world.ready(claim);
+    }
+    world.claim(&spec("shared").with_options(options())).unwrap();
+    world.settle();
+    // What was taken by force before has a higher epoch than the others.
+    world.attach("moved", "n2").unwrap();
+    world.settle();
+    let ada = || Fenced::Operator("ada".parse().unwrap());
+    let go = |claim: &str, from: &str, to: &str, proof: &Fenced| {
+        let (claim, from, to) = (claim.parse().unwrap(), node(from), node(to));
+        world
+            .commit(|s, view, txn| s.stage_move(view, txn, &world.ctx("acme"), &claim, &from, &to, proof))
+            .unwrap();
+        world.settle();
+    };
+    for (from, to) in [("n2", "n1"), ("n1", "n2"), ("n2", "n1")] {
+        go("moved", from, to, &ada());
+    }
+    world.attach("still", "n1").unwrap();
+    for node in ["n1", "n2"] {
+        world.attach("shared", node).unwrap();
+    }
+    world.settle();
+    let n1 = node("n1");
+    world.commit(|s, view, txn| s.stage_fence(view, txn, &name(), &n1)).unwrap();
+    world.settle();
+    assert_eq!(world.nodes_of("shared").into_iter().collect::<Vec<_>>(), ["n2"]);
+    for claim in ["still", "moved", "shared"] {
+        go(claim, "n1", "n2", &Fenced::ByStorage);
+        assert_eq!(world.nodes_of(claim).into_iter().collect::<Vec<_>>(), ["n2"], "{claim}");
+        assert!(world.volume(claim).attached.contains_key(&node("n2")), "{claim}");
+    }
+}
+
+#[test]
+fn a_provider_that_cannot_fence_says_so_and_leaves_the_node_as_it_was() {
+    let world = World::new(memory().with_capabilities(Capabilities::new([Capability::Attach])));
+    let n1 = node("n1");
+    world.commit(|s, view, txn| s.stage_node(view, txn, &name(), &NodeInfo::new(n1.clone()))).unwrap();
+    world.ready("data");
+    world.attach("data", "n1").unwrap();
+    world.settle();
+    world.commit(|s, view, txn| s.stage_fence(view, txn, &name(), &n1)).unwrap();
+    world.settle();
+    let asked = world.storage.is_fenced(&world.view(), &Txn::new(), &name(), &n1).unwrap_err();
+    assert_eq!(asked.kind(), ErrorKind::Unsupported);
+    assert!(asked.message().contains("power it off instead"), "{asked}");
+    assert_eq!(move_to(&world, "n1", "n2", &Fenced::ByStorage).unwrap_err().kind(), ErrorKind::Unsupported);
+    world.ready("more");
+    world.attach("more", "n1").unwrap();
+    world.settle();
+    assert!(world.nodes_of("more").contains("n1"));
+    move_to(&world, "n1", "n2", &Fenced::PowerOff).unwrap();
+    world.settle();
+    assert!(world.nodes_of("data").contains("n2"));
 }
 
 #[test]

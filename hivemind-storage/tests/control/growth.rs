@@ -97,7 +97,14 @@ fn what_cannot_grow_on_a_node_waits_until_it_is_off() {
     let (claim, n1) = ("data".parse().unwrap(), node("n1"));
     world.commit(|s, view, txn| s.stage_detach(view, txn, &world.ctx("acme"), &claim, &n1)).unwrap();
     world.settle();
-    assert_eq!((world.volume("data").size, world.volume("data").growth), (gib(2), None));
+    let volume = world.volume("data");
+    assert_eq!(volume.size, gib(2));
+    assert!(volume.growth.as_ref().is_some_and(|growth| growth.on_node), "its next node has something to do");
+    world.attach("data", "n2").unwrap();
+    world.settle();
+    let (claim, n2) = ("data".parse().unwrap(), node("n2"));
+    world.commit(|s, view, txn| s.stage_node_expanded(view, txn, &world.ctx("acme"), &claim, &n2)).unwrap();
+    assert_eq!(world.volume("data").growth, None);
 }
 
 #[test]
