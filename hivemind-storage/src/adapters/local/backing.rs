@@ -139,19 +139,22 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Removes a directory, however deep: each one that is in it is moved beside it first. So no path grows too long, and
-/// nothing is kept open or called within itself for each level, as many as a workload may have made.
+/// nothing is kept open or called within itself for each level, as many as a workload may have made. A subvolume that
+/// cannot be written cannot be moved either, and goes as a whole.
 fn remove_tree(path: &Path) -> io::Result<()> {
     let beside = path.parent().ok_or(io::ErrorKind::InvalidFilename)?;
     let mut left = vec![path.to_path_buf()];
     while let Some(directory) = left.pop() {
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() {
+            if !entry.file_type()?.is_dir() {
+                fs::remove_file(entry.path())?;
+            } else if btrfs::is_subvolume(&entry.path()) {
+                btrfs::destroy(&entry.path())?;
+            } else {
                 let moved = beside.join(Pool::fresh("part"));
                 fs::rename(entry.path(), &moved)?;
                 left.push(moved);
-            } else {
-                fs::remove_file(entry.path())?;
             }
         }
         fs::remove_dir(&directory)?;
