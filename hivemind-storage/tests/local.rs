@@ -11,5 +11,7 @@ mod directories;
 mod ground;
 #[path = "local/images.rs"]
 mod images;
+#[path = "local/streams.rs"]
+mod streams;
 #[path = "local/subvolumes.rs"]
 mod subvolumes;

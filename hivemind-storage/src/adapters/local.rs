@@ -2,6 +2,7 @@
 //!
 //! Every call that touches the system runs on a thread of the provider's own, so no executor is blocked.
 
+mod arrival;
 mod backing;
 mod counters;
 mod image;
@@ -13,9 +14,11 @@ mod pool;
 mod provider;
 mod record;
 mod snapshots;
+mod stream;
 mod sys;
 mod target;
 mod templates;
+mod transfer;
 mod uses;
 mod volumes;
 

@@ -14,22 +14,22 @@ use hivemind_storage::{
 use crate::ground::{Ground, create, key, provider, publish, ready, run, token, unpublish, wish};
 
 /// Where the data of a volume is, for a look behind the scenes.
-fn data(pool: &Path, volume: &VolumeRef) -> PathBuf {
+pub(crate) fn data(pool: &Path, volume: &VolumeRef) -> PathBuf {
     pool.join("volumes").join(volume.handle.as_str()).join("data")
 }
 
-fn snapshot(provider: &LocalProvider, volume: &VolumeRef, name: &str) -> SnapshotRef {
+pub(crate) fn snapshot(provider: &LocalProvider, volume: &VolumeRef, name: &str) -> SnapshotRef {
     let key = SnapshotKey::new(volume.key.clone(), name.parse().unwrap());
     let request = CreateSnapshot::new(token(), key.clone(), volume.clone());
     ready(block_on(provider.create_snapshot(&request))).reference(key)
 }
 
-fn plain(name: &str) -> hivemind_storage::CreateVolume {
+pub(crate) fn plain(name: &str) -> hivemind_storage::CreateVolume {
     wish(name, 8, VolumeOptions::default())
 }
 
 /// Writes until nothing more goes in, or `most` bytes are written; how many went in.
-fn fill(path: &Path, most: usize) -> (usize, Option<io::Error>) {
+pub(crate) fn fill(path: &Path, most: usize) -> (usize, Option<io::Error>) {
     let (mut file, mut written) = (fs::File::create(path).unwrap(), 0);
     let chunk = vec![7; 256 << 10];
     while written < most {

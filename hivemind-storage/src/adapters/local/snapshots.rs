@@ -23,7 +23,16 @@ pub(super) fn seen(snapshot: &SnapshotRecord) -> VolumeSnapshot {
     VolumeSnapshot::new(handle, source, size, created_at).of(snapshot.key.clone()).in_group(group)
 }
 
-fn exists(operation: &'static str, what: &str) -> Error {
+/// Refuses a snapshot whose key names another volume.
+pub(super) fn check_key(operation: &'static str, request: &CreateSnapshot) -> Result<()> {
+    let (key, of) = (&request.key, &request.volume);
+    if key.volume == of.key {
+        return Ok(());
+    }
+    Err(Error::invalid(operation, format!("snapshot {key} cannot be of volume {}", of.key)))
+}
+
+pub(super) fn exists(operation: &'static str, what: &str) -> Error {
     Error::new(ErrorKind::AlreadyExists, operation, format!("{what}: it is left alone"))
 }
 
@@ -94,9 +103,7 @@ impl Pool {
     pub(super) fn snapshot(&self, request: &CreateSnapshot) -> Result<VolumeSnapshot> {
         const OPERATION: &str = "create_snapshot";
         let (key, of) = (&request.key, &request.volume);
-        if key.volume != of.key {
-            return Err(Error::invalid(OPERATION, format!("snapshot {key} cannot be of volume {}", of.key)));
-        }
+        check_key(OPERATION, request)?;
         let volume = {
             let index = self.index();
             if let Some(existing) = index.snapshots.get(key) {
@@ -111,9 +118,23 @@ impl Pool {
             }
             index.volume(OPERATION, of)?.clone()
         };
-        let planned = self.planned(key.clone(), &volume, self.clock().now(), None)?;
-        self.take_whole(OPERATION, std::slice::from_ref(&planned), || {
-            self.record(OPERATION, &planned.place, &planned.record)
+        self.take_one(OPERATION, key, &volume, None)
+    }
+
+    /// Takes a snapshot of `volume`, or of what is at `from` instead.
+    pub(super) fn take_one(
+        &self,
+        operation: &'static str,
+        key: &SnapshotKey,
+        volume: &VolumeRecord,
+        from: Option<PathBuf>,
+    ) -> Result<VolumeSnapshot> {
+        let mut planned = self.planned(key.clone(), volume, self.clock().now(), None)?;
+        if let Some(from) = from {
+            planned.cut.from = from;
+        }
+        self.take_whole(operation, std::slice::from_ref(&planned), || {
+            self.record(operation, &planned.place, &planned.record)
         })?;
         let taken = seen(&planned.record);
         self.index().snapshots.insert(key.clone(), planned.record);

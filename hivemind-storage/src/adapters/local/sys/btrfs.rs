@@ -1,15 +1,15 @@
-//! Subvolumes, snapshots and quotas of btrfs, by ioctl: numbers and layouts are those of `linux/btrfs.h`.
+//! Subvolumes, snapshots, quotas and send streams of btrfs, by ioctl: numbers and layouts are those of `linux/btrfs.h`.
 #![allow(unsafe_code, reason = "ioctls take structures whose layout only we can vouch for")]
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use rustix::ioctl::{Getter, Setter, Updater, ioctl};
+use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl, opcode};
 
 const MAGIC: u64 = 0x9123_683e;
 const FIRST_FREE_OBJECTID: u64 = 256;
@@ -24,6 +24,9 @@ const QUOTA_CTL: u32 = 0xc010_9428;
 const QGROUP_LIMIT: u32 = 0x8030_942b;
 const START_SYNC: u32 = 0x8008_9418;
 const WAIT_SYNC: u32 = 0x4008_9416;
+const GET_SUBVOL_INFO: u32 = 0x81f8_943c;
+/// Its number depends on how long a pointer is.
+const SEND: Opcode = opcode::write::<SendArgs>(0x94, 38);
 
 /// `BTRFS_SUBVOL_RDONLY`.
 const READ_ONLY: u64 = 1 << 1;
@@ -87,9 +90,45 @@ struct Search {
     buf: [u8; 3992],
 }
 
+/// `struct btrfs_ioctl_send_args`.
+#[repr(C)]
+struct SendArgs {
+    send_fd: i64,
+    clone_sources_count: u64,
+    clone_sources: *const u64,
+    parent_root: u64,
+    flags: u64,
+    version: u32,
+    reserved: [u8; 28],
+}
+
+/// `struct btrfs_ioctl_get_subvol_info_args`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct SubvolInfo {
+    treeid: u64,
+    name: [u8; 256],
+    parent_id: u64,
+    dirid: u64,
+    generation: u64,
+    flags: u64,
+    uuid: Uuid,
+    parent_uuid: Uuid,
+    received_uuid: Uuid,
+    transids: [u64; 4],
+    times: [[u64; 2]; 4],
+    reserved: [u64; 8],
+}
+
 const _: () = assert!(size_of::<VolArgs>() == 4096 && size_of::<VolArgsV2>() == 4096);
 const _: () = assert!(size_of::<InoLookup>() == 4096 && size_of::<Search>() == 4096);
 const _: () = assert!(size_of::<QuotaCtl>() == 16 && size_of::<QgroupLimit>() == 48);
+const _: () = assert!(size_of::<SubvolInfo>() == 504);
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<SendArgs>() == 72);
+
+/// By what a subvolume is known, also on other file systems.
+pub(crate) type Uuid = [u8; 16];
 
 fn name<const N: usize>(name: &OsStr) -> io::Result<[u8; N]> {
     let (mut bytes, given) = ([0; N], name.as_bytes());
@@ -187,10 +226,52 @@ impl Btrfs {
 
 /// The number of the subvolume whose root `path` is.
 fn id(path: &Path) -> io::Result<u64> {
+    id_of(&File::open(path)?)
+}
+
+fn id_of(root: &File) -> io::Result<u64> {
     let mut lookup = InoLookup { treeid: 0, objectid: FIRST_FREE_OBJECTID, name: [0; 4080] };
     // SAFETY: INO_LOOKUP reads and writes a `btrfs_ioctl_ino_lookup_args`, whose size is checked above.
-    unsafe { ioctl(File::open(path)?, Updater::<INO_LOOKUP, _>::new(&mut lookup)) }?;
+    unsafe { ioctl(root, Updater::<INO_LOOKUP, _>::new(&mut lookup)) }?;
     Ok(lookup.treeid)
+}
+
+/// What a subvolume says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct About {
+    pub(crate) read_only: bool,
+    pub(crate) uuid: Uuid,
+    /// What it is a snapshot of.
+    pub(crate) source: Uuid,
+    /// By what streams know it, if it came from one.
+    pub(crate) received: Option<Uuid>,
+}
+
+/// What the subvolume whose root is open says of itself.
+pub(crate) fn about(root: &File) -> io::Result<About> {
+    // SAFETY: GET_SUBVOL_INFO writes a `btrfs_ioctl_get_subvol_info_args`, whose size is checked above.
+    let info = unsafe { ioctl(root, Getter::<GET_SUBVOL_INFO, SubvolInfo>::new()) }?;
+    let received = Some(info.received_uuid).filter(|uuid| *uuid != [0; 16]);
+    // 1 is `BTRFS_ROOT_SUBVOL_RDONLY`.
+    Ok(About { read_only: info.flags & 1 == 1, uuid: info.uuid, source: info.parent_uuid, received })
+}
+
+/// Writes the snapshot `from` into `to` as a stream: whole, or as the difference to the snapshot `since`.
+pub(crate) fn send(from: &File, since: Option<&File>, to: BorrowedFd<'_>) -> io::Result<()> {
+    let since = since.map(id_of).transpose()?;
+    let args = SendArgs {
+        send_fd: i64::from(to.as_raw_fd()),
+        clone_sources_count: u64::from(since.is_some()),
+        // What stays the same is copied of it.
+        clone_sources: since.as_ref().map_or(std::ptr::null(), std::ptr::from_ref),
+        parent_root: since.unwrap_or(0),
+        flags: 0,
+        version: 0,
+        reserved: [0; 28],
+    };
+    // SAFETY: SEND reads a `btrfs_ioctl_send_args`, whose size is checked above, and as many numbers as it says, of
+    // which `since` has the only one; `to` is open meanwhile.
+    Ok(unsafe { ioctl(from, Setter::<SEND, _>::new(args)) }?)
 }
 
 /// Makes an empty subvolume.
