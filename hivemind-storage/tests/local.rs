@@ -7,10 +7,14 @@
 mod conformance;
 #[path = "local/directories.rs"]
 mod directories;
+#[path = "local/foreign.rs"]
+mod foreign;
 #[path = "local/ground.rs"]
 mod ground;
 #[path = "local/images.rs"]
 mod images;
+#[path = "local/side.rs"]
+mod side;
 #[path = "local/streams.rs"]
 mod streams;
 #[path = "local/subvolumes.rs"]

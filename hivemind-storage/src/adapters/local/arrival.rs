@@ -27,7 +27,7 @@ const SAID: &str = "said";
 /// What may come.
 #[derive(Debug)]
 pub(super) struct Expected {
-    /// No more is written.
+    /// The size of the volume.
     pub(super) size: ByteSize,
     /// What it is a difference to.
     pub(super) since: Option<Since>,
@@ -94,6 +94,13 @@ impl Expected {
                 "the stream takes something of what is no file of its snapshot",
             )),
         }
+    }
+
+    /// No more is written. What a full volume has in it takes more room elsewhere, for the file system itself: its
+    /// directories may be spread over more blocks, and what is being written counts before it is.
+    fn most(&self) -> ByteSize {
+        let size = self.size.as_bytes();
+        ByteSize::from_bytes(size.saturating_add(size / 16).saturating_add(4 << 20))
     }
 
     fn too_large(&self) -> Error {
@@ -178,7 +185,7 @@ impl Arrival {
 
     /// Gives the stream to the program, as far as it is what it may be; `false` if the program has ended before.
     fn feed(&self, stream: &mut Stream<impl Read>, input: &mut ChildStdin) -> Result<bool> {
-        let (path, size) = (self.path(), self.expected.size);
+        let (path, most) = (self.path(), self.expected.most());
         let mut limited = false;
         loop {
             match input.write_all(stream.bytes()) {
@@ -187,10 +194,10 @@ impl Arrival {
             }
             // The program makes the subvolume when it comes to it; until there is a limit, we count.
             if !limited && btrfs::is_subvolume(&path) {
-                backing::resize(OPERATION, Kind::Subvolume, &path, size)?;
+                backing::resize(OPERATION, Kind::Subvolume, &path, most)?;
                 limited = true;
             }
-            if !limited && stream.written() > size.as_bytes() {
+            if !limited && stream.written() > most.as_bytes() {
                 return Err(self.expected.too_large());
             }
             if !stream.advance()? {
