@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::task::Poll;
 
@@ -275,4 +276,24 @@ fn a_difference_is_received_where_the_subvolume_of_the_pool_is_mounted_as_a_whol
     let old = there.receive("s1", None, &whole);
     let refused = there.refuses(Some(&old), &difference);
     assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+}
+
+#[test]
+fn a_stream_goes_through_a_socket_and_into_a_file_from_its_beginning() {
+    let Some(ground) = Ground::new() else { return };
+    let (here, there) = (Side::new(&ground, "here"), Side::new(&ground, "there"));
+    write_tree(&here.data());
+    let (first, path) = (here.take("s1"), ground.path("stream"));
+    let mut file = File::create(&path).unwrap();
+    file.write_all(b"something").unwrap();
+    block_on(here.provider.send(&first, None, file.into())).unwrap();
+    check_tree(&there.frozen(&there.receive("s1", None, &path)));
+    let (near, far) = UnixStream::pair().unwrap();
+    let request = there.wish("s2");
+    let (sent, received) = block_on(futures::future::join(
+        here.provider.send(&first, None, near.into()),
+        there.provider.receive(&request, None, far.into()),
+    ));
+    sent.unwrap();
+    check_tree(&there.frozen(&received.unwrap().reference(request.key)));
 }

@@ -34,8 +34,9 @@ impl LocalProvider {
     /// # Errors
     /// [`ErrorKind::Unsupported`] if the pool does not keep volumes as subvolumes, or this one is an image;
     /// [`ErrorKind::NotFound`] if a snapshot is not there; [`ErrorKind::Invalid`] if they are of two volumes;
-    /// [`ErrorKind::Denied`] without `CAP_SYS_ADMIN`; [`ErrorKind::Unavailable`] if the other end is closed. What was
-    /// written until then is cut off, and nobody receives it.
+    /// [`ErrorKind::Denied`] without `CAP_SYS_ADMIN`; [`ErrorKind::Exhausted`] if the disk of `to` is full;
+    /// [`ErrorKind::Unavailable`] if the other end is closed. What was written until then is cut off, and nobody
+    /// receives it.
     pub async fn send(&self, snapshot: &SnapshotRef, since: Option<&SnapshotRef>, to: OwnedFd) -> Result<()> {
         self.require_streams(SEND)?;
         let (of, since) = (snapshot.clone(), since.cloned());
@@ -58,18 +59,20 @@ impl LocalProvider {
     /// give up, close the other end.
     ///
     /// The stream may come from anybody: it is checked, no file of it is made anywhere else, and no more is written than
-    /// the size of the volume, and a little for the file system itself. It may have in it what `root` can make in a volume, such as programs that run as `root`,
-    /// but no devices. Needs the program `btrfs` of btrfs-progs, `CAP_SYS_ADMIN` and `CAP_SYS_CHROOT`, and, for
-    /// a difference, that the subvolume that the pool is in is mounted as a whole.
+    /// the size of the volume, and a little for the file system itself. It may have in it what `root` can make in a
+    /// volume, such as programs that run as `root`, but no devices.
+    ///
+    /// Needs the program `btrfs` of btrfs-progs, `CAP_SYS_ADMIN` and `CAP_SYS_CHROOT`, and, for a difference, that the
+    /// subvolume that the pool is in is mounted as a whole.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] if the pool does not keep volumes as subvolumes, this one is an image, or the stream
-    /// has another version; [`ErrorKind::AlreadyExists`] if there is such a snapshot, so that it is there after a lost
-    /// answer, whole; [`ErrorKind::NotFound`] if the
-    /// volume or `since` is not there; [`ErrorKind::Corrupt`] if the stream is cut off or damaged, or is none;
-    /// [`ErrorKind::Invalid`] if it has more than one snapshot in it, is no difference to `since`, or says what it may
-    /// not; [`ErrorKind::Exhausted`] if more is in it than the size of the volume, or the pool is full. Nothing is
-    /// changed then.
+    /// has another version; [`ErrorKind::AlreadyExists`] if there is such a snapshot, whole, as after an answer that was
+    /// lost; [`ErrorKind::NotFound`] if the volume or `since` is not there; [`ErrorKind::Corrupt`] if the stream is cut
+    /// off or damaged, or is none; [`ErrorKind::Invalid`] if it has more than one snapshot in it, is no difference to
+    /// `since`, or says what it may not; [`ErrorKind::Exhausted`] if more is in it than the size of the volume, or the
+    /// pool is full; [`ErrorKind::Conflict`] if something else on the file system claims to be `since`;
+    /// [`ErrorKind::Denied`] and [`ErrorKind::Unavailable`] as the system says. Nothing is changed then.
     pub async fn receive(
         &self,
         request: &CreateSnapshot,
