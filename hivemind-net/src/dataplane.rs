@@ -8,6 +8,7 @@ mod apply;
 mod check;
 mod connection;
 mod diff;
+pub(crate) mod lost;
 mod op;
 pub mod rules;
 pub mod services;

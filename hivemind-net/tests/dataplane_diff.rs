@@ -331,6 +331,25 @@ fn one_workload_more_is_a_handful_of_changes() {
 }
 
 #[test]
+fn rules_are_there_before_anything_is_forwarded_and_an_uplink_knows_first_that_it_listens_on() {
+    let mut after = KernelState::new();
+    let host = after.namespace_mut(&Netns::Host);
+    for (parameter, value) in [
+        ("net/ipv6/conf/all/forwarding", "1"),
+        ("net/ipv4/ip_forward", "1"),
+        ("net/ipv6/conf/eth9/accept_ra", "2"),
+    ] {
+        host.sysctls.insert(parameter.parse().unwrap(), value.to_owned());
+    }
+    host.tables.insert(TableKey::new(Family::Inet, "policy".parse().unwrap()), RuleTable::new());
+    let texts: Vec<_> = diff(&KernelState::new(), &after).iter().map(ToString::to_string).collect();
+    let at =
+        |what: &str| texts.iter().position(|text| text.contains(what)).unwrap_or_else(|| panic!("{texts:?}"));
+    assert!(at("put table policy") < at("accept_ra") && at("accept_ra") < at("all/forwarding"), "{texts:?}");
+    assert!(at("put table policy") < at("ip_forward"), "{texts:?}");
+}
+
+#[test]
 fn a_state_survives_serialization() {
     let bytes: Vec<u8> = (0..220_u32).map(|i| u8::try_from(i * 97 % 251).unwrap()).collect();
     let state = state(&bytes);

@@ -142,6 +142,29 @@ fn the_machine_lets_transit_out_and_no_tenant_to_another() {
 }
 
 #[test]
+fn no_workload_speaks_to_a_tunnel_end() {
+    for (underlay, from, to) in [
+        (UnderlayFamily::V6, "fd00:1::1", "2001:db8:1::2"),
+        (UnderlayFamily::V4, "10.0.0.1", "192.0.2.2"),
+        (UnderlayFamily::V4, "10.0.0.1", "198.51.100.7"),
+    ] {
+        let config =
+            OverlayConfig::vxlan(underlay, 1500).with_transit(transit()).with_links_up_without_rules();
+        let kernel = start(config, &["red"]).node_state(&node_id(1)).unwrap().into_kernel();
+        let up0: LinkName = "up0".parse().unwrap();
+        let router = kernel.namespaces.values().find(|netns| netns.links.contains_key(&up0)).unwrap();
+        let table = router.tables.values().next().unwrap();
+        let passes = |protocol, port, out: &str| {
+            let mut packet = RulePacket::new(ip(from), ip(to), protocol).with_ports(40_000, port);
+            packet.out_link = Some(out.parse().unwrap());
+            evaluate(table, &Hook::Forward, &packet).accepted
+        };
+        assert!(!passes(17, 4789, "up0"), "{from} to {to}");
+        assert!(passes(17, 4790, "up0") && passes(6, 4789, "up0") && passes(17, 4789, "elsewhere"));
+    }
+}
+
+#[test]
 fn with_direct_routing_the_machine_itself_is_the_edge() {
     let overlay = start(OverlayConfig::direct(UnderlayFamily::V6, 1500), &["red"]);
     let kernel = overlay.node_state(&node_id(1)).unwrap().into_kernel();

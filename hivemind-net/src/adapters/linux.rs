@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use hivemind_core::{Effect, Error, ErrorKind, Result, Worker};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::fault::Fault;
 use self::netns::{Inside, Kept, Places};
@@ -125,7 +126,8 @@ impl fmt::Debug for LinuxDataplane {
 }
 
 impl LinuxDataplane {
-    /// Opens the kernel; changes nothing.
+    /// Opens the kernel; changes nothing there. Each namespace takes three open files while it is looked at, so this
+    /// process may have as many from now on as it is allowed to (the hard limit becomes the soft one).
     ///
     /// # Errors
     /// [`Invalid`](hivemind_core::ErrorKind::Invalid) for a name that cannot mark things,
@@ -138,6 +140,12 @@ impl LinuxDataplane {
             return Err(Error::invalid("open data plane", message));
         }
         let failed = |fault: Fault| Error::new(fault.kind, "open data plane", fault.message);
+        if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+            && soft < hard
+        {
+            // With fewer it works as well, on fewer namespaces.
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+        }
         let file = match &options.host {
             Netns::Host => format!("{}.sysctls", options.owner),
             host => format!("{}.{}.sysctls", options.owner, host.to_string().replace('/', "_")),

@@ -5,7 +5,7 @@
 
 use super::op::{Action, Op};
 use super::rules::{Hook, RuleTable, TableChange, TableKey};
-use super::state::{KernelState, Link, LinkKind, LinkName, Mac, Netns, NetnsState};
+use super::state::{KernelState, Link, LinkKind, LinkName, Mac, Netns, NetnsState, SysctlName};
 
 /// The changes that make `desired` of `actual`, in an order in which they can be made; none if they are the same.
 pub fn diff(actual: &KernelState, desired: &KernelState) -> Vec<Op> {
@@ -15,8 +15,9 @@ pub fn diff(actual: &KernelState, desired: &KernelState) -> Vec<Op> {
         return Vec::new();
     }
     plan.namespaces();
-    plan.each(Plan::early_sysctls);
+    // Before anything is forwarded, there are the rules for it.
     plan.each(|plan, at, want| plan.tables(at, want, false));
+    plan.each(Plan::early_sysctls);
     plan.each(Plan::links_down);
     plan.links_gone();
     plan.each(Plan::entries_gone);
@@ -82,16 +83,18 @@ impl<'a> Plan<'a> {
         });
     }
 
+    /// Those of links that are not ours come first: an uplink that is to go on listening to routers has to know so before
+    /// its machine forwards, or the kernel forgets its default route at once.
     fn early_sysctls(&mut self, at: &Netns, want: &NetnsState) {
-        self.sysctls(at, want, false);
+        let foreign = |name: &SysctlName| name.link().is_some_and(|link| !want.links.contains_key(&link));
+        self.sysctls(at, want, foreign);
+        self.sysctls(at, want, |name| name.link().is_none());
     }
 
-    fn sysctls(&mut self, at: &Netns, want: &NetnsState, of_links: bool) {
+    fn sysctls(&mut self, at: &Netns, want: &NetnsState, which: impl Fn(&SysctlName) -> bool) {
         let have = &self.have(at).sysctls;
-        let differing = want
-            .sysctls
-            .iter()
-            .filter(|(name, value)| name.link().is_some() == of_links && have.get(*name) != Some(*value));
+        let differing =
+            want.sysctls.iter().filter(|(name, value)| which(name) && have.get(*name) != Some(*value));
         let actions = differing.map(|(name, value)| Action::SetSysctl(name.clone(), value.clone())).collect();
         self.emit_all(at, actions);
     }
@@ -213,7 +216,7 @@ impl<'a> Plan<'a> {
                 self.emit(at, Action::SetPort(name.clone(), link.port));
             }
         }
-        self.sysctls(at, want, true);
+        self.sysctls(at, want, |name| name.link().is_some());
     }
 
     fn addresses(&mut self, at: &Netns, want: &NetnsState) {

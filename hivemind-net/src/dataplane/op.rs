@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::rules::{RuleTable, TableChange, TableKey};
 use super::state::{
     Address, AddressKey, BridgeMac, Link, LinkName, Mac, Neighbour, NeighbourKey, Netns, PortSettings,
-    RemoteMac, Route, RouteKey, SysctlName,
+    RemoteMac, Route, RouteKey, RouteTarget, SysctlName,
 };
 
 /// One change in one namespace.
@@ -103,6 +103,40 @@ pub enum Action {
     ChangeTable(TableKey, Box<TableChange>),
     /// No such table any more.
     DeleteTable(TableKey),
+}
+
+impl Action {
+    /// The link of its namespace that it is about, if it is about one.
+    pub fn link(&self) -> Option<LinkName> {
+        match self {
+            Self::CreateLink { name, .. }
+            | Self::DeleteLink(name)
+            | Self::SetMac(name, _)
+            | Self::SetMtu(name, _)
+            | Self::SetLinkLocal(name, _)
+            | Self::SetMaster(name, _)
+            | Self::SetPort(name, _)
+            | Self::SetUp(name, _) => Some(name.clone()),
+            Self::AddAddress(key, _) | Self::DeleteAddress(key) => Some(key.dev.clone()),
+            Self::AddRoute(_, route) | Self::ReplaceRoute(_, route) => match &route.target {
+                RouteTarget::Link { dev, .. } => Some(dev.clone()),
+                _ => None,
+            },
+            Self::SetNeighbour(key, _) | Self::DeleteNeighbour(key, _) => Some(key.dev.clone()),
+            Self::SetRemote(key, _) | Self::AddRemote(key, _) | Self::DeleteRemote(key, _) => {
+                Some(key.dev.clone())
+            }
+            Self::SetBridgeMac(key, _) | Self::DeleteBridgeMac(key, _) => Some(key.bridge.clone()),
+            Self::SetSysctl(name, _) | Self::ResetSysctl(name) => name.link(),
+            Self::CreateNetns
+            | Self::DisownNetns
+            | Self::DeleteNetns
+            | Self::DeleteRoute(_)
+            | Self::PutTable(..)
+            | Self::ChangeTable(..)
+            | Self::DeleteTable(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Action {

@@ -30,6 +30,11 @@ use crate::addr::IpFamily;
 
 const TABLE: &str = "hivemind-services";
 
+/// Whether the table of [`VirtualServices`] has that name.
+pub(crate) fn is_reserved(key: &TableKey) -> bool {
+    key.name.as_str() == TABLE
+}
+
 /// What a service speaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

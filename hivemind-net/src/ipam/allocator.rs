@@ -297,10 +297,12 @@ impl Allocator {
 /// What an owner has, unless it asked for something else by name.
 pub(crate) fn same_as_asked(ask: &Ask, has: Pair) -> Result<Pair, Refusal> {
     for family in IpFamily::BOTH {
-        if let (Some(asked), Some(has)) = (ask.address(family), has.address(family))
-            && asked != has
-        {
-            return Err(Refusal::HasAnother { owner: ask.owner.clone(), has, asked });
+        match (ask.address(family), has.address(family)) {
+            (Some(asked), Some(has)) if asked != has => {
+                return Err(Refusal::HasAnother { owner: ask.owner.clone(), has, asked });
+            }
+            (Some(address), None) => return Err(Refusal::Outside { address }),
+            _ => {}
         }
     }
     Ok(has)

@@ -52,6 +52,12 @@ fn again(
 ) -> Result<Lease> {
     same_as_asked(&request.ask(ctx.request().clone()), found.lease.pair())
         .map_err(|e| e.into_error("assign"))?;
+    if let Some(pool) = request.pool.as_ref().filter(|pool| **pool != found.lease.pool) {
+        let (workload, has) = (&request.workload, &found.lease.pool);
+        let message =
+            format!("workload {workload} has addresses of pool {has}: release them before asking for {pool}");
+        return Err(Error::new(ErrorKind::AlreadyExists, "assign", message));
+    }
     let mut holder = (*found.value).clone();
     if holder.kept_until.take().is_some() {
         holder.lease.request = ctx.request().clone();

@@ -137,7 +137,7 @@ impl IpamManager {
         grace: Duration,
     ) -> Result<Reclaimed> {
         self.stage(view, txn, ctx, |session| {
-            let pools = session.pools_of(ctx)?;
+            let pools = session.pools(ctx)?;
             let state = session.node(node)?;
             let lost = state.as_ref().and_then(|node| node.lost);
             if lost.is_none_or(|since| session.now.since(since) < grace) {

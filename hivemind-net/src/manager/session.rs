@@ -10,7 +10,7 @@ use crate::NetworkConfig;
 use crate::addr::{Cidr, IpFamily};
 use crate::config::FamilyConfig;
 use crate::ipam::Space;
-use crate::records::{Block, Keys, Node, Pools, blocks, nodes, pools};
+use crate::records::{Block, Keys, Node, Pools, SubnetNumber, blocks, nodes, pools, regions};
 
 /// What a request reads and changes. Dropped, it leaves nothing; only [`close`](Self::close) stages.
 #[derive(Clone)]
@@ -37,6 +37,7 @@ struct Own {
 
 #[derive(Clone)]
 struct OpenBlock {
+    pool: PoolName,
     found: Option<Stamped<Block>>,
     space: Space,
     changed: bool,
@@ -133,7 +134,8 @@ impl<'a> Session<'a> {
         if !self.open.contains_key(&at) {
             let found = blocks()?.get(self.view, &self.txn, &self.keys.block(subnet, cidr)?)?;
             let space = Block::space(cidr, config.layout(subnet), found.as_deref());
-            self.open.insert(at, OpenBlock { found, space, changed: false });
+            let pool = config.name().clone();
+            self.open.insert(at, OpenBlock { pool, found, space, changed: false });
         }
         match self.open.get_mut(&at) {
             Some(block) => Ok(&mut block.space),
@@ -185,9 +187,21 @@ impl<'a> Session<'a> {
                 Some(found) if block.is_empty() => blocks.delete(&mut self.txn, &found)?,
                 Some(found) => blocks.update(&mut self.txn, &found, &block)?,
                 None if block.is_empty() => {}
-                None => blocks.create(self.view, &mut self.txn, self.keys.block(subnet, cidr)?, &block)?,
+                None => {
+                    blocks.create(self.view, &mut self.txn, self.keys.block(subnet, cidr)?, &block)?;
+                    self.touch(&open.pool, subnet)?;
+                }
             }
         }
         Ok(self.txn)
+    }
+
+    /// Writes the region of a subnet again: whoever has seen the subnet without any block decides anew, before it is
+    /// taken from its node.
+    fn touch(&mut self, pool: &PoolName, subnet: Cidr) -> Result<()> {
+        let number = SubnetNumber::of(subnet).region;
+        let key = self.keys.region(pool, subnet.family(), number)?;
+        let found = regions()?.require(self.view, &self.txn, &key)?;
+        regions()?.update(&mut self.txn, &found, &found.value)
     }
 }

@@ -32,7 +32,8 @@ impl IpamManager {
     /// [`ErrorKind::NotFound`](hivemind_core::ErrorKind::NotFound) if the tenant has no pools.
     pub fn stage_sweep(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext) -> Result<Swept> {
         self.stage(view, txn, ctx, |session| {
-            let pools = session.pools_of(ctx)?;
+            // What is free again has to be found by the index of the pools as they are.
+            let pools = session.pools(ctx)?;
             let (mut swept, now) = (Swept::default(), session.now);
             let mut budget = BATCH;
             for holder in holders()?.list(view, &session.txn, &session.keys.holders()?)? {

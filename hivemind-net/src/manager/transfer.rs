@@ -25,12 +25,7 @@ impl IpamManager {
             if holder.node != *from || holder.moving.as_ref().is_some_and(|moving| moving != to) {
                 return Err(elsewhere(holder, from));
             }
-            let found = session.node(to)?;
-            if let Some((since, epoch)) = found.as_ref().and_then(|node| Some((node.lost?, node.epoch))) {
-                let lost = super::NodeLost { node: to.clone(), since, epoch };
-                return Err(Error::of(ErrorKind::Denied, "transfer", lost));
-            }
-            session.expect_node(to, found.as_ref())?;
+            alive(session, to)?;
             holder.moving = Some(to.clone());
             Ok(())
         })
@@ -39,7 +34,8 @@ impl IpamManager {
     /// Stages the end of a move: the workload is at its new node. A move that has ended is a no-op.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if it is not moving there, [`ErrorKind::NotFound`] if it has no lease.
+    /// [`ErrorKind::Conflict`] if it is not moving there, [`ErrorKind::Denied`] if `to` is lost, [`ErrorKind::NotFound`] if
+    /// it has no lease.
     pub fn stage_transferred(
         &self,
         view: &Snapshot,
@@ -50,6 +46,8 @@ impl IpamManager {
     ) -> Result<()> {
         self.change(view, txn, ctx, workload, |session, holder| match holder.moving.take() {
             Some(moving) if moving == *to => {
+                // What a lost node had may have been taken back already.
+                alive(session, to)?;
                 holder.node = moving;
                 // What was begun before says nothing about the workload there.
                 (holder.at, holder.missed) = (session.now, None);
@@ -100,6 +98,16 @@ impl IpamManager {
             holders()?.update(&mut session.txn, &found, &holder)
         })
     }
+}
+
+/// Refuses a node that is lost, also if it is when the transaction commits.
+fn alive(session: &mut Session<'_>, node: &NodeId) -> Result<()> {
+    let found = session.node(node)?;
+    if let Some((since, epoch)) = found.as_ref().and_then(|found| Some((found.lost?, found.epoch))) {
+        let lost = super::NodeLost { node: node.clone(), since, epoch };
+        return Err(Error::of(ErrorKind::Denied, "transfer", lost));
+    }
+    session.expect_node(node, found.as_ref())
 }
 
 fn elsewhere(holder: &Holder, named: &NodeId) -> Error {

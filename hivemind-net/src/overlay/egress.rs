@@ -16,7 +16,8 @@ use super::plan::Masquerade;
 use super::vni::Vni;
 use crate::dataplane::KernelState;
 use crate::dataplane::rules::{
-    BaseChain, Chain, ConnectionState, Family, Field, Hook, RuleTable, Statement, TableKey, Verdict,
+    BaseChain, Chain, Comparison, ConnectionState, Family, Field, Hook, RuleTable, Statement, TableKey,
+    Value, Verdict,
 };
 use crate::dataplane::state::{
     Address, AddressKey, InvalidKernelName, Link, LinkName, Neighbour, NeighbourKey, Netns, NetnsState,
@@ -26,6 +27,8 @@ use crate::dataplane::state::{
 /// The router's end of the link to its machine.
 pub(super) const UPLINK: &str = "up0";
 const TABLE: &str = "hivemind-egress";
+/// Its protocol number.
+const UDP: u8 = 17;
 
 /// Addresses between tenants' routers and their machines: one for each VNI, the same on every node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +107,23 @@ fn masquerading(sources: &[IpNet], inside: &[IpNet]) -> Result<RuleTable, Invali
     Ok(RuleTable::new().with_chain("leaving".parse()?, chain))
 }
 
+/// What a workload sends out is never taken for a packet between nodes, wherever it goes: a tunnel end believes whoever
+/// speaks to it, and would let a frame into any tenant's network.
+fn no_tunnels(out: &LinkName, port: u16) -> Chain {
+    let is = |field, value| Statement::Compare(field, Comparison::Equal, value);
+    Chain::base(BaseChain::filter(Hook::Forward)).with_rule([
+        is(Field::OutLink, Value::Link(out.clone())),
+        is(Field::Protocol, Value::Protocol(UDP)),
+        is(Field::DestinationPort, Value::Port(port)),
+        Statement::Verdict(Verdict::Drop),
+    ])
+}
+
+/// Whether tables of this module may have that name.
+pub(super) fn is_reserved(key: &TableKey) -> bool {
+    key.name.as_str().starts_with(TABLE)
+}
+
 fn table(suffix: &str) -> Result<TableKey, InvalidKernelName> {
     Ok(TableKey::new(Family::Inet, format!("{TABLE}{suffix}").parse()?))
 }
@@ -116,11 +136,11 @@ pub(super) fn tenant(
     kernel: &mut KernelState,
 ) -> Result<(), InvalidKernelName> {
     let vni = compiler.tenant.network.vni;
-    if compiler.config.encapsulation == Encapsulation::Direct {
+    let Encapsulation::Vxlan { port } = compiler.config.encapsulation else {
         let rules = masquerading(&masquerade.sources, &masquerade.inside)?;
         kernel.namespace_mut(routing).tables.insert(table(&format!("-{vni}"))?, rules);
         return Ok(());
-    }
+    };
     let Some(transit) = compiler.config.transit.as_ref().and_then(|t| t.addresses(vni).ok()) else {
         return Ok(());
     };
@@ -130,7 +150,8 @@ pub(super) fn tenant(
     kernel.add_veth((routing, &inside, end(router_mac)), (&Netns::Host, &outside, end(machine_mac)));
 
     let router = kernel.namespace_mut(routing);
-    let rules = masquerading(&masquerade.sources, &masquerade.inside)?;
+    let rules = masquerading(&masquerade.sources, &masquerade.inside)?
+        .with_chain("no-tunnels".parse()?, no_tunnels(&inside, port));
     router.tables.insert(table("")?, rules);
     router
         .addresses

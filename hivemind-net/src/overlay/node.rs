@@ -70,6 +70,14 @@ pub enum NotEnforced {
         /// This one.
         node: NodeId,
     },
+    /// The name is that of a table which the overlay makes itself.
+    #[error("table {name} of namespace {netns} is the overlay's own: name the rules' table otherwise")]
+    Reserved {
+        /// Where.
+        netns: Netns,
+        /// The name of the table.
+        name: String,
+    },
     /// Tables of other families see no packet that is routed.
     #[error("rules about workloads are in a table of the family inet, not {0:?}")]
     Family(Family),
@@ -121,6 +129,12 @@ impl OverlayState {
         if let Some(other) = self.tables.get(&at).filter(|other| *other != tenant) {
             let (netns, name) = (at.0, key.name.to_string());
             return Err(NotEnforced::TableTaken { netns, name, tenant: other.clone() });
+        }
+        // Whoever adds one of those later would put it in place of the rules.
+        let there = self.kernel.namespaces.get(&at.0).is_some_and(|netns| netns.tables.contains_key(&key));
+        let reserved = super::egress::is_reserved(&key) || crate::dataplane::services::is_reserved(&key);
+        if reserved || there && !self.tables.contains_key(&at) {
+            return Err(NotEnforced::Reserved { netns: at.0, name: key.name.to_string() });
         }
         let own = |(name, _): &(&(TenantRef, WorkloadId), &mut Place)| name.0 == *tenant;
         if let Some((_, place)) = self.places.iter_mut().find(own)

@@ -101,11 +101,7 @@ impl Question<'_> {
         }
     }
 
-    fn fixed_rules(
-        &self,
-        policies: &Applicable<'_>,
-        tell: &mut impl FnMut(Told),
-    ) -> Option<(bool, Because)> {
+    fn fixed_rules(&self, policies: &Applicable<'_>, tell: &mut impl FnMut(Told)) -> Option<(bool, Because)> {
         if let Some(because) = self.always() {
             return Some((true, because));
         }
@@ -173,9 +169,8 @@ impl Question<'_> {
     /// Whether one of the policies that isolate the workload allows it; `None` if it is not isolated.
     fn network(&self, policies: &Applicable<'_>, tell: &mut impl FnMut(Told)) -> Option<(bool, Because)> {
         let selecting = policies.network.iter().filter(|policy| policy.selects(self.subject.profile()));
-        let selecting: Vec<_> = selecting
-            .filter_map(|policy| Some((*policy, policy.spec().rules(self.direction)?)))
-            .collect();
+        let selecting: Vec<_> =
+            selecting.filter_map(|policy| Some((*policy, policy.spec().rules(self.direction)?))).collect();
         let count = || selecting.iter().map(|(_, rules)| rules.len()).sum();
         let total = policies.all.as_ref().map_or_else(count, |all| all.rules);
         let (mut others, mut allowed) = (total, None);

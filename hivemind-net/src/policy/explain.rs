@@ -41,11 +41,7 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    fn new<'a>(
-        flow: &Flow,
-        ends: &Ends<'a>,
-        policies: impl Fn(&Question<'a>) -> Applicable<'a>,
-    ) -> Self {
+    fn new<'a>(flow: &Flow, ends: &Ends<'a>, policies: impl Fn(&Question<'a>) -> Applicable<'a>) -> Self {
         let side = |direction| {
             let question = ends.question(direction)?;
             let (mut asked, mut others) = (Vec::new(), 0);

@@ -20,7 +20,7 @@ use super::{Class, EndpointKey, Engine};
 use crate::dataplane::rules::{RuleName, RuleTable};
 use crate::dataplane::state::{InvalidKernelName, LinkName};
 
-pub use flush::{Connection, Established, stale_connections};
+pub use flush::{Connection, Established, orphaned_connections, stale_connections};
 
 /// What the rules of a tenant on a node are made of.
 ///

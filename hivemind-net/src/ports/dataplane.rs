@@ -6,6 +6,7 @@ use std::fmt;
 use async_trait::async_trait;
 use hivemind_core::{Error, ErrorKind, Result};
 
+use crate::dataplane::lost::Lost;
 use crate::dataplane::state::Netns;
 use crate::dataplane::{Connection, KernelState, Op, diff};
 
@@ -86,6 +87,9 @@ pub trait DataplaneExt: Dataplane {
     ///
     /// Gives back the changes that were made: none if the kernel held it already.
     ///
+    /// What is refused does not hold up the rest: of it nothing more is made, and where it was about rules, nothing in its
+    /// namespace; everything else is, and then the first refusal is the error.
+    ///
     /// # Errors
     /// Those of the port; [`Invalid`](hivemind_core::ErrorKind::Invalid) if no kernel can hold it
     /// ([`KernelState::validate`]), and then nothing was changed; [`Unavailable`](hivemind_core::ErrorKind::Unavailable) if something still differs after the
@@ -115,6 +119,21 @@ impl<D: Dataplane + ?Sized> DataplaneExt for D {
 /// How often a kernel is compared before it is said that somebody else keeps changing it.
 const ROUNDS: usize = 3;
 
+/// Applies what can be; the first refusal in the end, if there was one.
+async fn apply_all<D: Dataplane + ?Sized>(dataplane: &D, ops: &[Op]) -> Result<()> {
+    let (mut lost, mut refusal) = (Lost::default(), None);
+    let mut left = ops.to_vec();
+    while let Err(e) = dataplane.apply(&left).await {
+        // Whoever does not say how far it came is not asked for more.
+        let rest = e.detail::<Stopped>().and_then(|stopped| left.get(stopped.done..)?.split_first());
+        let Some((refused, rest)) = rest else { return Err(e) };
+        lost.refused(refused);
+        left = lost.left(rest);
+        refusal.get_or_insert(e);
+    }
+    refusal.map_or(Ok(()), Err)
+}
+
 async fn converge<D: Dataplane + ?Sized>(
     dataplane: &D,
     desired: &KernelState,
@@ -128,7 +147,7 @@ async fn converge<D: Dataplane + ?Sized>(
         if ops.is_empty() {
             return Ok(made);
         }
-        dataplane.apply(&ops).await?;
+        apply_all(dataplane, &ops).await?;
         made.extend(ops);
     }
     let left = diff(&dataplane.read(also).await?, &desired);

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use hivemind_core::store::Prefix;
-use hivemind_core::{ErrorKind, block_on};
+use hivemind_core::store::{Prefix, Txn};
+use hivemind_core::{ErrorKind, StateStore, block_on};
 use hivemind_net::addr::{AddressRange, IpFamily};
 use hivemind_net::ipam::{Refusal, Strategy as Order};
 use hivemind_net::manager::{Fenced, NodeLost, NodeState, Observation};
-use hivemind_net::{AddressRequest, NetworkConfig};
+use hivemind_net::{AddressRequest, Lease, NetworkConfig};
 use proptest::prelude::*;
 
 use crate::world::*;
@@ -54,6 +54,77 @@ fn pitfall_05_epochs_outlive_the_last_pool_and_end_with_the_tenant() {
     }
     assert_eq!((calls, records(&world, "nodes"), records(&world, "watermarks")), (3, 0, 0));
     assert!(!forget().unwrap(), "again is nothing");
+}
+
+#[test]
+fn a_subnet_that_was_seen_empty_is_not_taken_once_somebody_has_an_address_there() {
+    // Of the node itself, borrowed by another, and by name: each time the sweep, or the reclaim, decided before.
+    for (case, lost) in [("own", false), ("borrowed", true), ("named", true), ("named", false)] {
+        let world = World::new([v4("10.0.0.0/28").node_prefix(IpFamily::V4, 29).unwrap()]);
+        let first = world.ask((workload(0), node(0))).unwrap();
+        if case != "own" {
+            // The other subnet is another node's, and full: so the next one borrows.
+            let near = |lease: &Lease| lease.v4.unwrap().octets()[3] / 8 == first.v4.unwrap().octets()[3] / 8;
+            let borrowed = (1..).find_map(|n| {
+                let lease = world.ask((workload(n), node(1))).unwrap();
+                near(&lease).then_some((n, lease))
+            });
+            let (n, lease) = borrowed.unwrap();
+            world.release(n, &lease).unwrap();
+        }
+        world.release(0, &first).unwrap();
+        world.wait(COOLDOWN);
+        // The block goes first; in the next request the subnet would.
+        let swept = world.commit(|v, t| world.ipam.stage_sweep(v, t, &world.ctx("s"))).unwrap();
+        assert!(swept.rested > 0 && swept.freed.is_empty());
+        if lost {
+            world.commit(|v, t| world.ipam.stage_node_lost(v, t, &world.ctx("l"), &node(0))).unwrap();
+            world.wait(GRACE);
+        }
+        let (view, mut late) = (world.view(), Txn::new());
+        if lost {
+            let taken =
+                world.ipam.stage_reclaim(&view, &mut late, &world.ctx("rc"), &node(0), GRACE).unwrap();
+            assert_eq!(taken.freed.len(), 1);
+        } else {
+            let swept = world.ipam.stage_sweep(&view, &mut late, &world.ctx("s2")).unwrap();
+            assert_eq!(swept.freed.len(), 1);
+        }
+        let asked = match case {
+            "own" => AddressRequest::new(workload(9), node(0)),
+            "borrowed" => AddressRequest::new(workload(9), node(1)),
+            _ => AddressRequest::new(workload(9), node(1)).with_address(first.v4.unwrap().into()),
+        };
+        let lease = world.ask(asked).unwrap();
+        let refused = block_on(world.store.commit(&late)).unwrap_err();
+        assert_eq!(refused.retry(), hivemind_core::Retry::AfterReread, "{case}, lost {lost}");
+        world.clean();
+        world.release(9, &lease).unwrap();
+    }
+}
+
+#[test]
+fn a_lease_is_not_what_was_not_asked_for() {
+    let other = v4("10.1.0.0/24").named("other".parse().unwrap());
+    let world = World::new([v4("10.0.0.0/24"), other]);
+    world.ask(AddressRequest::new(workload(0), node(0)).with_pool(pool("default"))).unwrap();
+    let elsewhere = AddressRequest::new(workload(0), node(0)).with_pool(pool("other"));
+    assert_eq!(world.ask(elsewhere).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    let six = AddressRequest::new(workload(0), node(0)).with_address("fd00::1".parse().unwrap());
+    assert_eq!(world.ask(six).unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn nobody_arrives_at_a_node_that_was_lost_meanwhile() {
+    let world = World::new([v4("10.0.0.0/24")]);
+    world.ask((workload(0), node(0))).unwrap();
+    let (ctx, w, to) = (world.ctx("m"), workload(0), node(1));
+    world.commit(|v, t| world.ipam.stage_transfer(v, t, &ctx, &w, (&node(0), &to))).unwrap();
+    world.commit(|v, t| world.ipam.stage_node_lost(v, t, &ctx, &to)).unwrap();
+    let refused = world.commit(|v, t| world.ipam.stage_transferred(v, t, &ctx, &w, &to)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Denied);
+    world.commit(|v, t| world.ipam.stage_node_back(v, t, &ctx, &to)).unwrap();
+    world.commit(|v, t| world.ipam.stage_transferred(v, t, &ctx, &w, &to)).unwrap();
 }
 
 #[test]

@@ -130,6 +130,11 @@ fn pitfall_21_a_workload_of_an_overlay_is_down_until_rules_cover_it() {
     assert!(matches!(refused, NotEnforced::OtherNode { .. }), "{refused}");
     let bridge = TableKey::new(Family::Bridge, "hivemind".parse().unwrap());
     assert_eq!(replaced.enforce(&covering, bridge), Err(NotEnforced::Family(Family::Bridge)));
+    for own in ["hivemind-egress", "hivemind-egress-7", "hivemind-services"] {
+        let own = TableKey::new(Family::Inet, own.parse().unwrap());
+        let refused = replaced.enforce(&covering, own).unwrap_err();
+        assert!(matches!(refused, NotEnforced::Reserved { .. }), "{refused}");
+    }
     assert_eq!(replaced.uncovered().count(), 1);
     let mut change = change;
     change.enforce(None, &covering, table()).unwrap();
@@ -198,7 +203,7 @@ fn tenants_that_are_routed_in_one_namespace_have_a_table_each() {
     assert!(matches!(taken, NotEnforced::TableTaken { .. }), "{taken}");
     let left: Vec<_> = state.uncovered().map(|(tenant, _)| tenant.id.to_string()).collect();
     assert_eq!(left, ["zeta"], "the first tenant's rules are as they were");
-    state.enforce(&prepared[1], table("hivemind-8")).unwrap();
+    state.enforce(&prepared[1], table("tenant-8")).unwrap();
     assert_eq!(state.uncovered().count(), 0);
     assert_eq!(state.into_kernel().namespaces[&Netns::Host].tables.len(), 2);
 }

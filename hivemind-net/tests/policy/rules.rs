@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use hivemind_net::dataplane::rules::{
     ConnectionState, Data, Hook, RulePacket, RuleTable, TableChange, Verdict, evaluate,
 };
-use hivemind_net::policy::rules::{Connection, Established, NodeRules, stale_connections};
+use hivemind_net::policy::rules::{
+    Connection, Established, NodeRules, orphaned_connections, stale_connections,
+};
 use hivemind_net::policy::{AnyPolicy, Change, Engine, Flow, Party, Protocol, Traffic, World};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -276,6 +278,33 @@ fn connections_are_kept_or_cut_as_stated() {
         BTreeSet::from([of("10.0.2.2", "10.0.1.1"), of("fd00::2:2", "fd00::1:1")]),
         "both families; not the host's, not those it opened itself, not what is nobody's"
     );
+}
+
+#[test]
+fn connections_of_a_workload_that_is_gone_are_orphaned_and_those_of_the_next_are_not() {
+    let mut engine = Engine::new(cluster());
+    let at = |text: &str| text.parse::<IpAddr>().unwrap();
+    let of = |from: &str, to: &str| Connection::new(tenant("acme"), at(from), at(to), Traffic::tcp(80));
+    let known = [
+        of("10.0.2.2", "10.0.1.1"),
+        of("10.0.1.1", "8.8.8.8"),
+        of("10.0.2.2", "8.8.8.8"),
+        of("fd00::2:2", "fd00::1:1"),
+        of("8.8.8.8", "9.9.9.9"),
+    ];
+    let own = |address: IpAddr| {
+        address.to_string().starts_with("10.0.") || address.to_string().starts_with("fd00:")
+    };
+    let orphaned =
+        |engine: &Engine| orphaned_connections(engine, own, known.clone()).collect::<BTreeSet<_>>();
+    assert!(orphaned(&engine).is_empty());
+    let gone = engine.world().at(&tenant("acme"), at("10.0.1.1")).unwrap().clone();
+    let was = engine.world().endpoint(&gone).unwrap().clone();
+    engine.apply(Change::NoEndpoint(gone));
+    let expected = [known[0].clone(), known[1].clone(), known[3].clone()];
+    assert_eq!(orphaned(&engine), BTreeSet::from(expected));
+    engine.apply(Change::Endpoint(was));
+    assert!(orphaned(&engine).is_empty());
 }
 
 #[test]

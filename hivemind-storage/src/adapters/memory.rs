@@ -29,6 +29,7 @@ pub struct MemoryProvider {
     name: ProviderName,
     capabilities: Capabilities,
     capacity: Option<ByteSize>,
+    step: Option<ByteSize>,
     /// The places it has; empty for everywhere.
     places: Vec<Topology>,
     clock: Option<Arc<dyn Clock>>,
@@ -47,6 +48,7 @@ impl MemoryProvider {
             name,
             capabilities: provider::everything(),
             capacity: None,
+            step: None,
             places: Vec::new(),
             clock: None,
             lose_every: 0,
@@ -79,6 +81,13 @@ impl MemoryProvider {
     #[must_use]
     pub fn with_capacity(mut self, capacity: ByteSize) -> Self {
         self.capacity = Some(capacity);
+        self
+    }
+
+    /// With volumes of whole steps: what is asked for is rounded up, where that is allowed.
+    #[must_use]
+    pub fn in_steps_of(mut self, step: ByteSize) -> Self {
+        self.step = Some(step);
         self
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hivemind_core::resources::ByteSize;
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{ClaimId, Error, ErrorKind, NodeId, ReservationId, Result, TenantContext};
+use hivemind_core::{ClaimId, Error, ErrorKind, NodeId, ReservationId, Result, Stamped, TenantContext};
 
 use super::{StorageManager, token};
 use crate::records::{claims, reservation, volumes};
@@ -111,11 +111,12 @@ impl StorageManager {
         Ok((charged.into_iter().next(), more))
     }
 
-    /// Gives back what is charged for growth that came to less than was wished for at first: from then on a volume is
-    /// charged for what there is. Returns for how many volumes: 20 at most. Call it now and then where quotas are charged,
-    /// until it returns none.
+    /// Charges volumes for what there is: growth may have come to less than was wished for at first, and a provider rounds
+    /// up what it makes. Returns for how many volumes: 20 at most. Call it now and then where quotas are charged, until it
+    /// returns none.
     ///
-    /// What a provider may still be at stays charged.
+    /// What a provider may still be at stays charged. What is larger than was asked for, and finds no room in the quota, is
+    /// charged once there is room.
     ///
     /// # Errors
     /// Those of the quota.
@@ -123,20 +124,40 @@ impl StorageManager {
         if self.quota.is_none() {
             return Ok(0);
         }
-        let all = self.volumes(view, ctx)?.into_iter();
-        let over: Vec<_> = all.filter(|volume| volume.is_overcharged()).take(super::BATCH).collect();
-        for old in &over {
-            let mut new = (*old.value).clone();
-            self.give_back(view, txn, ctx, &old.reservations)?;
-            let id = reservation("settled", &[old.key.volume.as_str(), ctx.request().as_str()])?;
-            new.reservations = self.charge(view, txn, ctx, id, old.size)?;
-            new.charged = old.size;
-            if let Some(growth) = &mut new.growth {
-                (growth.reservation, growth.charged) = (None, ByteSize::ZERO);
+        let mut settled = 0;
+        for old in self.volumes(view, ctx)?.iter().filter(|volume| volume.is_mischarged()) {
+            if settled == super::BATCH {
+                break;
             }
-            self.put(view, txn, old, &new)?;
+            let mut trial = txn.clone();
+            match self.settle(view, &mut trial, ctx, old) {
+                Ok(()) => {
+                    *txn = trial;
+                    settled += 1;
+                }
+                Err(e) if e.kind() == ErrorKind::QuotaExceeded && old.charged < old.size => {}
+                Err(e) => return Err(e),
+            }
         }
-        Ok(over.len())
+        Ok(settled)
+    }
+
+    fn settle(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        old: &Stamped<Volume>,
+    ) -> Result<()> {
+        let mut new = (*old.value).clone();
+        self.give_back(view, txn, ctx, &old.reservations)?;
+        let id = reservation("settled", &[old.key.volume.as_str(), ctx.request().as_str()])?;
+        new.reservations = self.charge(view, txn, ctx, id, old.size)?;
+        new.charged = old.size;
+        if let Some(growth) = &mut new.growth {
+            (growth.reservation, growth.charged) = (None, ByteSize::ZERO);
+        }
+        self.put(view, txn, old, &new)
     }
 
     /// Stages that the file system of a claim's volume has grown on `node`: what the node side reports.
@@ -216,9 +237,9 @@ impl StorageManager {
 }
 
 impl Volume {
-    /// Whether more is charged for it than there is, and nothing goes on that could still need it.
-    fn is_overcharged(&self) -> bool {
+    /// Whether something else is charged for it than there is, and nothing goes on that could still need it.
+    fn is_mischarged(&self) -> bool {
         let settled = self.growth.as_ref().is_none_or(|growth| growth.on_node);
-        settled && !self.reservations.is_empty() && self.charged > self.size
+        settled && !self.reservations.is_empty() && self.charged != self.size
     }
 }

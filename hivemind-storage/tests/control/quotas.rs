@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::world::{World, gib, memory, spec};
 
-/// A quota without limits that keeps a record of each charge.
-#[derive(Debug)]
-struct Ledger;
+/// A quota that keeps a record of each charge: without limits, or with one for each charge.
+#[derive(Debug, Default)]
+struct Ledger {
+    each: Option<u64>,
+}
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 struct Charge(u64);
@@ -37,6 +39,9 @@ impl QuotaGate for Ledger {
         amount: &Resources,
     ) -> Result<()> {
         let charge = Charge(amount.storage().as_bytes());
+        if self.each.is_some_and(|most| charge.0 > most) {
+            return Err(Error::new(ErrorKind::QuotaExceeded, "reserve", "too much"));
+        }
         let at = charges().key([ctx.tenant().to_string().as_str(), id.as_str()])?;
         match charges().get(view, txn, &at)? {
             Some(there) if *there.value == charge => charges().expect(txn, &there),
@@ -52,6 +57,31 @@ impl QuotaGate for Ledger {
         let there = charges().require(view, txn, &at)?;
         charges().delete(txn, &there)
     }
+}
+
+#[test]
+fn what_a_provider_rounds_up_is_charged_as_soon_as_there_is_room() {
+    let mut world = World::new(memory().in_steps_of(gib(4)));
+    let quota =
+        |each: Option<u64>| StorageManager::new([super::world::name()]).with_quota(Arc::new(Ledger { each }));
+    world.storage = quota(Some(gib(2).as_bytes()));
+    for name in ["one", "two"] {
+        world.ready(name);
+    }
+    assert_eq!((world.volume("one").size, charged(&world)), (gib(4), gib(2).as_bytes()));
+    let settle = |world: &World| {
+        let ctx = world.ctx("acme").with_request("settle".parse().unwrap());
+        world.commit(|s, view, txn| s.stage_settled_growth(view, txn, &ctx)).unwrap()
+    };
+    assert_eq!((settle(&world), charged(&world)), (0, gib(2).as_bytes()), "there is no room");
+    world.storage = quota(None);
+    assert_eq!((settle(&world), charged(&world)), (2, gib(8).as_bytes()));
+    assert_eq!(settle(&world), 0);
+    world
+        .commit(|s, view, txn| s.stage_expand(view, txn, &world.ctx("acme"), &"one".parse().unwrap(), gib(5)))
+        .unwrap();
+    world.settle();
+    assert_eq!((settle(&world), charged(&world)), (1, gib(12).as_bytes()));
 }
 
 fn charged(world: &World) -> u64 {
@@ -95,7 +125,7 @@ proptest! {
     #[test]
     fn what_is_charged_is_what_there_is(acts in prop::collection::vec(act(), 1..40)) {
         let mut world = World::new(memory());
-        world.storage = StorageManager::new([super::world::name()]).with_quota(Arc::new(Ledger));
+        world.storage = StorageManager::new([super::world::name()]).with_quota(Arc::new(Ledger::default()));
         let name = |kind: &str, number: u8| format!("{kind}{number}");
         let mut lowered = std::collections::BTreeSet::new();
         for (number, act) in acts.into_iter().enumerate() {
@@ -188,7 +218,7 @@ proptest! {
 #[test]
 fn a_growth_that_was_lowered_costs_what_it_came_to() {
     let mut world = World::new(memory().with_capacity(gib(4)));
-    world.storage = StorageManager::new([super::world::name()]).with_quota(Arc::new(Ledger));
+    world.storage = StorageManager::new([super::world::name()]).with_quota(Arc::new(Ledger::default()));
     world.ready("data");
     let claim = "data".parse().unwrap();
     let expand = |size| {

@@ -266,8 +266,8 @@ impl Kernel {
     fn our_table(&self, inside: &mut Inside, key: &TableKey) -> Result<bool, Fault> {
         match nft::keys(&mut inside.netfilter, &self.marks.owner)?.get(key) {
             None => Ok(false),
-            Some(true) => Ok(true),
-            Some(false) => Err(Fault::foreign(format!("table {}", key.name))),
+            Some(found) if found.ours => Ok(true),
+            Some(_) => Err(Fault::foreign(format!("table {}", key.name))),
         }
     }
 

@@ -100,9 +100,14 @@ pub(super) struct Peers {
 }
 
 impl Seen {
-    /// Whether its other end is in another namespace.
-    pub(super) fn crosses(&self) -> bool {
-        self.below_netns.is_some()
+    /// The number of the namespace that its other end is in, if that is another one.
+    pub(super) fn leads_to(&self) -> Option<u32> {
+        self.below_netns
+    }
+
+    /// Its own index and that of its other end.
+    pub(super) fn ends(&self) -> Option<(u32, u32)> {
+        Some((self.index, self.below?))
     }
 
     /// As a link of ours in `at`; of an [unknown](LinkKind::Unknown) kind if we do not make such.

@@ -1,6 +1,8 @@
 //! All that is ours on this machine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::sync::Arc;
 
 use hivemind_core::ErrorKind;
 
@@ -21,6 +23,50 @@ struct Place {
 impl Place {
     fn has_ours(&self, owner: &str) -> bool {
         self.links.iter().any(|link| link.alias == owner)
+    }
+}
+
+/// Where links may lead to.
+struct Around {
+    files: BTreeMap<Netns, Arc<File>>,
+    /// By the indexes of both ends, this one first, where there is such a link.
+    ends: BTreeMap<(u32, u32), Vec<Netns>>,
+}
+
+impl Around {
+    fn of(places: &BTreeMap<Netns, Place>) -> Self {
+        let files = places.iter().map(|(at, place)| (at.clone(), place.inside.file.clone())).collect();
+        let mut ends: BTreeMap<_, Vec<Netns>> = BTreeMap::new();
+        for (at, place) in places {
+            for pair in place.links.iter().filter_map(Seen::ends) {
+                ends.entry(pair).or_default().push(at.clone());
+            }
+        }
+        Self { files, ends }
+    }
+
+    /// The namespaces that our links in `place` lead to, by the numbers it has for them. A pair's other end knows the
+    /// first one by its index: so few are asked, however many there are.
+    fn numbers(&self, place: &mut Place, owner: &str) -> Result<BTreeMap<u32, Netns>, Fault> {
+        let ours = place.links.iter().filter(|link| link.alias == owner && link.leads_to().is_some());
+        let (mut wanted, mut likely) = (BTreeSet::new(), Vec::new());
+        for link in ours {
+            wanted.extend(link.leads_to());
+            let other = link.ends().and_then(|(own, other)| self.ends.get(&(other, own)));
+            likely.extend(other.into_iter().flatten());
+        }
+        let (mut found, mut asked) = (BTreeMap::new(), BTreeSet::new());
+        for at in likely.into_iter().chain(self.files.keys()) {
+            if wanted.is_empty() {
+                break;
+            }
+            let Some(file) = self.files.get(at).filter(|_| asked.insert(at)) else { continue };
+            if let Some(number) = link::netns_number(&mut place.inside.route, file)? {
+                wanted.remove(&number);
+                found.insert(number, at.clone());
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -63,18 +109,10 @@ impl Kernel {
                 peers.names.insert((at.clone(), link.index), link.name.clone());
             }
         }
-        let files: Vec<_> =
-            places.iter().map(|(at, place)| (at.clone(), place.inside.file.clone())).collect();
+        let around = Around::of(&places);
         let mut state = KernelState::new();
         for (at, place) in &mut places {
-            peers.by_number.clear();
-            if place.links.iter().any(|link| link.alias == self.marks.owner && link.crosses()) {
-                for (other, file) in &files {
-                    if let Some(number) = link::netns_number(&mut place.inside.route, file)? {
-                        peers.by_number.insert(number, other.clone());
-                    }
-                }
-            }
+            peers.by_number = around.numbers(place, &self.marks.owner)?;
             let netns = self.read_place(at, place, &peers)?;
             state.namespaces.insert(at.clone(), netns);
         }

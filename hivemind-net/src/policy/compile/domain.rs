@@ -418,9 +418,12 @@ impl Domain {
         let here = |policy: &Policy| {
             self.policies.groups.get(policy.group).is_some_and(|group| group.sets.contains(&number))
         };
-        asked.extend(meaning.flat_map(|selector| &selector.policies).copied().filter(|policy| {
-            self.policies.get(*policy).is_some_and(here)
-        }));
+        asked.extend(
+            meaning
+                .flat_map(|selector| &selector.policies)
+                .copied()
+                .filter(|policy| self.policies.get(*policy).is_some_and(here)),
+        );
         asked.sort_unstable();
         asked.dedup();
         let asked = asked.into_iter().filter_map(|policy| self.policies.get(policy));

@@ -53,6 +53,22 @@ impl Connection {
     }
 }
 
+/// The connections of workloads that are gone: with an end that is one of the tenant's own addresses (`is_own`; no service's
+/// and no node's), and that no workload has. They are to be taken out of connection tracking whatever is to become of
+/// those that are established: who gets the address next would be reached by them without being asked.
+///
+/// Look for them whenever the engine has changed, and at least once while an address rests.
+pub fn orphaned_connections<'a>(
+    engine: &'a Engine,
+    is_own: impl Fn(IpAddr) -> bool + 'a,
+    connections: impl IntoIterator<Item = Connection> + 'a,
+) -> impl Iterator<Item = Connection> + 'a {
+    connections.into_iter().filter(move |one| {
+        let gone = |address| is_own(address) && engine.world().at(&one.tenant, address).is_none();
+        gone(one.from) || gone(one.to)
+    })
+}
+
 /// The connections to be taken out of connection tracking, now that `engine` is in force. `is_host` tells the
 /// addresses of hosts, whose connections to their workloads are never cut; `foreign` tells whose workload of another
 /// tenant is reached under an address, as [`NodeRules::with_foreign`](super::NodeRules::with_foreign) does.

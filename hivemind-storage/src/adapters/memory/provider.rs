@@ -80,6 +80,12 @@ impl MemoryProvider {
         }
     }
 
+    /// The next whole step, if there are steps and it is in the range.
+    fn rounded(&self, size: ByteSize, range: SizeRange) -> ByteSize {
+        let whole = self.step.and_then(|step| size.as_bytes().checked_next_multiple_of(step.as_bytes()));
+        whole.map(ByteSize::from_bytes).filter(|whole| range.admits(*whole)).unwrap_or(size)
+    }
+
     fn made(&self, state: &State, key: &VolumeKey) -> Result<ProvisionedVolume> {
         let volume = state.volumes.get(key).ok_or_else(|| missing("create_volume", key))?;
         let made = VolumeRef::new(key.clone(), volume.handle.clone());
@@ -123,8 +129,9 @@ impl StorageProvider for MemoryProvider {
                         Error::new(ErrorKind::Exhausted, "create_volume", message)
                     })?
                 };
-                let beginning =
+                let mut beginning =
                     state.beginning(request, self.capabilities.has(Capability::GrowFromSource))?;
+                beginning.0 = self.rounded(beginning.0, request.size);
                 self.room(state, beginning.0)?;
                 state.create(request, beginning, places)?;
             }
@@ -163,16 +170,17 @@ impl StorageProvider for MemoryProvider {
                 return Err(Error::invalid("expand_volume", message));
             }
             let node_step = !found.options.volume_mode.is_block();
-            let more = size.required().saturating_sub(old);
+            let wanted = self.rounded(size.required(), size);
+            let more = wanted.saturating_sub(old);
             // Nothing is left to do for a repetition, also once the volume is on a node.
             if more > ByteSize::ZERO {
                 if !found.nodes.is_empty() && !self.capabilities.has(Capability::ExpandOnline) {
                     return Err(in_use("expand_volume", &volume.key, found));
                 }
                 self.room(state, more)?;
-                state.volume_mut("expand_volume", volume)?.size = size.required();
+                state.volume_mut("expand_volume", volume)?.size = wanted;
             }
-            Ok(Expanded::new(old.max(size.required()), node_step))
+            Ok(Expanded::new(old.max(wanted), node_step))
         })
     }
 

@@ -22,6 +22,9 @@ pub(super) const GETSETELEM: u16 = SUBSYSTEM | 13;
 pub(super) const DELSETELEM: u16 = SUBSYSTEM | 14;
 
 pub(super) const TABLE_NAME: u16 = 1;
+pub(super) const TABLE_FLAGS: u16 = 2;
+/// `NFT_TABLE_F_DORMANT`.
+pub(super) const DORMANT: u32 = 1;
 pub(super) const TABLE_USERDATA: u16 = 6;
 pub(super) const CHAIN_TABLE: u16 = 1;
 pub(super) const CHAIN_NAME: u16 = 3;

@@ -41,15 +41,24 @@ fn family_of(number: u8) -> Option<Family> {
     [Family::Inet, Family::Bridge, Family::Netdev].into_iter().find(|family| family_number(*family) == number)
 }
 
-/// The tables in the socket's namespace, and whether each is ours.
-pub(in super::super) fn keys(socket: &mut Socket, owner: &str) -> Result<BTreeMap<TableKey, bool>, Fault> {
+/// A table in the kernel.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Found {
+    pub(in super::super) ours: bool,
+    /// It is there, and its chains are not asked.
+    dormant: bool,
+}
+
+/// The tables in the socket's namespace.
+pub(in super::super) fn keys(socket: &mut Socket, owner: &str) -> Result<BTreeMap<TableKey, Found>, Fault> {
     let wanted = comment(owner);
     let mut keys = BTreeMap::new();
     dump(socket, GETTABLE, 0, &Attrs::new(), |family, attrs| {
         let name = text_of(attrs, TABLE_NAME).and_then(|name| name.parse().ok());
         if let (Some(family), Some(name)) = (family_of(family), name) {
             let ours = attrs.get(&TABLE_USERDATA).is_some_and(|data| *data == wanted);
-            keys.insert(TableKey::new(family, name), ours);
+            let dormant = u32be_of(attrs, TABLE_FLAGS).unwrap_or_default() & DORMANT != 0;
+            keys.insert(TableKey::new(family, name), Found { ours, dormant });
         }
     })?;
     Ok(keys)
@@ -61,9 +70,10 @@ pub(in super::super) fn read(
     owner: &str,
 ) -> Result<BTreeMap<TableKey, RuleTable>, Fault> {
     let mut tables = BTreeMap::new();
-    for (key, ours) in keys(socket, owner)? {
-        if ours {
-            let table = table(socket, &key)?;
+    for (key, found) in keys(socket, owner)? {
+        if found.ours {
+            // What is not in force is no rule, and is put in place anew.
+            let table = if found.dormant { RuleTable::new() } else { table(socket, &key)? };
             tables.insert(key, table);
         }
     }
