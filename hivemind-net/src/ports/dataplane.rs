@@ -88,7 +88,7 @@ pub trait DataplaneExt: Dataplane {
     /// Gives back the changes that were made: none if the kernel held it already.
     ///
     /// What is refused does not hold up the rest: of it nothing more is made, and where it was about rules, nothing in its
-    /// namespace; everything else is, and then the first refusal is the error.
+    /// namespace; everything else is, and then the first refusal is the error, unless nothing is due any more.
     ///
     /// # Errors
     /// Those of the port; [`Invalid`](hivemind_core::ErrorKind::Invalid) if no kernel can hold it
@@ -119,19 +119,22 @@ impl<D: Dataplane + ?Sized> DataplaneExt for D {
 /// How often a kernel is compared before it is said that somebody else keeps changing it.
 const ROUNDS: usize = 3;
 
-/// Applies what can be; the first refusal in the end, if there was one.
-async fn apply_all<D: Dataplane + ?Sized>(dataplane: &D, ops: &[Op]) -> Result<()> {
-    let (mut lost, mut refusal) = (Lost::default(), None);
+/// Applies what can be: what was made, and the first refusal, if there was one.
+async fn apply_all<D: Dataplane + ?Sized>(dataplane: &D, ops: &[Op]) -> Result<(Vec<Op>, Option<Error>)> {
+    let (mut lost, mut made, mut refusal) = (Lost::default(), Vec::new(), None);
     let mut left = ops.to_vec();
     while let Err(e) = dataplane.apply(&left).await {
         // Whoever does not say how far it came is not asked for more.
-        let rest = e.detail::<Stopped>().and_then(|stopped| left.get(stopped.done..)?.split_first());
-        let Some((refused, rest)) = rest else { return Err(e) };
+        let done = e.detail::<Stopped>().map_or(left.len(), |stopped| stopped.done);
+        let Some((refused, rest)) = left.get(done..).and_then(<[Op]>::split_first) else { return Err(e) };
         lost.refused(refused);
-        left = lost.left(rest);
+        let rest = lost.left(rest);
+        made.extend(left.drain(..done));
+        left = rest;
         refusal.get_or_insert(e);
     }
-    refusal.map_or(Ok(()), Err)
+    made.extend(left);
+    Ok((made, refusal))
 }
 
 async fn converge<D: Dataplane + ?Sized>(
@@ -141,19 +144,27 @@ async fn converge<D: Dataplane + ?Sized>(
 ) -> Result<Vec<Op>> {
     let mut desired = desired.clone();
     desired.prune();
-    let mut made = Vec::new();
+    let (mut made, mut refused) = (Vec::new(), None::<(Vec<Op>, Error)>);
     for _ in 0..ROUNDS {
         let ops = diff(&dataplane.read(also).await?, &desired);
         if ops.is_empty() {
             return Ok(made);
         }
-        apply_all(dataplane, &ops).await?;
-        made.extend(ops);
+        // Much is refused because somebody else was faster, and is not due any more then. What is, is refused again.
+        if let Some((before, e)) = refused.take()
+            && before == ops
+        {
+            return Err(e);
+        }
+        let (done, refusal) = apply_all(dataplane, &ops).await?;
+        made.extend(done);
+        refused = refusal.map(|e| (ops, e));
     }
     let left = diff(&dataplane.read(also).await?, &desired);
-    match left.first() {
-        None => Ok(made),
-        Some(op) => {
+    match (left.first(), refused) {
+        (None, _) => Ok(made),
+        (Some(_), Some((_, refusal))) => Err(refusal),
+        (Some(op), None) => {
             let message = format!(
                 "{} changes are still due after {ROUNDS} rounds, the first is \"{op}\": look who else changes it",
                 left.len()
