@@ -46,12 +46,14 @@ impl VolumeController {
         let mut waits = Ok(Did::Nothing);
         for step in steps {
             let alone = step == Step::Expand && !grows_online;
-            match (self.take(&job, step).await, &waits) {
-                (Ok(Did::Pending), _) if alone => return Ok(Did::Pending),
-                (Ok(Did::Nothing), _) | (_, Err(_)) => {}
-                (Ok(Did::Pending), _) => waits = Ok(Did::Pending),
-                (Err(e), Ok(_)) => waits = Err(e),
-                (done, _) => return done,
+            match self.take(&job, step).await {
+                Ok(Did::Pending) if alone => return Ok(Did::Pending),
+                Ok(Did::Nothing) => {}
+                // The first failure is told, whatever else goes on.
+                waiting @ (Ok(Did::Pending) | Err(_)) if waits.is_ok() => waits = waiting,
+                Ok(Did::Pending) | Err(_) => {}
+                // The record is another one now.
+                done => return done,
             }
         }
         waits

@@ -289,7 +289,8 @@ fn growth_that_finds_no_room_keeps_the_volume_from_no_node() {
     *stage.provider.full.lock().unwrap() = true;
     stage.commit(|s, view, txn| s.stage_expand(view, txn, &stage.ctx, &data, gib(2))).unwrap();
     stage.commit(|s, view, txn| s.stage_attach(view, txn, &stage.ctx, &data, &node("n1"))).unwrap();
-    stage.tick(1);
+    let report = block_on(stage.controller.tick()).unwrap();
+    assert_eq!((report.attached, report.failed), (1, 0), "what was done is told");
     let there = stage.there();
     assert_eq!((there[0].attached_to.len(), there[0].size), (1, gib(1)));
     *stage.provider.full.lock().unwrap() = false;
