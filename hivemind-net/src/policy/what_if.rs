@@ -316,7 +316,7 @@ impl Engine {
                 AnyPolicy::Grant(one) => Some(one.by()),
                 AnyPolicy::Cluster(_) => None,
             };
-            let nets = nets_of(policy);
+            let nets: Vec<_> = nets_of(policy).collect();
             self.each_domain(only, |domain| nets.iter().for_each(|net| domain.acquire_prefix(*net)));
             if let AnyPolicy::Grant(grant) = policy {
                 let others: Vec<_> = self.domains().flat_map(Domain::own).collect();

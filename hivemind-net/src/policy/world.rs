@@ -53,6 +53,11 @@ impl Endpoint {
         EndpointKey { tenant: self.profile.tenant().clone(), id: self.id.clone() }
     }
 
+    /// Which of its tenant's workloads it is.
+    pub(super) fn id(&self) -> &WorkloadId {
+        &self.id
+    }
+
     /// Where it runs.
     pub fn node(&self) -> &NodeId {
         &self.node
@@ -112,6 +117,15 @@ pub enum AnyPolicy {
 }
 
 impl AnyPolicy {
+    /// Whose it is; `None` if it is the cluster's.
+    pub(super) fn tenant(&self) -> Option<&TenantRef> {
+        match self {
+            Self::Cluster(_) => None,
+            Self::Network(policy) => Some(policy.tenant()),
+            Self::Grant(grant) => Some(grant.by()),
+        }
+    }
+
     /// Its name.
     pub fn key(&self) -> PolicyRef {
         match self {

@@ -29,6 +29,11 @@ impl Bits {
         }
     }
 
+    /// Without any, and with room for the numbers up to `most`.
+    pub(super) fn with_room(most: u32) -> Self {
+        Self(Vec::with_capacity(place(most).0 + 1))
+    }
+
     fn trim(&mut self) {
         while self.0.last() == Some(&0) {
             self.0.pop();

@@ -1,10 +1,13 @@
 //! One tenant's network: its workloads, the policies about them, and the tables of both. No I/O, no clock, no async.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use hivemind_core::{TenantRef, WorkloadId};
+
+use crate::addr::{IpFamily, address_number};
 
 use super::super::eval::{All, Applicable, LISTED};
 use super::super::{Action, AnyPolicy, Because, Direction, Endpoint, NamedPorts, Profile, Traffic};
@@ -28,7 +31,7 @@ pub(in crate::policy) struct Domain {
     pub(in crate::policy) tenant: TenantRef,
     pub(in crate::policy) endpoints: BTreeMap<WorkloadId, Placed>,
     /// Who claims an address, in order, with the peers that they are.
-    pub(super) addresses: BTreeMap<IpAddr, Vec<(WorkloadId, u32)>>,
+    pub(super) addresses: BTreeMap<Place, Vec<(WorkloadId, u32)>>,
     /// How many addresses have domain names.
     pub(super) named: usize,
     pub(super) prefixes: Prefixes,
@@ -38,6 +41,13 @@ pub(in crate::policy) struct Domain {
     pub(super) sets: Sets,
     /// While everything is loaded, no set is made.
     pub(super) loading: bool,
+}
+
+/// An address, by its family and number: faster to compare.
+pub(super) type Place = (IpFamily, u128);
+
+pub(super) fn place(address: IpAddr) -> Place {
+    (IpFamily::of(address), address_number(address))
 }
 
 /// The peer that has no profile, and whose address is in no prefix.
@@ -70,18 +80,35 @@ impl Domain {
 
     // ---- workloads
 
-    pub(in crate::policy) fn put_endpoint(&mut self, endpoint: &Endpoint) {
-        let id = endpoint.key().id;
-        // The new one first: what both have is then not made twice.
-        let before = self.endpoints.remove(&id);
+    /// Takes workloads in the order of their names; there are none so far.
+    pub(in crate::policy) fn load_endpoints(&mut self, all: &[&Endpoint]) {
+        self.peers.reserve(all.len());
+        let placed = all.iter().map(|endpoint| {
+            let profile = self.place_endpoint(endpoint);
+            (endpoint.id().clone(), Placed { endpoint: (*endpoint).clone(), profile })
+        });
+        let placed: BTreeMap<_, _> = placed.collect();
+        self.endpoints = placed;
+    }
+
+    /// Gives a workload its peers, one for each address; tells its profile.
+    fn place_endpoint(&mut self, endpoint: &Endpoint) -> u32 {
         let profile = self.acquire_profile(endpoint.profile(), false);
-        let old: Vec<_> = before.iter().flat_map(|placed| placed.endpoint.addresses()).collect();
-        let old: Vec<_> = old.into_iter().filter_map(|address| self.take_address(address, &id)).collect();
         for address in endpoint.addresses() {
             let key = PeerKey { profile: Some(profile), prefix: self.prefixes.longest(address) };
             let peer = self.acquire_peer(key);
-            self.put_address(address, &id, peer);
+            self.put_address(place(address), endpoint.id(), peer);
         }
+        profile
+    }
+
+    pub(in crate::policy) fn put_endpoint(&mut self, endpoint: &Endpoint) {
+        let id = endpoint.id().clone();
+        let before = self.endpoints.remove(&id);
+        let old = before.iter().flat_map(|placed| placed.endpoint.addresses());
+        let old: Vec<_> = old.filter_map(|address| self.take_address(address, &id)).collect();
+        // The new one comes before the old one goes: what both have is then not made twice.
+        let profile = self.place_endpoint(endpoint);
         self.endpoints.insert(id, Placed { endpoint: endpoint.clone(), profile });
         old.into_iter().for_each(|peer| self.release_peer(peer));
         if let Some(before) = before {
@@ -99,8 +126,14 @@ impl Domain {
         self.release_profile(gone.profile);
     }
 
-    pub(super) fn put_address(&mut self, address: IpAddr, id: &WorkloadId, peer: u32) {
-        let owners = self.addresses.entry(address).or_default();
+    pub(super) fn put_address(&mut self, place: Place, id: &WorkloadId, peer: u32) {
+        let owners = match self.addresses.entry(place) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(free) => {
+                free.insert(vec![(id.clone(), peer)]);
+                return;
+            }
+        };
         match owners.binary_search_by(|(owner, _)| owner.cmp(id)) {
             Ok(at) => {
                 if let Some(owner) = owners.get_mut(at) {
@@ -112,11 +145,12 @@ impl Domain {
     }
 
     fn take_address(&mut self, address: IpAddr, id: &WorkloadId) -> Option<u32> {
-        let owners = self.addresses.get_mut(&address)?;
+        let place = place(address);
+        let owners = self.addresses.get_mut(&place)?;
         let at = owners.binary_search_by(|(owner, _)| owner.cmp(id)).ok()?;
         let (_, peer) = owners.remove(at);
         if owners.is_empty() {
-            self.addresses.remove(&address);
+            self.addresses.remove(&place);
         }
         Some(peer)
     }
@@ -222,7 +256,7 @@ impl Domain {
         let Some(gone) = self.sets.release(set) else { return };
         for group in gone.key.groups {
             if let Some(group) = self.policies.groups.get_mut(group) {
-                group.sets.remove(&set);
+                group.sets.remove(set);
             }
         }
     }
@@ -257,7 +291,7 @@ impl Domain {
         let foreign = self.peers.peer(number).is_some_and(|entry| entry.foreign);
         self.peers.drop(number);
         if let Some(prefix) = key.prefix.and_then(|prefix| self.prefixes.get_mut(prefix)) {
-            prefix.peers.remove(&number);
+            prefix.peers.remove(number);
         }
         self.refresh(number, foreign, &touched, naming);
     }
@@ -286,7 +320,7 @@ impl Domain {
             return BTreeSet::new();
         };
         let groups = self.policies.naming(profile).filter_map(|one| self.policies.groups.get(one.group));
-        groups.flat_map(|group| group.sets.iter().copied()).collect()
+        groups.flat_map(|group| group.sets.iter()).collect()
     }
 
     /// Brings the tables in line with a peer that `selectors` mean anew, or no longer.
@@ -301,9 +335,9 @@ impl Domain {
         let sources = Sources { selectors: &self.selectors, policies: &self.policies, peers: &self.peers };
         for policy in policies {
             let group = self.policies.get(policy).and_then(|one| self.policies.groups.get(one.group));
-            let sets = group.into_iter().flat_map(|group| &group.sets);
+            let sets = group.into_iter().flat_map(|group| group.sets.iter());
             for set in sets.filter(|set| !naming.contains(set)) {
-                self.sets.refresh(sources, *set, (peer, foreign), policy);
+                self.sets.refresh(sources, set, (peer, foreign), policy);
             }
         }
         naming.into_iter().for_each(|set| self.sets.rebuild(sources, set));
@@ -317,7 +351,7 @@ impl Domain {
 
     /// The peer that the workload `id` is over `address`, one of its own.
     pub(in crate::policy) fn peer_of(&self, id: &WorkloadId, address: IpAddr) -> Option<u32> {
-        let owners = self.addresses.get(&address)?;
+        let owners = self.addresses.get(&place(address))?;
         let at = owners.binary_search_by(|(owner, _)| owner.cmp(id)).ok()?;
         owners.get(at).map(|(_, peer)| *peer)
     }
@@ -416,7 +450,7 @@ impl Domain {
         let meaning = self.selectors.meaning(&self.tenant, self.view(key));
         let meaning = meaning.into_iter().filter_map(|selector| self.selectors.get(selector));
         let here = |policy: &Policy| {
-            self.policies.groups.get(policy.group).is_some_and(|group| group.sets.contains(&number))
+            self.policies.groups.get(policy.group).is_some_and(|group| group.sets.has(number))
         };
         asked.extend(
             meaning

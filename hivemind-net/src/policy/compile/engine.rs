@@ -88,25 +88,27 @@ impl Engine {
             cluster: BTreeMap::new(),
             granting: BTreeSet::new(),
         };
-        for endpoint in world.endpoints() {
-            engine.load(endpoint.profile().tenant(), |domain| domain.put_endpoint(endpoint));
+        let endpoints: Vec<_> = world.endpoints().collect();
+        for same in endpoints.chunk_by(|one, next| one.profile().tenant() == next.profile().tenant()) {
+            let Some(first) = same.first() else { continue };
+            engine.load(first.profile().tenant(), |domain| domain.load_endpoints(same));
         }
         for (tenant, address, names) in world.all_names() {
             engine.load(tenant, |domain| domain.put_names(address, names));
         }
-        for shared in world.shared_policies() {
-            match &**shared {
-                AnyPolicy::Network(one) => engine.load(one.tenant(), |domain| domain.put_policy(shared)),
-                AnyPolicy::Grant(one) => engine.load(one.by(), |domain| domain.put_policy(shared)),
-                AnyPolicy::Cluster(_) => {
-                    engine.cluster.insert(shared.key(), shared.clone());
+        let policies: Vec<_> = world.shared_policies().collect();
+        for same in policies.chunk_by(|one, next| one.tenant() == next.tenant()) {
+            match same.first().and_then(|first| first.tenant()) {
+                Some(tenant) => engine.load(tenant, |domain| domain.load_policies(same)),
+                None => {
+                    engine.cluster.extend(same.iter().map(|shared| (shared.key(), Arc::clone(shared))));
                 }
             }
         }
         let all: Vec<_> = engine.domains.iter().map(|(number, _)| number).collect();
         for number in all {
             let Some(domain) = engine.domains.get_mut(number) else { continue };
-            engine.cluster.values().for_each(|policy| domain.put_policy(policy));
+            domain.load_policies(&engine.cluster.values().collect::<Vec<_>>());
             engine.meet_foreign(number);
             if let Some(domain) = engine.domains.get_mut(number) {
                 domain.loaded();

@@ -111,10 +111,9 @@ impl Domain {
             cuts.extend(number(net.broadcast()).checked_add(1).filter(|after| *after <= family.max()));
         };
         let mut exact: BTreeMap<IpAddr, u32> = BTreeMap::new();
-        for (address, owners) in
-            self.addresses.iter().filter(|(address, _)| IpFamily::of(**address) == family)
-        {
-            exact.extend(owners.first().map(|(_, peer)| (*address, *peer)));
+        for ((_, number), owners) in self.addresses.range((family, 0)..=(family, u128::MAX)) {
+            let first = family.address(*number).zip(owners.first());
+            exact.extend(first.map(|(address, (_, peer))| (address, *peer)));
         }
         exact.extend(others.iter().filter(|(a, _)| IpFamily::of(**a) == family).map(|(a, p)| (*a, *p)));
         exact.keys().for_each(|address| cut(IpNet::from(*address)));

@@ -8,7 +8,7 @@ use hivemind_core::Namespace;
 use hivemind_core::labels::Selector;
 
 use super::super::{AnyPolicy, ClusterPolicy, Direction, PolicyName, Profile};
-use super::index::{Index, hash_of};
+use super::index::{Few, Index, hash_of};
 use super::selectors::{Axis, label_of, own_labels};
 use super::slab::Slab;
 
@@ -30,36 +30,36 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Where policies of a tenant are looked for: in their namespace, by a label that all they select have.
-fn place(namespace: &Namespace, label: Option<u64>) -> u64 {
-    hash_of(&(namespace.as_str(), label))
+/// Where policies of a tenant are looked for: in their namespace, by a label that all they select have; both by hash.
+fn place(namespace: u64, label: Option<u64>) -> u64 {
+    hash_of(&(namespace, label))
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Group {
     /// One of its policies, of the past or the present: all select the same.
     like: Arc<AnyPolicy>,
-    pub(super) policies: BTreeSet<u32>,
+    pub(super) policies: Few,
     /// How many named ports they have in ingress.
     naming: usize,
     /// How many rules they have in ingress and in egress, if they are network policies.
     rules: (usize, usize),
     /// Those that are asked about any peer: with a rule for everybody, or a direction without rules; and all that are no
     /// network policies.
-    always: BTreeSet<u32>,
+    always: Few,
     /// The sets it is in.
-    pub(super) sets: BTreeSet<u32>,
+    pub(super) sets: Few,
 }
 
 impl Group {
     fn like(policy: &Arc<AnyPolicy>) -> Self {
         Self {
             like: policy.clone(),
-            policies: BTreeSet::new(),
+            policies: Few::None,
             naming: 0,
             rules: (0, 0),
-            always: BTreeSet::new(),
-            sets: BTreeSet::new(),
+            always: Few::None,
+            sets: Few::None,
         }
     }
 
@@ -90,7 +90,7 @@ impl Group {
 
     /// The policies that are asked about any peer.
     pub(super) fn always(&self) -> impl Iterator<Item = u32> {
-        self.always.iter().copied()
+        self.always.iter()
     }
 
     fn take(&mut self, number: u32, has: Has) {
@@ -103,10 +103,10 @@ impl Group {
     }
 
     fn give(&mut self, number: u32, has: Has) {
-        self.policies.remove(&number);
+        self.policies.remove(number);
         self.naming = self.naming.saturating_sub(has.naming);
         self.rules = (self.rules.0.saturating_sub(has.rules.0), self.rules.1.saturating_sub(has.rules.1));
-        self.always.remove(&number);
+        self.always.remove(number);
     }
 
     /// Whether a policy has a named port in ingress.
@@ -168,7 +168,7 @@ impl Groups {
         match &**policy {
             AnyPolicy::Network(one) => {
                 let label = label_of(Axis::Workload, one.spec().selector());
-                self.network.insert(place(one.namespace(), label), group);
+                self.network.insert(place(hash_of(one.namespace()), label), group);
                 self.networks += 1;
             }
             AnyPolicy::Grant(_) => {
@@ -200,7 +200,7 @@ impl Groups {
             match &*found.like {
                 AnyPolicy::Network(one) => {
                     let label = label_of(Axis::Workload, one.spec().selector());
-                    self.network.remove(place(one.namespace(), label), group);
+                    self.network.remove(place(hash_of(one.namespace()), label), group);
                     self.networks = self.networks.saturating_sub(1);
                 }
                 AnyPolicy::Grant(_) => {
@@ -231,7 +231,7 @@ impl Groups {
 
     /// The grants, by number.
     pub(super) fn grants(&self) -> impl Iterator<Item = u32> {
-        self.grants.iter().filter_map(|group| self.all.get(*group)).flat_map(|group| &group.policies).copied()
+        self.grants.iter().filter_map(|group| self.all.get(*group)).flat_map(|group| group.policies.iter())
     }
 
     /// Those that select `profile`: of the cluster in their order, then of the tenant, then of grants.
@@ -239,8 +239,9 @@ impl Groups {
         let selects = |number: &u32| self.all.get(*number).is_some_and(|group| group.selects(profile));
         let mut found: Vec<u32> = self.cluster.iter().copied().filter(selects).collect();
         let cluster = found.len();
+        let namespace = hash_of(profile.namespace());
         for label in own_labels(profile).map(Some).chain([None]) {
-            found.extend(self.network.all(place(profile.namespace(), label)).filter(selects));
+            found.extend(self.network.all(place(namespace, label)).filter(selects));
         }
         if let Some(network) = found.get_mut(cluster..) {
             network.sort_unstable();

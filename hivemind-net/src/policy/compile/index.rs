@@ -1,6 +1,6 @@
 //! Finds things by a hash of them, without a copy of each as a key. No I/O, no clock, no async.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 
 use foldhash::fast::FixedState;
@@ -10,13 +10,13 @@ pub(super) fn hash_of(thing: &(impl Hash + ?Sized)) -> u64 {
     FixedState::default().hash_one(thing)
 }
 
-/// Some numbers, mostly one, in order.
+/// Some numbers, mostly one, in order. New ones are mostly the highest, so a list is faster than a tree.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Few {
     #[default]
     None,
     One(u32),
-    Many(BTreeSet<u32>),
+    Many(Vec<u32>),
 }
 
 impl Few {
@@ -24,9 +24,12 @@ impl Few {
         match self {
             Self::None => *self = Self::One(number),
             Self::One(only) if *only == number => {}
-            Self::One(only) => *self = Self::Many(BTreeSet::from([*only, number])),
+            Self::One(only) => *self = Self::Many(vec![(*only).min(number), (*only).max(number)]),
+            Self::Many(all) if all.last().is_none_or(|last| *last < number) => all.push(number),
             Self::Many(all) => {
-                all.insert(number);
+                if let Err(at) = all.binary_search(&number) {
+                    all.insert(at, number);
+                }
             }
         }
     }
@@ -36,7 +39,9 @@ impl Few {
             Self::One(only) if *only == number => *self = Self::None,
             Self::None | Self::One(_) => {}
             Self::Many(all) => {
-                all.remove(&number);
+                if let Ok(at) = all.binary_search(&number) {
+                    all.remove(at);
+                }
                 if all.is_empty() {
                     *self = Self::None;
                 }
@@ -48,13 +53,46 @@ impl Few {
         matches!(self, Self::None)
     }
 
+    pub(super) fn has(&self, number: u32) -> bool {
+        self.all().binary_search(&number).is_ok()
+    }
+
+    pub(super) fn all(&self) -> &[u32] {
+        match self {
+            Self::None => &[],
+            Self::One(only) => std::slice::from_ref(only),
+            Self::Many(all) => all,
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
-        let (one, many) = match self {
-            Self::None => (None, None),
-            Self::One(only) => (Some(*only), None),
-            Self::Many(all) => (None, Some(all)),
-        };
-        one.into_iter().chain(many.into_iter().flatten().copied())
+        self.all().iter().copied()
+    }
+}
+
+/// Things, mostly one.
+#[derive(Debug, Clone)]
+pub(super) enum OneOrMore<T> {
+    One(T),
+    More(Vec<T>),
+}
+
+impl<T> OneOrMore<T> {
+    pub(super) fn all(&self) -> &[T] {
+        match self {
+            Self::One(only) => std::slice::from_ref(only),
+            Self::More(all) => all,
+        }
+    }
+}
+
+impl<T> FromIterator<T> for OneOrMore<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(things: I) -> Self {
+        let mut things = things.into_iter();
+        match (things.next(), things.next()) {
+            (Some(only), None) => Self::One(only),
+            (first, second) => Self::More(first.into_iter().chain(second).chain(things).collect()),
+        }
     }
 }
 
@@ -63,6 +101,11 @@ impl Few {
 pub(super) struct Index(HashMap<u64, Few, FixedState>);
 
 impl Index {
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.0.reserve(more);
+    }
+
     pub(super) fn insert(&mut self, hash: u64, number: u32) {
         self.0.entry(hash).or_default().insert(number);
     }
@@ -93,6 +136,8 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -112,7 +157,14 @@ mod tests {
                 }
                 prop_assert_eq!(few.iter().collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());
                 prop_assert_eq!(few.is_empty(), model.is_empty());
+                prop_assert!((0..6).all(|number| few.has(number) == model.contains(&number)));
             }
+        }
+
+        #[test]
+        fn things_are_all_there_in_order(things in vec(any::<u8>(), 0..5)) {
+            let kept: OneOrMore<u8> = things.iter().copied().collect();
+            prop_assert_eq!(kept.all(), things.as_slice());
         }
 
         #[test]

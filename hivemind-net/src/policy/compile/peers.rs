@@ -58,6 +58,15 @@ pub(super) struct PeerTable {
 }
 
 impl PeerTable {
+    /// Makes room for so many more workloads, which may all differ.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.profiles.reserve(more);
+        self.profile_numbers.reserve(more);
+        self.by_label.reserve(more);
+        self.peers.reserve(more);
+        self.peer_numbers.reserve(more);
+    }
+
     /// One more use of `profile`; tells its number, and whether it is new.
     pub(super) fn acquire_profile(&mut self, profile: &Arc<Profile>, foreign: bool) -> (u32, bool) {
         let hash = hash_of(&**profile);
@@ -153,6 +162,11 @@ impl PeerTable {
 
     pub(super) fn peer(&self, number: u32) -> Option<&PeerEntry> {
         self.peers.get(number)
+    }
+
+    /// No peer has a higher number.
+    pub(super) fn highest(&self) -> u32 {
+        self.peers.highest()
     }
 
     pub(super) fn peers(&self) -> impl Iterator<Item = (u32, &PeerEntry)> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::{Action, AnyPolicy, Direction, NamedPort, PolicyRef, PortMatch, Profile, Tier};
 use super::groups::{Groups, Has, Joined};
-use super::index::{Index, hash_of};
+use super::index::{Index, OneOrMore, hash_of};
 use super::slab::Slab;
 
 /// The whole range of [`Traffic`](super::super::Traffic)'s keys.
@@ -25,20 +25,25 @@ pub(super) enum Stage {
 pub(super) struct Rule {
     pub(super) action: Action,
     /// The selectors, any of which must match; `None` is everybody.
-    pub(super) peers: Option<Vec<u32>>,
-    pub(super) ranges: Vec<(u32, u32)>,
+    pub(super) peers: Option<OneOrMore<u32>>,
+    pub(super) ranges: OneOrMore<(u32, u32)>,
     pub(super) names: Vec<NamedPort>,
 }
 
 impl Rule {
-    pub(super) fn new(action: Action, peers: Option<Vec<u32>>, ports: &[PortMatch]) -> Self {
-        let ranges: Vec<_> = if ports.is_empty() {
-            vec![ALL_KEYS]
+    pub(super) fn new(action: Action, peers: Option<OneOrMore<u32>>, ports: &[PortMatch]) -> Self {
+        let ranges = if ports.is_empty() {
+            OneOrMore::One(ALL_KEYS)
         } else {
             ports.iter().filter_map(PortMatch::keys).collect()
         };
         let names = ports.iter().filter_map(PortMatch::name).cloned().collect();
         Self { action, peers, ranges, names }
+    }
+
+    /// The selectors, any of which must match.
+    pub(super) fn selectors(&self) -> &[u32] {
+        self.peers.as_ref().map_or(&[], OneOrMore::all)
     }
 }
 
@@ -91,6 +96,24 @@ impl Policy {
     }
 }
 
+/// The hash of a policy's name among those of a domain, all of whose own policies are of one tenant.
+fn name_hash(policy: &AnyPolicy) -> u64 {
+    match policy {
+        AnyPolicy::Network(one) => hash_of(&(0_u8, one.namespace(), one.name())),
+        AnyPolicy::Cluster(one) => hash_of(&(1_u8, one.name())),
+        AnyPolicy::Grant(one) => hash_of(&(2_u8, one.name())),
+    }
+}
+
+/// The same of a name.
+fn ref_hash(name: &PolicyRef) -> u64 {
+    match name {
+        PolicyRef::Network(_, namespace, name) => hash_of(&(0_u8, namespace, name)),
+        PolicyRef::Cluster(name) => hash_of(&(1_u8, name)),
+        PolicyRef::Grant(_, name) => hash_of(&(2_u8, name)),
+    }
+}
+
 fn is_named(policy: &AnyPolicy, key: &PolicyRef) -> bool {
     match (policy, key) {
         (AnyPolicy::Network(one), PolicyRef::Network(tenant, namespace, name)) => {
@@ -113,6 +136,12 @@ pub(super) struct Policies {
 }
 
 impl Policies {
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.all.reserve(more);
+        self.numbers.reserve(more);
+    }
+
     pub(super) fn insert(&mut self, policy: Policy) -> u32 {
         self.all.insert(policy)
     }
@@ -121,7 +150,7 @@ impl Policies {
     /// ingress only now.
     pub(super) fn show(&mut self, number: u32) -> Joined {
         let Some(policy) = self.all.get_mut(number) else { return Joined::default() };
-        self.numbers.insert(hash_of(&policy.source.key()), number);
+        self.numbers.insert(name_hash(&policy.source), number);
         if policy.names(Direction::Egress).next().is_some() {
             self.named.insert(number);
         }
@@ -134,7 +163,7 @@ impl Policies {
     /// is empty now, or has no named ports in ingress any more.
     pub(super) fn hide(&mut self, number: u32) -> Joined {
         let Some(policy) = self.all.get(number) else { return Joined::default() };
-        self.numbers.remove(hash_of(&policy.source.key()), number);
+        self.numbers.remove(name_hash(&policy.source), number);
         self.named.remove(&number);
         self.groups.leave(number, policy.group, policy.has())
     }
@@ -145,7 +174,7 @@ impl Policies {
 
     pub(super) fn number(&self, key: &PolicyRef) -> Option<u32> {
         let is = |number| self.all.get(number).is_some_and(|policy: &Policy| is_named(&policy.source, key));
-        self.numbers.find(hash_of(key), is)
+        self.numbers.find(ref_hash(key), is)
     }
 
     pub(super) fn get(&self, number: u32) -> Option<&Policy> {
@@ -182,6 +211,6 @@ impl Policies {
     pub(super) fn of_groups(&self, groups: &[u32]) -> impl Iterator<Item = (u32, &Policy)> {
         let groups = groups.iter().filter_map(|group| self.groups.get(*group));
         let numbers = groups.flat_map(|group| group.policies.iter());
-        numbers.filter_map(|number| Some((*number, self.all.get(*number)?)))
+        numbers.filter_map(|number| Some((number, self.all.get(number)?)))
     }
 }

@@ -7,6 +7,7 @@ use foldhash::fast::FixedState;
 use ipnet::IpNet;
 
 use super::super::DnsName;
+use super::index::Few;
 use super::slab::Slab;
 
 #[derive(Debug, Clone)]
@@ -17,7 +18,7 @@ pub(super) struct Prefix {
     /// The domain names of its one address.
     pub(super) names: BTreeSet<DnsName>,
     /// The numbers of the peers that have it.
-    pub(super) peers: BTreeSet<u32>,
+    pub(super) peers: Few,
 }
 
 /// A table for each length that there is, the longest last.
@@ -62,7 +63,7 @@ impl Prefixes {
             found.refs += 1;
             return (number, false);
         }
-        let number = self.all.insert(Prefix { net, refs: 1, names: BTreeSet::new(), peers: BTreeSet::new() });
+        let number = self.all.insert(Prefix { net, refs: 1, names: BTreeSet::new(), peers: Few::None });
         let lengths = if net.addr().is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         let length = net.prefix_len();
         let at = match lengths.binary_search_by_key(&length, |(length, _)| *length) {

@@ -7,15 +7,16 @@ use hivemind_core::WorkloadId;
 use ipnet::IpNet;
 
 use super::super::DnsName;
-use super::domain::Domain;
+use super::domain::{Domain, place};
 use super::peers::PeerKey;
 
 impl Domain {
     fn addresses_in(&self, net: IpNet) -> Vec<(IpAddr, WorkloadId, u32)> {
-        let all = self.addresses.range(net.network()..=net.broadcast());
-        let owners =
-            all.flat_map(|(address, owners)| owners.iter().map(|(id, peer)| (*address, id.clone(), *peer)));
-        owners.collect()
+        let all = self.addresses.range(place(net.network())..=place(net.broadcast()));
+        let owners = all.filter_map(|((family, number), owners)| Some((family.address(*number)?, owners)));
+        owners
+            .flat_map(|(address, owners)| owners.iter().map(move |(id, peer)| (address, id.clone(), *peer)))
+            .collect()
     }
 
     /// Gives every address in `net` the peer of its present longest prefix.
@@ -27,7 +28,7 @@ impl Domain {
                 continue;
             }
             let after = self.acquire_peer(PeerKey { prefix, ..key });
-            self.put_address(address, &id, after);
+            self.put_address(place(address), &id, after);
             self.release_peer(before);
         }
     }
@@ -61,7 +62,7 @@ impl Domain {
         }
         let Some(number) = self.prefixes.longest(address) else { return };
         let Some(prefix) = self.prefixes.get(number).filter(|prefix| prefix.net == net) else { return };
-        let peers: Vec<_> = prefix.peers.iter().copied().collect();
+        let peers: Vec<_> = prefix.peers.iter().collect();
         let keyed = |number: u32| Some((number, self.peers.peer(number)?.key));
         let peers: Vec<_> = peers.into_iter().filter_map(keyed).collect();
         peers.iter().for_each(|(number, key)| self.match_peer(*number, *key, false));

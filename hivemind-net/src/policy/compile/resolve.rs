@@ -8,18 +8,26 @@ use hivemind_core::Namespace;
 use ipnet::IpNet;
 
 use super::super::{Action, AnyPolicy, ClusterRule, Direction, Peer, PolicyRef, PolicyRule};
-use super::bits::Peers;
+use super::bits::{Bits, Peers};
 use super::domain::Domain;
 use super::groups::Joined;
+use super::index::OneOrMore;
 use super::policies::{Policy, Rule};
 use super::selectors::{Anchor, Wanted};
 use super::table::Sources;
 
 impl Domain {
+    /// Takes policies of names that there are not yet.
+    pub(in crate::policy) fn load_policies(&mut self, all: &[&Arc<AnyPolicy>]) {
+        self.policies.reserve(all.len());
+        all.iter().for_each(|policy| self.put_policy(policy));
+    }
+
     /// Takes `policy`, in place of one of its name.
     pub(in crate::policy) fn put_policy(&mut self, policy: &Arc<AnyPolicy>) {
-        let before = self.policies.number(&policy.key());
-        nets_of(policy).into_iter().for_each(|net| self.acquire_prefix(net));
+        // What is loaded is there once.
+        let before = if self.loading { None } else { self.policies.number(&policy.key()) };
+        nets_of(policy).for_each(|net| self.acquire_prefix(net));
         let number = self.policies.insert(Policy::new(policy.clone()));
         self.resolve(number, policy);
         if self.loading {
@@ -48,10 +56,10 @@ impl Domain {
     fn drop_policy(&mut self, number: u32) {
         let Some(gone) = self.policies.remove(number) else { return };
         let rules = gone.ingress.iter().chain(&gone.egress).flatten();
-        for selector in rules.filter_map(|rule| rule.peers.as_ref()).flatten() {
+        for selector in rules.flat_map(Rule::selectors) {
             self.selectors.release(*selector, number);
         }
-        nets_of(&gone.source).into_iter().for_each(|net| self.release_prefix(net));
+        nets_of(&gone.source).for_each(|net| self.release_prefix(net));
     }
 
     /// Lets one policy go and another come. The tables of a group that stays are edited; if a group comes or goes, or
@@ -84,7 +92,7 @@ impl Domain {
     fn edit_sets(&mut self, group: Option<u32>, change: (Option<u32>, Option<u32>)) {
         let Some(group) = group.and_then(|group| self.policies.groups.get(group)) else { return };
         let sources = Sources { selectors: &self.selectors, policies: &self.policies, peers: &self.peers };
-        group.sets.iter().for_each(|set| self.sets.edit(sources, *set, change));
+        group.sets.iter().for_each(|set| self.sets.edit(sources, set, change));
     }
 
     /// The profiles of this tenant that a group selects.
@@ -116,7 +124,7 @@ impl Domain {
                 }
                 AnyPolicy::Grant(grant) => (grant.direction() == direction).then(|| {
                     let peers = self.selector(number, Wanted::Grant(grant));
-                    vec![Rule::new(Action::Allow, Some(vec![peers]), grant.ports())]
+                    vec![Rule::new(Action::Allow, Some(OneOrMore::One(peers)), grant.ports())]
                 }),
             };
         }
@@ -129,8 +137,8 @@ impl Domain {
 
     fn rule(&mut self, policy: u32, action: Action, rule: &PolicyRule, home: Option<&Namespace>) -> Rule {
         let peers = rule.peers().iter().map(|peer| self.selector(policy, Wanted::of(peer, home)));
-        let peers: Vec<_> = peers.collect();
-        Rule::new(action, Some(peers).filter(|all| !all.is_empty()), rule.ports())
+        let peers = (!rule.peers().is_empty()).then(|| peers.collect());
+        Rule::new(action, peers, rule.ports())
     }
 
     fn selector(&mut self, policy: u32, wanted: Wanted<'_>) -> u32 {
@@ -146,12 +154,12 @@ impl Domain {
 
     /// Whom a selector means at present.
     fn meant_by(&self, selector: u32) -> Peers {
-        let mut meant = Peers::default();
+        let mut meant = Peers { all_but: false, bits: Bits::with_room(self.peers.highest()) };
         let Some(entry) = self.selectors.get(selector) else { return meant };
         let mut look = |peer: u32| {
             let Some(found) = self.peers.peer(peer) else { return };
             if entry.matcher.matches(&self.tenant, self.view(found.key)) {
-                meant.put(peer, true);
+                meant.bits.put(peer, true);
             }
         };
         let peers_of =
@@ -161,7 +169,7 @@ impl Domain {
             Anchor::Namespace(name) => self.peers.of_namespace(name).flat_map(peers_of).for_each(&mut look),
             Anchor::Anything => self.peers.profiles().flat_map(|(one, _)| peers_of(one)).for_each(&mut look),
             Anchor::Address => {
-                self.prefixes.iter().flat_map(|(_, prefix)| &prefix.peers).copied().for_each(&mut look);
+                self.prefixes.iter().flat_map(|(_, prefix)| prefix.peers.iter()).for_each(&mut look);
             }
         }
         meant
@@ -169,19 +177,15 @@ impl Domain {
 }
 
 /// The networks that a policy names.
-pub(in crate::policy) fn nets_of(policy: &AnyPolicy) -> Vec<IpNet> {
-    let of = |rules: &mut dyn Iterator<Item = &PolicyRule>| -> Vec<IpNet> {
-        let peers = rules.flat_map(PolicyRule::peers);
-        let blocks = peers.filter_map(|peer| if let Peer::Block(block) = peer { Some(block) } else { None });
-        blocks.flat_map(|block| block.exceptions().iter().copied().chain([block.cidr()])).collect()
+pub(in crate::policy) fn nets_of(policy: &AnyPolicy) -> impl Iterator<Item = IpNet> {
+    let (network, cluster) = match policy {
+        AnyPolicy::Network(one) => (Some(one.spec()), None),
+        AnyPolicy::Cluster(one) => (None, Some(one)),
+        AnyPolicy::Grant(_) => (None, None),
     };
-    match policy {
-        AnyPolicy::Network(one) => {
-            of(&mut Direction::ALL.into_iter().filter_map(|d| one.spec().rules(d)).flatten())
-        }
-        AnyPolicy::Cluster(one) => {
-            of(&mut Direction::ALL.into_iter().flat_map(|d| one.rules(d)).map(ClusterRule::rule))
-        }
-        AnyPolicy::Grant(_) => Vec::new(),
-    }
+    let network = Direction::ALL.into_iter().filter_map(move |direction| network?.rules(direction)).flatten();
+    let cluster = cluster.into_iter().flat_map(|one| Direction::ALL.into_iter().flat_map(|d| one.rules(d)));
+    let peers = network.chain(cluster.map(ClusterRule::rule)).flat_map(PolicyRule::peers);
+    let blocks = peers.filter_map(|peer| if let Peer::Block(block) = peer { Some(block) } else { None });
+    blocks.flat_map(|block| block.exceptions().iter().copied().chain([block.cidr()]))
 }

@@ -107,18 +107,19 @@ pub(super) fn label_of(axis: Axis, selector: &Selector) -> Option<u64> {
     Some(label_hash(axis, one.key(), one.values().first()?))
 }
 
+fn hashes(axis: Axis, labels: &Labels) -> impl Iterator<Item = u64> {
+    labels.iter().map(move |(key, value)| label_hash(axis, key, value))
+}
+
 /// The hashes of the labels that a workload itself has.
 pub(super) fn own_labels(profile: &Profile) -> impl Iterator<Item = u64> {
-    profile.labels().iter().map(|(key, value)| label_hash(Axis::Workload, key, value))
+    hashes(Axis::Workload, profile.labels())
 }
 
 /// The hashes of every label of a profile and around it.
 pub(super) fn labels_of(profile: &Profile) -> impl Iterator<Item = u64> {
-    let around = [(Axis::Namespace, profile.namespace_labels()), (Axis::Tenant, profile.tenant_labels())];
-    let hashes = |(axis, labels): (Axis, &'_ Labels)| {
-        labels.iter().map(|(key, value)| label_hash(axis, key, value)).collect::<Vec<_>>()
-    };
-    own_labels(profile).chain(around.into_iter().flat_map(hashes))
+    let around = hashes(Axis::Namespace, profile.namespace_labels());
+    own_labels(profile).chain(around).chain(hashes(Axis::Tenant, profile.tenant_labels()))
 }
 
 /// By what those are found whom a matcher means; by their hashes.

@@ -13,6 +13,11 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.items.reserve(more.saturating_sub(self.free.len()));
+    }
+
     pub(super) fn insert(&mut self, item: T) -> u32 {
         if let Some(number) = self.free.pop()
             && let Some(slot) = self.items.get_mut(number as usize)
@@ -23,6 +28,11 @@ impl<T> Slab<T> {
         self.items.push(Some(item));
         // More than four billion would not fit into memory.
         u32::try_from(self.items.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Nothing has a higher number.
+    pub(super) fn highest(&self) -> u32 {
+        u32::try_from(self.items.len().saturating_sub(1)).unwrap_or(u32::MAX)
     }
 
     pub(super) fn remove(&mut self, number: u32) -> Option<T> {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::super::{Action, AnyPolicy, Direction, NamedPort, NamedPorts};
 use super::bits::{Bits, Peers, Set};
+use super::index::OneOrMore;
 use super::keys::Keys;
 use super::peers::PeerTable;
 use super::policies::{ALL_KEYS, Policies, Policy, Rule, Stage};
@@ -29,7 +30,7 @@ pub(super) struct Line {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Active {
     line: Line,
-    named: Option<(NamedPort, u16)>,
+    named: Option<Box<(NamedPort, u16)>>,
 }
 
 impl Active {
@@ -137,7 +138,7 @@ impl Sources<'_> {
 
     /// Whom a rule is about.
     fn all_of(&self, rule: &Rule, named: Option<&(NamedPort, u16)>) -> Cow<'_, Peers> {
-        let mut about = match rule.peers.as_deref() {
+        let mut about = match rule.peers.as_ref().map(OneOrMore::all) {
             None => Cow::Owned(Peers::all()),
             Some([only]) => {
                 self.selectors.get(*only).map_or_else(Cow::default, |one| Cow::Borrowed(&one.peers))
@@ -163,7 +164,7 @@ impl Sources<'_> {
     /// Whether a rule is about `peer`.
     fn one_of(&self, rule: &Rule, named: Option<&(NamedPort, u16)>, peer: u32) -> bool {
         let meant = rule.peers.as_ref().is_none_or(|selectors| {
-            selectors.iter().filter_map(|one| self.selectors.get(*one)).any(|one| one.peers.has(peer))
+            selectors.all().iter().filter_map(|one| self.selectors.get(*one)).any(|one| one.peers.has(peer))
         });
         let has = |(name, port): &(NamedPort, u16)| {
             self.peers.named(name).and_then(|ports| ports.get(port)).is_some_and(|having| having.has(peer))
@@ -179,7 +180,7 @@ impl Sources<'_> {
         own: &NamedPorts,
         mut add: impl FnMut(u32, u32, Option<(NamedPort, u16)>),
     ) {
-        rule.ranges.iter().for_each(|(first, last)| add(*first, *last, None));
+        rule.ranges.all().iter().for_each(|(first, last)| add(*first, *last, None));
         for name in &rule.names {
             let key = |port: u16| (u32::from(name.protocol.number()) << 16) | u32::from(port);
             match direction {
@@ -215,7 +216,9 @@ fn lines(
     let rules = policy.rules(direction).filter(|_| (policy.stage == Stage::Grant) == border);
     for (rule, index) in rules.unwrap_or_default().iter().zip(0..) {
         let line = Line { stage: policy.stage, policy: number, rule: index };
-        sources.ranges(direction, rule, own, |first, last, named| add(first, last, Active { line, named }));
+        sources.ranges(direction, rule, own, |first, last, named| {
+            add(first, last, Active { line, named: named.map(Box::new) });
+        });
     }
 }
 
@@ -236,6 +239,9 @@ impl Table {
                 ranges.push((first, last, active));
             });
         }
+        if ranges.is_empty() {
+            return Self { isolating, ..Self::default() };
+        }
         // Stable, so rules of the cluster stay in their order.
         ranges.sort_by_key(|(_, _, active)| active.place());
         let mut table = Self::divided(ranges, isolating);
@@ -245,9 +251,6 @@ impl Table {
 
     /// The ranges cut where any begins or ends, each with its lines.
     fn divided(ranges: Vec<LineRange>, isolating: usize) -> Self {
-        if ranges.is_empty() {
-            return Self { isolating, ..Self::default() };
-        }
         let (begin, end) = ALL_KEYS;
         let mut starts = Vec::with_capacity(2 * ranges.len() + 1);
         starts.push(begin);
@@ -264,6 +267,10 @@ impl Table {
             let from = starts.partition_point(|start| *start < first);
             for (_, cell) in starts.iter().zip(&mut cells).skip(from).take_while(|(start, _)| **start <= last)
             {
+                // Mostly there is one line, so room for one.
+                if cell.active.is_empty() {
+                    cell.active.reserve_exact(1);
+                }
                 cell.active.push(active.clone());
             }
         }
@@ -362,7 +369,7 @@ impl Table {
         for cell in self.cells.iter_mut().filter(|cell| cell.stale) {
             let lines = cell.active.iter().filter_map(|one| {
                 let rule = sources.rule(direction, one.line)?;
-                Some((one.line.stage, rule.action, sources.all_of(rule, one.named.as_ref())))
+                Some((one.line.stage, rule.action, sources.all_of(rule, one.named.as_deref())))
             });
             cell.peers = decide(isolated, lines);
             cell.stale = false;
@@ -384,7 +391,7 @@ impl Table {
             for cell in self.between(first, last) {
                 let lines = cell.active.iter().filter_map(|one| {
                     let rule = sources.rule(direction, one.line)?;
-                    let about = sources.one_of(rule, one.named.as_ref(), peer);
+                    let about = sources.one_of(rule, one.named.as_deref(), peer);
                     Some((one.line.stage, rule.action, Cow::Owned(about)))
                 });
                 cell.peers.put(peer, decide::<bool>(isolated, lines));
@@ -414,7 +421,7 @@ impl Table {
             let tier = lines.iter().filter(move |one| one.line.stage == stage);
             tier.filter_map(|one| {
                 let rule = sources.rule(direction, one.line)?;
-                sources.one_of(rule, one.named.as_ref(), peer).then_some((one.line, rule.action))
+                sources.one_of(rule, one.named.as_deref(), peer).then_some((one.line, rule.action))
             })
         };
         let first = |stage| about(stage).next().filter(|(_, action)| *action != Action::Pass);
@@ -466,7 +473,7 @@ impl Table {
         self.cells.iter().map(move |cell| {
             let lines = cell.active.iter().filter_map(|one| {
                 let rule = sources.rule(direction, one.line)?;
-                Some((one.line, rule.action, sources.all_of(rule, one.named.as_ref()).into_owned()))
+                Some((one.line, rule.action, sources.all_of(rule, one.named.as_deref()).into_owned()))
             });
             lines.collect()
         })
