@@ -399,3 +399,29 @@ fn what_no_kernel_can_hold_is_told() {
     });
     assert_eq!(behind.unwrap_err(), "@host: 02:00:00:00:00:09 cannot be behind br1, which is no port of br0");
 }
+
+#[test]
+fn what_a_kernel_would_give_back_otherwise_is_no_rule() {
+    let with = |statement: Statement| {
+        let chain = Chain::base(BaseChain::filter(Hook::Input)).with_rule([statement]);
+        RuleTable::new().with_chain("input".parse().unwrap(), chain).validate().map_err(|e| e.to_string())
+    };
+    let from = |prefix: &str| Statement::Prefix {
+        field: Field::V4Source,
+        prefix: prefix.parse().unwrap(),
+        negate: false,
+    };
+    assert_eq!(with(from("10.0.0.0/8")), Ok(()));
+    assert_eq!(
+        with(from("10.0.0.1/8")).unwrap_err(),
+        "chain input, rule 1: 10.0.0.1/8 has host bits set: its network is 10.0.0.0/8"
+    );
+    let version =
+        |version| with(Statement::Compare(Field::IpVersion, Comparison::Equal, Value::IpVersion(version)));
+    assert_eq!((version(4), version(6)), (Ok(()), Ok(())));
+    assert_eq!(version(5).unwrap_err(), "chain input, rule 1: 5 is no IP version: 4 and 6 are");
+    let set = NamedSet::new([FieldType::IpVersion], DataType::Member);
+    let set = set.with(SetKey::exact([Value::IpVersion(5)]), Data::Member);
+    let set = RuleTable::new().with_set("versions".parse().unwrap(), set);
+    assert_eq!(set.validate().unwrap_err().to_string(), "set versions: 5 is no IP version: 4 and 6 are");
+}

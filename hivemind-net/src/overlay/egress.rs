@@ -92,7 +92,7 @@ fn within(prefix: IpNet, source: bool) -> Statement {
         (IpNet::V6(_), true) => Field::V6Source,
         (IpNet::V6(_), false) => Field::V6Destination,
     };
-    Statement::Prefix { field, prefix, negate: false }
+    Statement::Prefix { field, prefix: prefix.trunc(), negate: false }
 }
 
 /// Packets from `sources` to elsewhere than `inside` leave under the address of the link.

@@ -74,8 +74,8 @@ fn message(proto: &Parsed<'_>, kind: u16, code: u16) -> Option<u16> {
     Some(u16::from_be_bytes([u8_of(proto, kind)?, u8_of(proto, code)?]))
 }
 
-/// Forgets one; tells whether it was there.
-pub(super) fn forget(socket: &mut Socket, connection: &Connection) -> Result<bool, Fault> {
+/// What the kernel finds a connection by; none if there is no such one.
+fn original(connection: &Connection) -> Option<Attrs> {
     let mut ip = Attrs::new();
     match (connection.source, connection.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -84,8 +84,7 @@ pub(super) fn forget(socket: &mut Socket, connection: &Connection) -> Result<boo
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             ip.put(3, &source.octets()).put(4, &destination.octets());
         }
-        // There is none between the two.
-        _ => return Ok(false),
+        _ => return None,
     }
     let (source, destination) =
         (connection.source_port.to_be_bytes(), connection.destination_port.to_be_bytes());
@@ -101,9 +100,19 @@ pub(super) fn forget(socket: &mut Socket, connection: &Connection) -> Result<boo
     tuple.nest(TUPLE_IP, &ip).nest(TUPLE_PROTO, &proto);
     let mut attrs = Attrs::new();
     attrs.nest(TUPLE_ORIG, &tuple).put(ZONE, &connection.zone.to_be_bytes());
+    Some(attrs)
+}
+
+/// Forgets one; tells whether it was there.
+pub(super) fn forget(socket: &mut Socket, connection: &Connection) -> Result<bool, Fault> {
+    let Some(attrs) = original(connection) else { return Ok(false) };
     match socket.request(&[Message::new(DELETE, 0, &header(connection.source.is_ipv6()), &attrs)]) {
         Ok(()) => Ok(true),
         Err((_, Errno::ENOENT)) => Ok(false),
         Err((_, errno)) => Err(Fault::system("forget a connection", errno)),
     }
 }
+
+#[cfg(test)]
+#[path = "conntrack_tests.rs"]
+mod tests;

@@ -351,3 +351,7 @@ pub(super) fn is_foreign_neighbour(
 pub(super) const NEW: u16 = NLM_F_EXCL;
 pub(super) const OVER: u16 = NLM_F_REPLACE;
 pub(super) const BESIDE: u16 = NLM_F_APPEND;
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

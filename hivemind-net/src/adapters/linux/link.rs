@@ -193,6 +193,29 @@ pub(super) fn create(
     link: &Link,
     peer: Option<(&Link, &File)>,
 ) -> Result<Message, Fault> {
+    let below = match &link.kind {
+        LinkKind::Vxlan(Vxlan { dev: Some(dev), .. }) => {
+            let below = one(socket, dev.as_str())?.ok_or_else(|| {
+                let message = format!("link {name} is to run over {dev}, which is not there");
+                Fault::new(hivemind_core::ErrorKind::NotFound, message)
+            })?;
+            Some(below.index)
+        }
+        _ => None,
+    };
+    let mut attrs = Attrs::new();
+    attrs.text(IFLA_IFNAME, name.as_str()).put(IFLA_ADDRESS, &link.mac.octets()).u32(IFLA_MTU, link.mtu);
+    attrs.nest(IFLA_LINKINFO, &info(name, link, peer, below)?);
+    Ok(Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, 0, 0), &attrs))
+}
+
+/// The kind of a link, and what is special to it.
+fn info(
+    name: &LinkName,
+    link: &Link,
+    peer: Option<(&Link, &File)>,
+    below: Option<u32>,
+) -> Result<Attrs, Fault> {
     let mut info = Attrs::new();
     match &link.kind {
         LinkKind::Bridge => {
@@ -217,14 +240,10 @@ pub(super) fn create(
             info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, &data);
         }
         LinkKind::Vxlan(vxlan) => {
-            let data = vxlan_data(socket, name, vxlan)?;
-            info.text(IFLA_INFO_KIND, "vxlan").nest(IFLA_INFO_DATA, &data);
+            info.text(IFLA_INFO_KIND, "vxlan").nest(IFLA_INFO_DATA, &vxlan_data(vxlan, below));
         }
     }
-    let mut attrs = Attrs::new();
-    attrs.text(IFLA_IFNAME, name.as_str()).put(IFLA_ADDRESS, &link.mac.octets()).u32(IFLA_MTU, link.mtu);
-    attrs.nest(IFLA_LINKINFO, &info);
-    Ok(Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header(0, 0, 0), &attrs))
+    Ok(info)
 }
 
 /// Moves a link to another namespace: a tunnel whose packets are one namespace's, and which belongs into another.
@@ -277,26 +296,22 @@ fn veth_peer(name: &LinkName, peer: &Link, netns: RawFd) -> Vec<u8> {
     bytes
 }
 
-fn vxlan_data(socket: &mut Socket, name: &LinkName, vxlan: &Vxlan) -> Result<Attrs, Fault> {
+fn vxlan_data(vxlan: &Vxlan, below: Option<u32>) -> Attrs {
     let mut data = Attrs::new();
     data.u32(IFLA_VXLAN_ID, vxlan.vni);
     match vxlan.local {
         IpAddr::V4(local) => data.put(IFLA_VXLAN_LOCAL, &local.octets()),
         IpAddr::V6(local) => data.put(IFLA_VXLAN_LOCAL6, &local.octets()),
     };
-    if let Some(dev) = &vxlan.dev {
-        let below = one(socket, dev.as_str())?.ok_or_else(|| {
-            let message = format!("link {name} is to run over {dev}, which is not there");
-            Fault::new(hivemind_core::ErrorKind::NotFound, message)
-        })?;
-        data.u32(IFLA_VXLAN_LINK, below.index);
+    if let Some(below) = below {
+        data.u32(IFLA_VXLAN_LINK, below);
     }
     data.put(IFLA_VXLAN_PORT, &vxlan.port.to_be_bytes());
     data.u8(IFLA_VXLAN_TTL, vxlan.ttl).u8(IFLA_VXLAN_LEARNING, u8::from(vxlan.learning));
     data.u8(IFLA_VXLAN_PROXY, u8::from(vxlan.proxy));
     data.u8(IFLA_VXLAN_UDP_ZERO_CSUM6_TX, u8::from(vxlan.zero_checksum6));
     data.u8(IFLA_VXLAN_UDP_ZERO_CSUM6_RX, u8::from(vxlan.zero_checksum6));
-    Ok(data)
+    data
 }
 
 pub(super) fn delete(index: u32) -> Message {
@@ -327,14 +342,18 @@ pub(super) fn set_master(index: u32, master: u32) -> Message {
 }
 
 pub(super) fn set_port(index: u32, port: PortSettings) -> Message {
+    let mut info = Attrs::new();
+    info.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, &port_data(port));
+    set(index, |attrs| attrs.nest(IFLA_LINKINFO, &info))
+}
+
+fn port_data(port: PortSettings) -> Attrs {
     let mut data = Attrs::new();
     data.u8(IFLA_BRPORT_LEARNING, u8::from(port.learning))
         .u8(IFLA_BRPORT_UNICAST_FLOOD, u8::from(port.flood));
     data.u8(IFLA_BRPORT_NEIGH_SUPPRESS, u8::from(port.neigh_suppress));
     data.u8(IFLA_BRPORT_ISOLATED, u8::from(port.isolated)).u8(IFLA_BRPORT_HAIRPIN, u8::from(port.hairpin));
-    let mut info = Attrs::new();
-    info.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, &data);
-    set(index, |attrs| attrs.nest(IFLA_LINKINFO, &info))
+    data
 }
 
 pub(super) fn set_up(index: u32, up: bool) -> Message {
@@ -353,3 +372,7 @@ pub(super) fn netns_number(socket: &mut Socket, other: &File) -> Result<Option<u
     // Minus one: it has no number, and so no link leads there.
     Ok(number.filter(|number| *number != u32::MAX))
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

@@ -4,6 +4,8 @@ mod consts;
 mod decode;
 mod expr;
 mod read;
+#[cfg(test)]
+mod tests;
 mod value;
 mod write;
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Choice, Comparison, Data, DataType, Field, FieldType, MarkSource, NamedSet, Rule, Statement, Verdict,
+    Choice, Comparison, Data, DataType, Field, FieldType, MarkSource, NamedSet, Rule, Statement, Value,
+    Verdict,
 };
 use crate::dataplane::state::{InvalidKernelName, LinkName};
 
@@ -249,6 +250,8 @@ impl RuleTable {
                 if part.from.kind() != *kind || part.to.kind() != *kind {
                     return Err(format!("{part:?} is no {kind:?}"));
                 }
+                check_value(&part.from)?;
+                check_value(&part.to)?;
                 if part.from > part.to {
                     return Err(format!("{part:?} ends before it begins"));
                 }
@@ -292,8 +295,12 @@ impl RuleTable {
             {
                 Err(format!("{field:?} can only be equal or not"))
             }
+            Statement::Compare(_, _, value) => check_value(value),
+            Statement::Prefix { prefix, .. } if prefix.trunc() != *prefix => {
+                Err(format!("{prefix} has host bits set: its network is {}", prefix.trunc()))
+            }
             Statement::Prefix { field, prefix, .. } => {
-                let kind = super::Value::from(prefix.addr()).kind();
+                let kind = Value::from(prefix.addr()).kind();
                 if field.kind() == kind { Ok(()) } else { Err(format!("{field:?} is never in {prefix}")) }
             }
             Statement::InSet { fields, set, .. } => self.check_lookup(fields, set, DataType::Member),
@@ -306,8 +313,7 @@ impl RuleTable {
             }
             Statement::Verdict(verdict) => self.check_verdict(verdict),
             Statement::Unknown(what) => Err(format!("an unknown statement cannot be written: {what}")),
-            Statement::Compare(..)
-            | Statement::Connection(_)
+            Statement::Connection(_)
             | Statement::SetMark(MarkSource::Value(_))
             | Statement::SetZone(_)
             | Statement::Counter
@@ -355,6 +361,16 @@ impl RuleTable {
             return Err(format!("{name} gives {:?}, not {data:?}", set.data));
         }
         Ok(())
+    }
+}
+
+/// Whether a kernel gives the value back as it is.
+fn check_value(value: &Value) -> Result<(), String> {
+    match value {
+        Value::IpVersion(version) if !matches!(version, 4 | 6) => {
+            Err(format!("{version} is no IP version: 4 and 6 are"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -86,13 +86,13 @@ impl Message {
 /// Attributes by type; of several of one type the last counts.
 pub(in super::super) type Parsed<'a> = BTreeMap<u16, &'a [u8]>;
 
-/// All attributes in order.
+/// All attributes in order, up to one whose length cannot be.
 pub(super) fn each(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
     let mut found = Vec::new();
     while let Some((head, rest)) = bytes.split_first_chunk::<4>() {
         let [a, b, c, d] = *head;
-        let length = usize::from(u16::from_ne_bytes([a, b])).saturating_sub(4);
         let kind = u16::from_ne_bytes([c, d]) & 0x3fff;
+        let Some(length) = usize::from(u16::from_ne_bytes([a, b])).checked_sub(4) else { break };
         let Some(payload) = rest.get(..length) else { break };
         found.push((kind, payload));
         let padded = length.next_multiple_of(4).min(rest.len());
@@ -112,19 +112,24 @@ pub(in super::super) fn list(bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 pub(in super::super) fn u8_of(attrs: &Parsed<'_>, kind: u16) -> Option<u8> {
-    attrs.get(&kind)?.first().copied()
+    exactly(attrs, kind).map(u8::from_ne_bytes)
+}
+
+/// A number has just its bytes: of another length it is another thing.
+fn exactly<const N: usize>(attrs: &Parsed<'_>, kind: u16) -> Option<[u8; N]> {
+    <[u8; N]>::try_from(*attrs.get(&kind)?).ok()
 }
 
 pub(in super::super) fn u32_of(attrs: &Parsed<'_>, kind: u16) -> Option<u32> {
-    attrs.get(&kind)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+    exactly(attrs, kind).map(u32::from_ne_bytes)
 }
 
 pub(in super::super) fn u32be_of(attrs: &Parsed<'_>, kind: u16) -> Option<u32> {
-    attrs.get(&kind)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+    exactly(attrs, kind).map(u32::from_be_bytes)
 }
 
 pub(in super::super) fn u16be_of(attrs: &Parsed<'_>, kind: u16) -> Option<u16> {
-    attrs.get(&kind)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
+    exactly(attrs, kind).map(u16::from_be_bytes)
 }
 
 /// A text, without the zero byte that ends it.

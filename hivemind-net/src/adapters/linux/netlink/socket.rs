@@ -23,6 +23,9 @@ pub(in super::super) enum Protocol {
 /// A message that came back: its type and what follows the header.
 pub(in super::super) type Reply = (u16, Vec<u8>);
 
+/// A message in a datagram: type, sequence number, flags, body.
+type Part<'a> = (u16, u32, u16, &'a [u8]);
+
 const DUMP_INTERRUPTED: u16 = 0x10;
 /// How often a dump is begun again because something changed while it was read.
 const DUMP_TRIES: usize = 8;
@@ -79,7 +82,8 @@ impl Socket {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err((0, errno)),
             };
-            for (kind, sequence, _, body) in split(self.buffer.get(..length).unwrap_or_default()) {
+            let datagram = self.buffer.get(..length).unwrap_or_default();
+            for (kind, sequence, _, body) in split(datagram).map_err(|errno| (0, errno))? {
                 if kind != NLMSG_ERROR {
                     continue;
                 }
@@ -131,7 +135,7 @@ impl Socket {
         let (mut replies, mut interrupted) = (Vec::new(), false);
         loop {
             let length = self.receive()?;
-            for (kind, sequence, flags, body) in split(self.buffer.get(..length).unwrap_or_default()) {
+            for (kind, sequence, flags, body) in split(self.buffer.get(..length).unwrap_or_default())? {
                 if sequence != asked {
                     continue;
                 }
@@ -159,7 +163,7 @@ impl Socket {
         send(self.fd.as_raw_fd(), &bytes, MsgFlags::empty())?;
         loop {
             let length = self.receive()?;
-            for (kind, sequence, _, body) in split(self.buffer.get(..length).unwrap_or_default()) {
+            for (kind, sequence, _, body) in split(self.buffer.get(..length).unwrap_or_default())? {
                 if sequence == asked {
                     return match kind {
                         NLMSG_ERROR => Err(error_of(body).unwrap_or(Errno::EPROTO)),
@@ -181,17 +185,21 @@ impl Socket {
 }
 
 /// The messages in a datagram: type, sequence number, flags, body.
-fn split(mut bytes: &[u8]) -> Vec<(u16, u32, u16, &[u8])> {
+///
+/// # Errors
+/// `EBADMSG` for one that is cut, or says a length that it has not: who goes on without what was in it waits for ever.
+pub(super) fn split(mut bytes: &[u8]) -> Result<Vec<Part<'_>>, Errno> {
     let mut found = Vec::new();
-    while let Some(head) = bytes.first_chunk::<16>() {
-        let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, ..] = *head;
+    while !bytes.is_empty() {
+        let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, ..] =
+            *bytes.first_chunk::<16>().ok_or(Errno::EBADMSG)?;
         let length = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).unwrap_or_default();
-        let Some(body) = bytes.get(16..length) else { break };
+        let body = bytes.get(16..length).ok_or(Errno::EBADMSG)?;
         let sequence = u32::from_ne_bytes([s0, s1, s2, s3]);
         found.push((u16::from_ne_bytes([k0, k1]), sequence, u16::from_ne_bytes([f0, f1]), body));
         bytes = bytes.get(length.next_multiple_of(4).min(bytes.len())..).unwrap_or_default();
     }
-    found
+    Ok(found)
 }
 
 /// The error that an acknowledgement tells of; none if all went well.

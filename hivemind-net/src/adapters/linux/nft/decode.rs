@@ -43,6 +43,9 @@ fn strip_guards(family: Family, statements: &mut Vec<Statement>) {
             return;
         }
     }
+    if !expr::guards(family, statements).is_empty() {
+        statements.push(Statement::Unknown("no check that packets have the fields".to_owned()));
+    }
 }
 
 /// What is in the registers and not used yet.
@@ -82,42 +85,28 @@ impl Decoder {
                 let found = Source::Payload(u32be_of(data, 2)?, u32be_of(data, 3)?, u32be_of(data, 4)?);
                 self.load(found, u32be_of(data, 1)?)
             }
-            "meta" => match u32be_of(data, 3) {
+            "meta" => match number(data, 3)? {
                 None => self.load(Source::Meta(u32be_of(data, 2)?), u32be_of(data, 1)?),
-                Some(_) if u32be_of(data, 2)? == expr::META_MARK => self.set_mark(),
+                Some(from) if u32be_of(data, 2)? == expr::META_MARK => self.set_mark(from),
                 Some(_) => None,
             },
-            "ct" => match u32be_of(data, 4) {
+            "ct" => match number(data, 4)? {
                 None if u32be_of(data, 2)? == expr::CT_STATE && self.is_idle() => {
+                    first(data, 1)?;
                     self.connection = true;
                     Some(())
                 }
-                Some(_) if u32be_of(data, 2)? == expr::CT_ZONE => self.set_zone(),
+                Some(from) if u32be_of(data, 2)? == expr::CT_ZONE => self.set_zone(from),
                 _ => None,
             },
-            "bitwise" => {
-                let xor = value::value_of(data.get(&5)?)?;
-                if let Some((field, bits)) = self.hashed.take() {
-                    let mask = value::value_of(data.get(&4)?)?;
-                    let ones: u32 = mask.iter().map(|byte| byte.count_ones()).sum();
-                    let counted = u8::try_from(ones).ok().filter(|ones| (1..bits).contains(ones))?;
-                    let fits =
-                        expr::leading_bits(counted, mask.len()) == mask && xor.iter().all(|byte| *byte == 0);
-                    self.hashed = fits.then_some((field, counted));
-                    return self.hashed.map(|_| ());
-                }
-                if self.mask.is_some() || xor.iter().any(|byte| *byte != 0) {
-                    return None;
-                }
-                self.mask = Some(value::value_of(data.get(&4)?)?);
-                Some(())
-            }
-            "cmp" => self.compare(u32be_of(data, 2)?, &value::value_of(data.get(&3)?)?),
+            "bitwise" => self.take_bits(data),
+            "cmp" => self.compare(first(data, 1).and(u32be_of(data, 2))?, &value::value_of(data.get(&3)?)?),
             "lookup" => self.look_up(data),
             "immediate" if u32be_of(data, 1)? == 0 => {
                 self.idle_statement(Statement::Verdict(value::verdict_of(data.get(&2)?)?))
             }
             "immediate" if self.is_idle() => {
+                first(data, 1)?;
                 self.immediate = Some(value::value_of(data.get(&2)?)?);
                 Some(())
             }
@@ -127,7 +116,7 @@ impl Decoder {
                     expr::NUMGEN_AT_RANDOM => Choice::AtRandom,
                     _ => return None,
                 };
-                self.choose(choice, u32be_of(data, 1)?, u32be_of(data, 2)?, u32be_of(data, 4))
+                self.choose(choice, u32be_of(data, 1)?, u32be_of(data, 2)?, number(data, 4)?)
             }
             "hash" => {
                 let (field, bits) = self.hashed.take()?;
@@ -135,13 +124,13 @@ impl Decoder {
                 let length = u32be_of(data, 3).and_then(|length| usize::try_from(length).ok());
                 let whole = length == Some(value::length(field.kind()));
                 let same =
-                    u32be_of(data, 5) == Some(expr::HASH_SEED) && u32be_of(data, 7).unwrap_or_default() == 0;
+                    u32be_of(data, 5) == Some(expr::HASH_SEED) && number(data, 7)?.unwrap_or_default() == 0;
                 let choice = (from && whole && same).then_some(Choice::Hash { field, bits })?;
-                self.choose(choice, u32be_of(data, 2)?, u32be_of(data, 4)?, u32be_of(data, 6))
+                self.choose(choice, u32be_of(data, 2)?, u32be_of(data, 4)?, number(data, 6)?)
             }
             "nat" => self.translate(data),
             "counter" => self.idle_statement(Statement::Counter),
-            "reject" => {
+            "reject" if u8_of(data, 2).is_some() || !data.contains_key(&2) => {
                 let rejection = expr::rejection(u32be_of(data, 1)?, u8_of(data, 2))?;
                 self.idle_statement(Statement::Reject(rejection))
             }
@@ -166,7 +155,9 @@ impl Decoder {
             other => other,
         };
         let (words, at) = (self.words(), word(register)?);
-        if self.mask.is_some() || self.connection || self.hashed.is_some() || self.chosen.is_some() {
+        let waits = self.mask.is_some() || self.connection || self.hashed.is_some() || self.chosen.is_some();
+        // It would be in place of what a map gave.
+        if waits || self.map.is_some() || self.immediate.is_some() {
             return None;
         }
         // Past the place of the number that is made of it.
@@ -178,6 +169,30 @@ impl Decoder {
             return None;
         }
         self.loads.push(field);
+        Some(())
+    }
+
+    /// Only these bits of what was loaded count.
+    fn take_bits(&mut self, data: &Parsed<'_>) -> Option<()> {
+        let (mask, xor) = (value::value_of(data.get(&4)?)?, value::value_of(data.get(&5)?)?);
+        let (from, to) = (word(u32be_of(data, 1)?)?, word(u32be_of(data, 2)?)?);
+        if from != to || xor != vec![0; mask.len()] {
+            return None;
+        }
+        if let Some((field, bits)) = self.hashed.take() {
+            let ones: u32 = mask.iter().map(|byte| byte.count_ones()).sum();
+            let counted = u8::try_from(ones).ok().filter(|ones| (1..bits).contains(ones))?;
+            let whole =
+                mask.len() == value::length(field.kind()) && from.checked_sub(1) == Some(self.words());
+            let fits = whole && expr::leading_bits(counted, mask.len()) == mask;
+            self.hashed = fits.then_some((field, counted));
+            return self.hashed.map(|_| ());
+        }
+        let one = self.connection || matches!(*self.loads, [_]);
+        if !one || self.mask.is_some() || from != 0 {
+            return None;
+        }
+        self.mask = Some(mask);
         Some(())
     }
 
@@ -197,9 +212,9 @@ impl Decoder {
 
     fn translate(&mut self, data: &Parsed<'_>) -> Option<()> {
         let family = u32be_of(data, 2)?;
-        let one = |from: u16, to: u16| u32be_of(data, to).is_none_or(|to| u32be_of(data, from) == Some(to));
+        let one = |from: u16, to: u16| !data.contains_key(&to) || u32be_of(data, from) == u32be_of(data, to);
         // That there is an address, and a port; anything else would make it another one.
-        let plain = u32be_of(data, 7).unwrap_or_default() & !3 == 0;
+        let plain = number(data, 7)?.unwrap_or_default() & !3 == 0;
         if !plain || !one(3, 4) || !one(5, 6) || word(u32be_of(data, 3)?)? != 0 {
             return None;
         }
@@ -207,17 +222,19 @@ impl Decoder {
             (expr::NAT_DESTINATION, Some((fields, map)), None, Some((choice, among))) => {
                 let (own, address) = match family {
                     expr::NAT_V4 => (Field::V4Destination, 1),
-                    _ => (Field::V6Destination, 4),
+                    expr::NAT_V6 => (Field::V6Destination, 4),
+                    _ => return None,
                 };
                 if !fields.contains(&own) || word(u32be_of(data, 5)?)? != address {
                     return None;
                 }
                 self.idle_statement(Statement::DestinationNat { fields, choice, among, map })
             }
-            (expr::NAT_SOURCE, None, Some(bytes), None) if u32be_of(data, 5).is_none() => {
+            (expr::NAT_SOURCE, None, Some(bytes), None) if !data.contains_key(&5) => {
                 let to = match family {
-                    expr::NAT_V4 => IpAddr::from(*bytes.first_chunk::<4>()?),
-                    _ => IpAddr::from(*bytes.first_chunk::<16>()?),
+                    expr::NAT_V4 => IpAddr::from(exactly::<4>(&bytes)?),
+                    expr::NAT_V6 => IpAddr::from(exactly::<16>(&bytes)?),
+                    _ => return None,
                 };
                 self.idle_statement(Statement::SourceNat(to))
             }
@@ -228,14 +245,19 @@ impl Decoder {
     fn compare(&mut self, operator: u32, bytes: &[u8]) -> Option<()> {
         let (loads, mask) = (std::mem::take(&mut self.loads), self.mask.take());
         if std::mem::take(&mut self.connection) {
-            let bits = u32::from_ne_bytes(*mask?.first_chunk()?);
-            if operator != 1 || bytes.iter().any(|byte| *byte != 0) {
+            let bits = u32::from_ne_bytes(exactly(&mask?)?);
+            let states = expr::states_of(bits);
+            if operator != 1 || bytes != [0; 4] || expr::state_bits(&states) != bits {
                 return None;
             }
-            self.done.push(Statement::Connection(expr::states_of(bits)));
+            self.done.push(Statement::Connection(states));
             return Some(());
         }
         let [field] = *loads else { return None };
+        // Of a link's name the kernel also compares the first bytes alone.
+        if bytes.len() != value::length(field.kind()) {
+            return None;
+        }
         let found = value::value(field.kind(), bytes)?;
         let Some(mask) = mask else {
             self.done.push(Statement::Compare(field, expr::comparison(operator)?, found));
@@ -258,43 +280,70 @@ impl Decoder {
     fn look_up(&mut self, data: &Parsed<'_>) -> Option<()> {
         let fields = std::mem::take(&mut self.loads);
         let set: RuleName = text_of(data, 1)?.parse().ok()?;
-        if word(u32be_of(data, 2)?)? != 0 || fields.is_empty() || self.mask.is_some() || self.map.is_some() {
+        first(data, 2)?;
+        let waits = self.mask.is_some() || self.map.is_some() || self.connection || self.hashed.is_some();
+        let flags = number(data, 5)?.unwrap_or_default();
+        if fields.is_empty() || waits || flags > 1 {
             return None;
         }
-        let negate = u32be_of(data, 5).unwrap_or_default() & 1 != 0;
-        match u32be_of(data, 3) {
+        let negate = flags == 1;
+        match number(data, 3)? {
+            Some(_) if negate => return None,
             // A number is chosen for nothing but an endpoint.
             None | Some(0) if self.chosen.is_some() => return None,
             None => self.done.push(Statement::InSet { fields, set, negate }),
             Some(0) => self.done.push(Statement::VerdictMap { fields, map: set }),
-            Some(_) => self.map = Some((fields, set)),
+            Some(_) => {
+                first(data, 3)?;
+                self.map = Some((fields, set));
+            }
         }
         Some(())
     }
 
-    fn set_mark(&mut self) -> Option<()> {
+    fn set_mark(&mut self, from: u32) -> Option<()> {
+        (word(from)? == 0).then_some(())?;
         let statement = match (self.map.take(), self.immediate.take()) {
             (Some((fields, map)), None) => Statement::SetMark(MarkSource::Map { fields, map }),
             (None, Some(bytes)) => {
-                Statement::SetMark(MarkSource::Value(u32::from_ne_bytes(*bytes.first_chunk()?)))
+                Statement::SetMark(MarkSource::Value(u32::from_ne_bytes(exactly(&bytes)?)))
             }
             _ => return None,
         };
         self.idle_statement(statement)
     }
 
-    fn set_zone(&mut self) -> Option<()> {
+    fn set_zone(&mut self, from: u32) -> Option<()> {
+        (word(from)? == 0).then_some(())?;
         let statement = match (self.map.take(), self.immediate.take()) {
             (Some((fields, map)), None) => Statement::SetZoneByMap { fields, map },
-            (None, Some(bytes)) => Statement::SetZone(u16::from_ne_bytes(*bytes.first_chunk()?)),
+            (None, Some(bytes)) => Statement::SetZone(u16::from_ne_bytes(exactly(&bytes)?)),
             _ => return None,
         };
         self.idle_statement(statement)
     }
 }
 
+/// Whether the register in an attribute is the first one.
+fn first(data: &Parsed<'_>, attribute: u16) -> Option<()> {
+    (word(u32be_of(data, attribute)?)? == 0).then_some(())
+}
+
+/// The number in an attribute that need not be there.
+fn number(data: &Parsed<'_>, attribute: u16) -> Option<Option<u32>> {
+    match data.get(&attribute) {
+        None => Some(None),
+        Some(_) => u32be_of(data, attribute).map(Some),
+    }
+}
+
+/// `N` bytes, and not one more.
+fn exactly<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+    bytes.try_into().ok()
+}
+
 /// The number of the four bytes that a register begins at: the kernel has two ways of counting them.
-fn word(register: u32) -> Option<u32> {
+pub(super) fn word(register: u32) -> Option<u32> {
     if register >= expr::REGISTER {
         register.checked_sub(expr::REGISTER)
     } else {

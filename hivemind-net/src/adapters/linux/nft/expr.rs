@@ -369,7 +369,7 @@ fn state_bit(state: ConnectionState) -> u32 {
     }
 }
 
-fn state_bits(states: &BTreeSet<ConnectionState>) -> u32 {
+pub(super) fn state_bits(states: &BTreeSet<ConnectionState>) -> u32 {
     states.iter().fold(0, |bits, state| bits | state_bit(*state))
 }
 

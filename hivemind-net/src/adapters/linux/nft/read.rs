@@ -83,27 +83,17 @@ pub(in super::super) fn read(
 fn table(socket: &mut Socket, key: &TableKey) -> Result<RuleTable, Fault> {
     let family = family_number(key.family);
     let mut table = RuleTable::new();
-    dump(socket, GETCHAIN, family, &Attrs::new(), |_, attrs| {
-        if text_of(attrs, CHAIN_TABLE) == Some(key.name.as_str())
-            && let Some((name, chain)) = chain(attrs)
-        {
-            table.chains.insert(name, chain);
-        }
-    })?;
+    dump(socket, GETCHAIN, family, &Attrs::new(), |_, attrs| add_chain(&mut table, key, attrs))?;
     let mut of_table = Attrs::new();
     of_table.text(TABLE_NAME, key.name.as_str());
-    dump(socket, GETRULE, family, &of_table, |_, attrs| {
-        let chain = text_of(attrs, RULE_CHAIN).and_then(|name| name.parse::<RuleName>().ok());
-        if text_of(attrs, RULE_TABLE) == Some(key.name.as_str())
-            && let Some(chain) = chain.and_then(|name| table.chains.get_mut(&name))
-        {
-            let expressions = attrs.get(&RULE_EXPRESSIONS).copied().unwrap_or_default();
-            chain.rules.push(decode::rule(key.family, expressions));
-        }
-    })?;
+    dump(socket, GETRULE, family, &of_table, |_, attrs| add_rule(&mut table, key, attrs))?;
     table.sets = sets(socket, key)?;
     for (name, set) in &mut table.sets {
-        set.elements = elements(socket, key, name, set)?;
+        let mut attrs = Attrs::new();
+        attrs.text(ELEMS_TABLE, key.name.as_str()).text(ELEMS_SET, name.as_str());
+        let mut listing = Listing::default();
+        dump(socket, GETSETELEM, family, &attrs, |_, attrs| listing.add(set, attrs))?;
+        set.elements = listing.elements(set);
     }
     Ok(table)
 }
@@ -116,14 +106,38 @@ pub(in super::super) fn sets(
     let mut sets = BTreeMap::new();
     let mut of_table = Attrs::new();
     of_table.text(SET_TABLE, key.name.as_str());
-    dump(socket, GETSET, family_number(key.family), &of_table, |_, attrs| {
-        if text_of(attrs, SET_TABLE) == Some(key.name.as_str())
-            && let Some((name, set)) = set(attrs)
-        {
-            sets.insert(name, set);
-        }
-    })?;
+    let take = |_, attrs: &Parsed<'_>| add_set(&mut sets, key, attrs);
+    dump(socket, GETSET, family_number(key.family), &of_table, take)?;
     Ok(sets)
+}
+
+/// Adds a chain without rules, if it is one of the table.
+pub(super) fn add_chain(table: &mut RuleTable, key: &TableKey, attrs: &Parsed<'_>) {
+    if text_of(attrs, CHAIN_TABLE) == Some(key.name.as_str())
+        && let Some((name, chain)) = chain(attrs)
+    {
+        table.chains.insert(name, chain);
+    }
+}
+
+/// Adds a rule to its chain, behind those that are there, if it is one of the table.
+pub(super) fn add_rule(table: &mut RuleTable, key: &TableKey, attrs: &Parsed<'_>) {
+    let chain = text_of(attrs, RULE_CHAIN).and_then(|name| name.parse::<RuleName>().ok());
+    if text_of(attrs, RULE_TABLE) == Some(key.name.as_str())
+        && let Some(chain) = chain.and_then(|name| table.chains.get_mut(&name))
+    {
+        let expressions = attrs.get(&RULE_EXPRESSIONS).copied().unwrap_or_default();
+        chain.rules.push(decode::rule(key.family, expressions));
+    }
+}
+
+/// Adds a set without elements, if it is one of the table.
+pub(super) fn add_set(sets: &mut BTreeMap<RuleName, NamedSet>, key: &TableKey, attrs: &Parsed<'_>) {
+    if text_of(attrs, SET_TABLE) == Some(key.name.as_str())
+        && let Some((name, set)) = set(attrs)
+    {
+        sets.insert(name, set);
+    }
 }
 
 fn chain(attrs: &Parsed<'_>) -> Option<(RuleName, Chain)> {
@@ -171,42 +185,48 @@ struct Listed {
     data: Data,
 }
 
-fn elements(
-    socket: &mut Socket,
-    key: &TableKey,
-    name: &RuleName,
-    set: &NamedSet,
-) -> Result<BTreeMap<SetKey, Data>, Fault> {
-    let mut attrs = Attrs::new();
-    attrs.text(ELEMS_TABLE, key.name.as_str()).text(ELEMS_SET, name.as_str());
-    let (mut listed, mut ends) = (Vec::new(), Vec::new());
-    dump(socket, GETSETELEM, family_number(key.family), &attrs, |_, attrs| {
+/// The elements of a set, as the kernel lists them: in several messages, in an order of its own.
+#[derive(Default)]
+pub(super) struct Listing {
+    listed: Vec<Listed>,
+    /// Where intervals of a set with one field are no longer.
+    ends: Vec<Vec<u8>>,
+}
+
+impl Listing {
+    /// Takes the elements of a message.
+    pub(super) fn add(&mut self, set: &NamedSet, attrs: &Parsed<'_>) {
         for element in list(attrs.get(&ELEMS_LIST).copied().unwrap_or_default()) {
             let element = parse(element);
             let Some(from) = element.get(&ELEM_KEY).and_then(|data| value::value_of(data)) else { continue };
             if u32be_of(&element, ELEM_FLAGS).unwrap_or_default() & INTERVAL_END != 0 {
-                ends.push(from);
+                self.ends.push(from);
                 continue;
             }
             let to = element.get(&ELEM_KEY_END).and_then(|data| value::value_of(data));
             if let Some(data) = data_of(set.data, element.get(&ELEM_DATA).copied()) {
-                listed.push(Listed { from, to, data });
+                self.listed.push(Listed { from, to, data });
             }
         }
-    })?;
-    ends.sort();
-    let whole = |element: Listed| {
-        let to = match (element.to, set.intervals, set.key.as_slice()) {
-            (Some(to), ..) => to,
-            (None, true, [kind]) => last_of(&element.from, *kind, &ends)?,
-            _ => element.from.clone(),
+    }
+
+    /// All of them.
+    pub(super) fn elements(mut self, set: &NamedSet) -> BTreeMap<SetKey, Data> {
+        self.ends.sort();
+        let ends = self.ends;
+        let whole = |element: Listed| {
+            let to = match (element.to, set.intervals, set.key.as_slice()) {
+                (Some(to), ..) => to,
+                (None, true, [kind]) => last_of(&element.from, *kind, &ends)?,
+                _ => element.from.clone(),
+            };
+            let from = value::values(&set.key, &element.from)?;
+            let to = value::values(&set.key, &to)?;
+            let parts = from.into_iter().zip(to).map(|(from, to)| Interval::new(from, to));
+            Some((SetKey::new(parts), element.data))
         };
-        let from = value::values(&set.key, &element.from)?;
-        let to = value::values(&set.key, &to)?;
-        let parts = from.into_iter().zip(to).map(|(from, to)| Interval::new(from, to));
-        Some((SetKey::new(parts), element.data))
-    };
-    Ok(listed.into_iter().filter_map(whole).collect())
+        self.listed.into_iter().filter_map(whole).collect()
+    }
 }
 
 /// The last value of the interval that begins at `from`: the one before the nearest end.

@@ -95,7 +95,11 @@ pub(super) fn value(kind: FieldType, bytes: &[u8]) -> Option<Value> {
     Some(match kind {
         FieldType::V4 => Value::V4(Ipv4Addr::from(bytes_at::<4>(bytes, 0)?)),
         FieldType::V6 => Value::V6(Ipv6Addr::from(bytes_at::<16>(bytes, 0)?)),
-        FieldType::IpVersion => Value::IpVersion(if first? == 2 { 4 } else { 6 }),
+        FieldType::IpVersion => match first? {
+            2 => Value::IpVersion(4),
+            10 => Value::IpVersion(6),
+            _ => return None,
+        },
         FieldType::Protocol => Value::Protocol(first?),
         FieldType::IcmpType => Value::IcmpType(first?),
         FieldType::Icmpv6Type => Value::Icmpv6Type(first?),

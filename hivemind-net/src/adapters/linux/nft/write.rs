@@ -229,6 +229,10 @@ pub(in super::super) fn put(
     owner: &str,
 ) -> Result<(), Fault> {
     table.validate().map_err(|e| Fault::new(ErrorKind::Invalid, format!("table {}: {e}", key.name)))?;
+    whole(key, table, there, owner).commit(socket)
+}
+
+fn whole<'a>(key: &'a TableKey, table: &RuleTable, there: bool, owner: &str) -> Batch<'a> {
     let mut batch = Batch::new(key);
     if there {
         let attrs = batch.attrs();
@@ -247,7 +251,13 @@ pub(in super::super) fn put(
     for (name, chain) in &table.chains {
         batch.rules(name, &chain.rules);
     }
-    batch.commit(socket)
+    batch
+}
+
+/// The messages that put a table in place.
+#[cfg(test)]
+pub(super) fn messages(key: &TableKey, table: &RuleTable) -> Vec<Message> {
+    whole(key, table, false, "owner").messages
 }
 
 /// Parts of a table; `sets` are those that are in it, without their elements.
