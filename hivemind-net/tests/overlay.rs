@@ -174,7 +174,7 @@ proptest! {
                         }
                         (Some((_, on)), RouteTarget::Link { dev, gateway, .. }) => {
                             prop_assert_eq!(dev.as_str(), "vx5");
-                            let via = hivemind_net::overlay::link_local(vtep_mac(&node_id(*on), vni));
+                            let via = hivemind_net::overlay::link_local(vtep_mac(&node_id(*on), &tenant("red"), vni));
                             prop_assert_eq!(*gateway, Some(via.into()));
                         }
                         (Some(_), target) => prop_assert!(false, "{} at {}: {:?}", address, at, target),
@@ -444,9 +444,10 @@ fn names_that_collide_are_refused() {
     }
 
     // Two names of nodes whose MACs are the same in this VNI, found by search.
-    let (one, other): (NodeId, NodeId) = ("n1733597".parse().unwrap(), "n14119134".parse().unwrap());
+    let (one, other): (NodeId, NodeId) = ("n3151226".parse().unwrap(), "n13954757".parse().unwrap());
     let vni = Vni::new(100).unwrap();
-    assert_eq!(vtep_mac(&one, vni), vtep_mac(&other, vni));
+    let green = tenant("green");
+    assert_eq!(vtep_mac(&one, &green, vni), vtep_mac(&other, &green, vni));
     for (index, id) in [&one, &other].into_iter().enumerate() {
         let address = ip(&format!("2001:db8:2::{index}"));
         overlay

@@ -37,7 +37,9 @@ pub(super) struct Compiler<'a> {
 impl Compiler<'_> {
     pub(super) fn router(&self) -> Result<Netns, InvalidKernelName> {
         match self.config.encapsulation {
-            Encapsulation::Vxlan { .. } => router_netns(&self.at.id, self.tenant.network.vni),
+            Encapsulation::Vxlan { .. } => {
+                router_netns(&self.at.id, &self.tenant.network.tenant, self.tenant.network.vni)
+            }
             Encapsulation::Direct => Ok(Netns::Host),
         }
     }
@@ -65,7 +67,7 @@ impl Compiler<'_> {
         let Encapsulation::Vxlan { port } = self.config.encapsulation else { return Ok(()) };
         let Some(local) = self.at.address(self.config.family) else { return Ok(()) };
         let (vni, tunnel) = (self.tenant.network.vni, self.tunnel()?);
-        let mac = vtep_mac(&self.at.id, vni);
+        let mac = self.vtep(&self.at.id);
         let routing = self.routing(kernel)?;
         forward(routing)?;
         isolate(routing)?;
@@ -93,6 +95,10 @@ impl Compiler<'_> {
         tunnel_link(self.tenant.network.vni)
     }
 
+    fn vtep(&self, node: &NodeId) -> Mac {
+        vtep_mac(node, &self.tenant.network.tenant, self.tenant.network.vni)
+    }
+
     /// Whether `node` is another one that has workloads of the tenant.
     fn is_remote(&self, node: &NodeId) -> bool {
         *node != self.at.id && self.tenant.present.contains_key(node)
@@ -102,7 +108,7 @@ impl Compiler<'_> {
     fn route_to(&self, peer: &OverlayNode) -> Result<Option<Route>, InvalidKernelName> {
         Ok(match self.config.encapsulation {
             Encapsulation::Vxlan { .. } => {
-                let next_hop = link_local(vtep_mac(&peer.id, self.tenant.network.vni));
+                let next_hop = link_local(self.vtep(&peer.id));
                 Some(Route::via(self.tunnel()?, next_hop.into(), false))
             }
             Encapsulation::Direct => {
@@ -119,7 +125,7 @@ impl Compiler<'_> {
             return Ok(());
         }
         let Some(remote) = peer.address(self.config.family) else { return Ok(()) };
-        let (tunnel, mac) = (self.tunnel()?, vtep_mac(&peer.id, self.tenant.network.vni));
+        let (tunnel, mac) = (self.tunnel()?, self.vtep(&peer.id));
         let routing = self.routing(kernel)?;
         let key = NeighbourKey::new(tunnel.clone(), link_local(mac).into());
         routing.neighbours.insert(key, Neighbour::Permanent(mac));

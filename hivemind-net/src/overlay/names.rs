@@ -25,9 +25,12 @@ fn local_mac(hash: u64) -> Mac {
     Mac::new([first & 0xfc | 0x02, b, c, d, e, f])
 }
 
-/// The MAC of the tunnel end of `node` in `vni`.
-pub fn vtep_mac(node: &NodeId, vni: Vni) -> Mac {
-    local_mac(stable([b"vtep", node.as_str().as_bytes(), &vni.as_u32().to_be_bytes()]))
+/// The MAC of the tunnel end of `node` in `vni`, while `tenant` has it.
+///
+/// The tenant and its generation are part of it: a node that was away, and still sends into a VNI as the tenant before
+/// did, sends to MACs that nobody has now. Frames to another's MAC go no further than the tunnel end.
+pub fn vtep_mac(node: &NodeId, tenant: &TenantRef, vni: Vni) -> Mac {
+    local_mac(of_tenant("vtep", node, tenant, vni))
 }
 
 /// The MAC of the gateway as the workloads of `vni` see it: the same on every node, so a workload that moves finds it.
@@ -55,6 +58,12 @@ fn of_workload(purpose: &str, tenant: &TenantRef, workload: &WorkloadId) -> u64 
         generation.as_slice(),
         workload.as_str().as_bytes(),
     ])
+}
+
+fn of_tenant(purpose: &str, node: &NodeId, tenant: &TenantRef, vni: Vni) -> u64 {
+    let (generation, vni) = (tenant.generation.as_u64().to_be_bytes(), vni.as_u32().to_be_bytes());
+    let (node, tenant) = (node.as_str().as_bytes(), tenant.id.as_str().as_bytes());
+    stable([purpose.as_bytes(), node, tenant, generation.as_slice(), vni.as_slice()])
 }
 
 /// `hash` in 13 digits of base 32: all of it.
@@ -93,11 +102,17 @@ pub(crate) fn uplink_macs(node: &NodeId, vni: Vni) -> (Mac, Mac) {
     (of("uplink-router"), of("uplink-machine"))
 }
 
-/// The name of the namespace that routes for `vni` on `node`.
+/// The name of the namespace that routes for `tenant`, who has `vni`, on `node`.
 ///
-/// The node is part of it, so that several nodes can be played on one machine.
-pub(crate) fn router_netns(node: &NodeId, vni: Vni) -> Result<Netns, InvalidKernelName> {
-    format!("hm-r{vni}-{}", base32(stable([b"router", node.as_str().as_bytes()]))).parse()
+/// The node is part of it, so that several nodes can be played on one machine. The tenant is part of it, so that what the
+/// one before left in a namespace is never in that of the next one.
+pub(crate) fn router_netns(node: &NodeId, tenant: &TenantRef, vni: Vni) -> Result<Netns, InvalidKernelName> {
+    format!("{}{}", routers_of(node, vni), base32(of_tenant("router", node, tenant, vni))).parse()
+}
+
+/// What the names of routers of any tenant begin with.
+fn routers_of(node: &NodeId, vni: Vni) -> String {
+    format!("hm-r{vni}-{}-", base32(stable([b"router", node.as_str().as_bytes()])))
 }
 
 /// Whether `netns` is one that routes for a tenant on `node`: by its name, so also for tenants that come later.
@@ -105,8 +120,8 @@ pub(crate) fn is_router(node: &NodeId, netns: &Netns) -> bool {
     let text = netns.to_string();
     let name = text.rsplit('/').next().unwrap_or_default();
     let number = name.strip_prefix("hm-r").and_then(|rest| rest.split_once('-')?.0.parse().ok());
-    let router = number.and_then(|number| router_netns(node, Vni::new(number).ok()?).ok());
-    router.is_some_and(|router| router.to_string() == name)
+    let vni = number.and_then(|number| Vni::new(number).ok());
+    vni.is_some_and(|vni| name.starts_with(&routers_of(node, vni)))
 }
 
 /// The name of the namespace of a workload that was given none.

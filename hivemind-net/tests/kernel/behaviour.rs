@@ -95,7 +95,7 @@ fn pitfall_12_what_was_known_of_a_peer_is_replaced_when_it_is_made_anew() {
 
     // Another MAC than the peer's is in the table, or none at all: what a lost event leaves behind.
     let router = cluster.router("red", 1);
-    let peer = vtep_mac(&cluster.node(3), Vni::new(1001).unwrap());
+    let peer = vtep_mac(&cluster.node(3), &tenant("red"), Vni::new(1001).unwrap());
     let next_hop = link_local(peer);
     for spoil in [
         format!("ip neigh replace {next_hop} lladdr 02:00:00:00:00:99 dev vx1001 nud permanent"),

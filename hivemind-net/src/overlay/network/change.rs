@@ -223,9 +223,10 @@ impl OverlayNetwork {
         }
         match self.tenants.get_mut(&network.tenant) {
             Some(state) => {
-                let vni = network.vni;
+                let (vni, tenant) = (network.vni, network.tenant.clone());
                 state.network = network;
-                let tunnels = state.present.keys().map(|node| ((vni, vtep_mac(node, vni)), node.clone()));
+                let tunnel = |node: &NodeId| ((vni, vtep_mac(node, &tenant, vni)), node.clone());
+                let tunnels = state.present.keys().map(tunnel);
                 self.vteps.extend(tunnels);
             }
             None => drop(self.tenants.insert(network.tenant.clone(), TenantState::new(network))),
@@ -235,7 +236,7 @@ impl OverlayNetwork {
     fn forget_network(&mut self, network: &TenantNetwork) {
         self.vnis.remove(&network.vni);
         for node in self.tenants.get(&network.tenant).into_iter().flat_map(|state| state.present.keys()) {
-            self.vteps.remove(&(network.vni, vtep_mac(node, network.vni)));
+            self.vteps.remove(&(network.vni, vtep_mac(node, &network.tenant, network.vni)));
         }
         self.shared.retain(|_, (_, holder)| *holder != network.tenant);
     }
@@ -252,7 +253,7 @@ impl OverlayNetwork {
         }
         let vni = state.network.vni;
         state.put_workload(workload);
-        self.vteps.insert((vni, vtep_mac(&node, vni)), node.clone());
+        self.vteps.insert((vni, vtep_mac(&node, &ours.0, vni)), node.clone());
         self.on_node.entry(node).or_default().insert(ours.0);
     }
 
@@ -269,7 +270,7 @@ impl OverlayNetwork {
         }
         if !state.present.contains_key(&node) {
             let vni = state.network.vni;
-            self.vteps.remove(&(vni, vtep_mac(&node, vni)));
+            self.vteps.remove(&(vni, vtep_mac(&node, tenant, vni)));
             if let Some(tenants) = self.on_node.get_mut(&node) {
                 tenants.remove(tenant);
                 if tenants.is_empty() {

@@ -97,7 +97,7 @@ impl OverlayNetwork {
         if state.network.vni != network.vni {
             let mut ends = BTreeMap::new();
             for node in state.present.keys() {
-                let (vni, mac) = (network.vni, vtep_mac(node, network.vni));
+                let (vni, mac) = (network.vni, vtep_mac(node, &network.tenant, network.vni));
                 if let Some(other) = ends.insert(mac, node.clone()) {
                     return Err(InvalidOverlay::VtepMacTaken { node: node.clone(), other, mac, vni });
                 }
@@ -189,7 +189,7 @@ impl OverlayNetwork {
 
     /// The tunnel ends of a network are on one link.
     fn check_vtep(&self, node: &NodeId, network: &TenantNetwork) -> Checked {
-        let (vni, mac) = (network.vni, vtep_mac(node, network.vni));
+        let (vni, mac) = (network.vni, vtep_mac(node, &network.tenant, network.vni));
         match self.vteps.get(&(vni, mac)) {
             Some(other) if other != node => {
                 Err(InvalidOverlay::VtepMacTaken { node: node.clone(), other: other.clone(), mac, vni })

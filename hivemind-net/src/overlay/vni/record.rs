@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hivemind_core::{Stored, TenantRef, Timestamp};
+use hivemind_core::{NodeId, Stored, TenantRef, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Vni;
@@ -49,8 +49,28 @@ impl Stored for VniRecord {
     const KIND: &'static str = "VNI";
 }
 
+/// A node that may still have a tunnel end with a VNI.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct VniNode {
+    pub(super) vni: Vni,
+    pub(super) node: NodeId,
+    /// By which grant.
+    pub(super) granted: u64,
+}
+
+impl VniNode {
+    pub(super) fn new(lease: &VniLease, node: &NodeId) -> Self {
+        Self { vni: lease.vni, node: node.clone(), granted: lease.granted }
+    }
+}
+
+impl Stored for VniNode {
+    const KIND: &'static str = "node's VNI";
+}
+
 impl VniRecord {
-    pub(super) fn is_free(&self, now: Timestamp) -> bool {
+    /// Whether it has rested long enough. A node may still have it.
+    pub(super) fn has_rested(&self, now: Timestamp) -> bool {
         matches!(self.state, VniState::Cooling { until } if until <= now)
     }
 }
@@ -61,14 +81,15 @@ impl VniRecord {
 #[error("no VNI is free{}", wait(*retry_after))]
 #[non_exhaustive]
 pub struct VnisExhausted {
-    /// When the first that rests can be given again; `None` if none rests: widen the pool, or release tenants.
+    /// When the first that rests can be given again; `None` if none does by itself: widen the pool, release tenants, or
+    /// see to nodes that have not confirmed that they took theirs down.
     pub retry_after: Option<Duration>,
 }
 
 fn wait(retry_after: Option<Duration>) -> String {
     match retry_after {
         Some(after) => format!(": the first that rests is free in {} s", after.as_secs().saturating_add(1)),
-        None => ": the operator must widen the pool, or remove tenants".to_owned(),
+        None => ": the operator must widen the pool, remove tenants, or fence nodes that are away".to_owned(),
     }
 }
 
@@ -82,6 +103,8 @@ pub struct VniUsage {
     pub held: u32,
     /// How many of the pool rest.
     pub cooling: u32,
+    /// How many of the pool were released, and nodes have not confirmed that they took them down.
+    pub unconfirmed: u32,
     /// When the first of those can be given again.
     pub next_free_in: Option<Duration>,
 }

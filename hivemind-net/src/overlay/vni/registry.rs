@@ -1,5 +1,8 @@
 //! VNIs in the store: staged into the host's transaction, or committed by itself.
 
+mod nodes;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hivemind_core::store::{Key, Snapshot, Txn};
@@ -77,19 +80,20 @@ impl VniRegistry {
     ) -> Result<(Vni, Option<Stamped<VniRecord>>)> {
         let mut failure = None;
         let mut found = None;
+        let mut look = |vni: Vni| -> Result<bool> {
+            let record = records()?.get(view, txn, &record_key(vni)?)?;
+            let free = match &record {
+                Some(record) => record.has_rested(now) && !nodes::is_on_a_node(view, txn, vni)?,
+                None => true,
+            };
+            found = record;
+            Ok(free)
+        };
         let mut is_free = |vni: Vni| {
-            let record = record_key(vni).and_then(|key| records()?.get(view, txn, &key));
-            match record {
-                Ok(record) => {
-                    let free = record.as_ref().is_none_or(|record| record.is_free(now));
-                    found = record;
-                    free
-                }
-                Err(error) => {
-                    failure.get_or_insert(error);
-                    false
-                }
-            }
+            look(vni).unwrap_or_else(|error| {
+                failure.get_or_insert(error);
+                false
+            })
         };
         if let Some(vni) = self.pool.propose(who, &mut is_free) {
             return Ok((vni, found));
@@ -108,20 +112,26 @@ impl VniRegistry {
         now: Timestamp,
     ) -> Result<(Vni, Option<Stamped<VniRecord>>)> {
         let all = records()?.list(view, txn, records()?.prefix())?;
-        let taken = all.iter().filter(|record| !record.is_free(now)).map(|record| record.vni);
+        let on_nodes = nodes::on_nodes(view, txn)?;
+        let is_taken =
+            |record: &&Stamped<VniRecord>| !record.has_rested(now) || on_nodes.contains(&record.vni);
+        let taken = all.iter().filter(is_taken).map(|record| record.vni);
         if let Some(vni) = self.pool.lowest(taken) {
             return Ok((vni, all.into_iter().find(|record| record.vni == vni)));
         }
-        let retry_after = self.usage_of(&all, now).next_free_in;
+        let retry_after = self.usage_of(&all, &on_nodes, now).next_free_in;
         let retry = if retry_after.is_some() { Retry::Later } else { Retry::AfterChange };
         Err(Error::of(ErrorKind::Exhausted, "reserve VNI", VnisExhausted { retry_after }).with_retry(retry))
     }
 
-    fn usage_of(&self, all: &[Stamped<VniRecord>], now: Timestamp) -> VniUsage {
+    fn usage_of(&self, all: &[Stamped<VniRecord>], on_nodes: &BTreeSet<Vni>, now: Timestamp) -> VniUsage {
         let mut usage = VniUsage { capacity: self.pool.capacity(), ..VniUsage::default() };
         for record in all {
             match record.state {
                 VniState::Held { .. } => usage.held += 1,
+                VniState::Cooling { .. } if on_nodes.contains(&record.vni) => {
+                    usage.unconfirmed += u32::from(self.pool.contains(record.vni));
+                }
                 VniState::Cooling { until } if until > now && self.pool.contains(record.vni) => {
                     usage.cooling += 1;
                     let wait = until.since(now);
@@ -139,10 +149,11 @@ impl VniRegistry {
     /// [`ErrorKind::Corrupt`] if a record cannot be read.
     pub fn usage(&self, view: &Snapshot) -> Result<VniUsage> {
         let all = records()?.list(view, &Txn::new(), records()?.prefix())?;
-        Ok(self.usage_of(&all, self.clock.now()))
+        Ok(self.usage_of(&all, &nodes::on_nodes(view, &Txn::new())?, self.clock.now()))
     }
 
-    /// Stages that the tenant gives its VNI back. It rests before another tenant gets it.
+    /// Stages that the tenant gives its VNI back. It rests before another tenant gets it, and waits for the nodes that may
+    /// have a tunnel end with it.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if the tenant does not hold `lease`, as after its first release.
@@ -174,7 +185,7 @@ impl VniRegistry {
         Ok(leases()?.get(view, txn, &lease_key(ctx)?)?.map(|lease| (*lease.value).clone()))
     }
 
-    /// Stages that up to `most` VNIs that have rested long enough are forgotten; how many.
+    /// Stages that up to `most` VNIs that have rested long enough, and that no node has, are forgotten; how many.
     ///
     /// Only tidiness depends on it: such a VNI is given again in any case.
     ///
@@ -183,7 +194,10 @@ impl VniRegistry {
     pub fn stage_forget_rested(&self, view: &Snapshot, txn: &mut Txn, most: usize) -> Result<usize> {
         let now = self.clock.now();
         let all = records()?.list(view, txn, records()?.prefix())?;
-        let rested = all.iter().filter(|record| record.is_free(now)).take(most);
+        let on_nodes = nodes::on_nodes(view, txn)?;
+        let is_free =
+            |record: &&Stamped<VniRecord>| record.has_rested(now) && !on_nodes.contains(&record.vni);
+        let rested = all.iter().filter(is_free).take(most);
         let mut forgotten = 0;
         for record in rested {
             records()?.delete(txn, record)?;
