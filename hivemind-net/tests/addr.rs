@@ -1,7 +1,11 @@
 //! Address arithmetic against a naive model, and texts that must not pass.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-use hivemind_net::addr::{AddressRange, Cidr, InvalidAddress, IpFamily, parse_address, parse_network};
+use std::net::IpAddr;
+
+use hivemind_net::addr::{
+    AddressRange, Cidr, InvalidAddress, IpFamily, connection_order, parse_address, parse_network, precedence,
+};
 use ipnet::IpNet;
 use proptest::prelude::*;
 
@@ -156,4 +160,40 @@ fn pitfall_29_one_canonical_form_at_the_edge() {
     }
     assert!(network("10.0.0.0/08").contains("leading zeros"));
     assert!(network("::ffff:10.0.0.0/104").contains("IPv4"));
+}
+
+#[test]
+fn pitfall_32_the_order_of_destinations_is_that_of_the_standards() {
+    // RFC 6724, section 2.1.
+    for (address, expected) in [
+        ("::1", 50),
+        ("2001:db8::1", 40),
+        ("2a00::1", 40),
+        ("::ffff:192.0.2.1", 35),
+        ("192.0.2.1", 35),
+        ("2002:c000:201::1", 30),
+        ("2001::1", 5),
+        ("fc00::1", 3),
+        ("fdff:ffff::1", 3),
+        ("::192.0.2.1", 1),
+        ("fec0::1", 1),
+        ("3ffe::1", 1),
+    ] {
+        assert_eq!(precedence(address.parse().unwrap()), expected, "{address}");
+    }
+    // RFC 8305, section 4: the families in turn, from the one that is first by precedence.
+    for (told, order) in [
+        (
+            &["10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2"][..],
+            &["2001:db8::1", "10.0.0.1", "2001:db8::2", "10.0.0.2"][..],
+        ),
+        (&["fd00::1", "fd00::2", "10.0.0.1"], &["10.0.0.1", "fd00::1", "fd00::2"]),
+        (&["fd00::1", "10.0.0.1", "2001:db8::1"], &["2001:db8::1", "10.0.0.1", "fd00::1"]),
+        (&["fd00::2", "fd00::1"], &["fd00::2", "fd00::1"]),
+        (&[], &[]),
+    ] {
+        let addresses =
+            |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+        assert_eq!(connection_order(addresses(told)), addresses(order));
+    }
 }

@@ -213,3 +213,48 @@ fn a_way_out_without_addresses_is_refused() {
         assert_eq!(refused.is_none(), fits, "{vni}: {refused:?}");
     }
 }
+
+#[test]
+fn pitfall_16_on_the_way_to_names_inside_the_cluster_no_source_is_translated() {
+    for config in [
+        OverlayConfig::vxlan(UnderlayFamily::V6, 1500).with_transit(transit()),
+        OverlayConfig::direct(UnderlayFamily::V6, 1500),
+    ] {
+        let overlay = start(config.with_links_up_without_rules(), &["red"]);
+        let kernel = overlay.node_state(&node_id(1)).unwrap().into_kernel();
+        let leaves = |table: &&RuleTable| table.chains.keys().any(|name| name.as_str() == "leaving");
+        let tables: Vec<_> =
+            kernel.namespaces.values().flat_map(|netns| netns.tables.values()).filter(leaves).collect();
+        assert!(!tables.is_empty());
+        // A and AAAA are asked for from one port. Two translations of it may race, and one of the answers is lost: so
+        // there is none to the address of the service, nor to the workload behind it, here or on another node.
+        for (from, to) in [("10.0.0.1", "10.0.0.2"), ("fd00:1::1", "fd00:5::a"), ("fd00:1::1", "fd00:1::2")] {
+            assert!(tables.iter().all(|table| !is_masqueraded(table, from, to)), "{from} to {to}");
+        }
+        assert!(tables.iter().any(|table| is_masqueraded(table, "10.0.0.1", "198.51.100.7")));
+    }
+}
+
+#[test]
+fn pitfall_30_a_machine_that_forwards_goes_on_listening_to_its_router() {
+    let switches = |overlay: &OverlayNetwork| {
+        let kernel = overlay.node_state(&node_id(1)).unwrap().into_kernel();
+        let machine = kernel.namespaces.get(&Netns::Host).cloned().unwrap_or_default();
+        ["net/ipv6/conf/all/forwarding", "net/ipv6/conf/uplink0/accept_ra"]
+            .map(|name| machine.sysctls.get(&name.parse().unwrap()).cloned())
+    };
+    let tunnelled = OverlayConfig::vxlan(UnderlayFamily::V6, 1500).with_links_up_without_rules();
+    let direct = OverlayConfig::direct(UnderlayFamily::V6, 1500).with_links_up_without_rules();
+    let transit_only = tunnelled.clone().with_transit(transit());
+    for (config, forwards) in [(tunnelled, false), (transit_only, true), (direct, true)] {
+        let mut overlay = OverlayNetwork::new(config).unwrap();
+        overlay.apply(OverlayChange::PutNode(node(1))).unwrap();
+        let expected = if forwards { [Some("1".into()), Some("2".into())] } else { [None, None] };
+        assert_eq!(switches(&overlay), expected);
+        // Whose uplink nobody knows cannot be told to listen.
+        let mut unnamed = node(2);
+        unnamed.uplink = None;
+        let refused = overlay.apply(OverlayChange::PutNode(unnamed));
+        assert_eq!(matches!(refused, Err(InvalidOverlay::NoUplink { .. })), forwards);
+    }
+}

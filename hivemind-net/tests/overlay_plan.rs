@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hivemind_core::{Generation, TenantRef};
+use hivemind_net::addr::precedence;
 use hivemind_net::overlay::{AddressPlan, PlanProblem, PlanWarning, Vrf};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
@@ -193,4 +194,23 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn pitfall_32_whose_ipv6_would_not_be_used_is_warned() {
+    let warned = |v6: &str| {
+        let plan = AddressPlan::new().with_pool(tenant("red"), net("10.0.0.0/16"));
+        let warnings = plan.with_pool(tenant("red"), net(v6)).validate().unwrap();
+        warnings == [PlanWarning::Ipv4Preferred { tenants: [tenant("red")].into() }]
+    };
+    // Exactly where the standard puts IPv4 first.
+    for v6 in ["fd00:1::/64", "2001:db8:2::/48", "2002:a00::/32", "2001:0:1::/48", "3ffe:1::/32", "2a00::/32"]
+    {
+        assert_eq!(
+            warned(v6),
+            precedence(net(v6).network()) < precedence("10.0.0.1".parse().unwrap()),
+            "{v6}"
+        );
+    }
+    assert!(warned("fd00:1::/64") && !warned("2a00::/32"));
 }

@@ -7,9 +7,11 @@
 mod cidr;
 mod family;
 mod parse;
+mod preference;
 mod range;
 
 pub use self::cidr::{Cidr, HostBits};
 pub use self::family::{IpFamily, address_number};
 pub use self::parse::{InvalidAddress, canonical, parse_address, parse_network};
+pub use self::preference::{connection_order, precedence};
 pub use self::range::AddressRange;

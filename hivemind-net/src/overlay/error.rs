@@ -34,8 +34,11 @@ pub enum InvalidOverlay {
         /// The version.
         family: UnderlayFamily,
     },
-    /// Direct routes leave by the uplink.
-    #[error("direct routing needs to know the uplink of node {node}")]
+    /// Direct routes leave by the uplink. And a machine that forwards, as it does for packets that leave the cluster too,
+    /// forgets the default route that its router announced there, unless its uplink is told to listen on.
+    #[error(
+        "a node that forwards needs to know its uplink: name the link that has the addresses of node {node}"
+    )]
     NoUplink {
         /// The node.
         node: NodeId,

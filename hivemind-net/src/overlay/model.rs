@@ -116,7 +116,7 @@ pub struct OverlayNode {
     pub v6: Option<Ipv6Addr>,
     /// The MTU of the link that has them, in bytes.
     pub mtu: u32,
-    /// The link that has them: direct routing needs to know.
+    /// The link that has them: direct routing needs to know, and so does a way out of the cluster.
     #[serde(default)]
     pub uplink: Option<LinkName>,
 }

@@ -23,3 +23,4 @@ mod matrix;
 mod probe;
 mod rules;
 mod services;
+mod uplink;

@@ -49,7 +49,8 @@ impl OverlayNetwork {
         if let Some(other) = self.underlay.get(&address).filter(|other| **other != node.id) {
             return Err(InvalidOverlay::UnderlayAddressTaken { node: id(), other: other.clone(), address });
         }
-        if self.config.encapsulation == Encapsulation::Direct && node.uplink.is_none() {
+        let forwards = self.config.encapsulation == Encapsulation::Direct || self.config.transit.is_some();
+        if forwards && node.uplink.is_none() {
             return Err(InvalidOverlay::NoUplink { node: id() });
         }
         // With direct routing workloads' links are where the uplink is.

@@ -8,6 +8,7 @@ use hivemind_core::TenantRef;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{AddressPlan, AddressUse, PlanEntry, Vrf};
+use crate::addr::precedence;
 
 /// One thing that cannot work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -144,8 +145,9 @@ fn is_nat64(prefix: IpNet) -> bool {
     matches!(prefix.prefix_len(), 32 | 40 | 48 | 56 | 64 | 96) && reserved == 0
 }
 
-fn is_unique_local(prefix: &IpNet) -> bool {
-    matches!(prefix, IpNet::V6(v6) if v6.network().is_unique_local())
+/// Whether clients that have IPv4 too do not use it.
+fn loses_to_v4(prefix: &IpNet) -> bool {
+    precedence(prefix.network()) < precedence(Ipv4Addr::UNSPECIFIED.into())
 }
 
 /// Of those seen from one place, each that lies in another, with the smallest one that contains it.
@@ -225,7 +227,7 @@ impl AddressPlan {
             let (v4, v6): (Vec<_>, Vec<_>) = pools.into_iter().partition(is_v4);
             if v4.is_empty() {
                 v6_only.insert(tenant.clone());
-            } else if !v6.is_empty() && v6.iter().all(is_unique_local) {
+            } else if !v6.is_empty() && v6.iter().all(loses_to_v4) {
                 v4_preferred.insert(tenant.clone());
             }
             let reaches =
