@@ -6,15 +6,15 @@ use std::time::Duration;
 use hivemind_core::{NodeId, block_on};
 use hivemind_net::DataplaneExt;
 use hivemind_net::adapters::linux::LinuxDataplane;
-use hivemind_net::dataplane::state::Netns;
+use hivemind_net::dataplane::state::{Mac, Netns};
 use hivemind_net::overlay::{
     AddressPlan, OverlayChange, OverlayConfig, OverlayNetwork, OverlayNode, OverlayWorkload, TenantNetwork,
-    Transit, UnderlayFamily, Vni,
+    Transit, UnderlayFamily, Vni, vtep_mac,
 };
 
 use crate::cluster::tenant;
 use crate::lab::{Lab, ip, is_root, run};
-use crate::probe::{Kind, Probe, Servers, ask, inside};
+use crate::probe::{Kind, Probe, Servers, ask, checksum, inside};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const NEVER: Duration = Duration::from_millis(700);
@@ -211,5 +211,75 @@ fn with_direct_routing_the_machine_translates_what_leaves() {
     let _inside = Servers::mirrors(&edge.at("red", 2), &[], &[5353]);
     for (to, own) in [("10.10.2.1", "10.10.1.1"), ("fd10::2:1", "fd10::1:1")] {
         assert_eq!(seen(&edge.at("red", 1), to, PATIENCE).as_deref(), Some(own));
+    }
+}
+
+/// A VXLAN packet (RFC 7348, section 5) for `vni` with a UDP packet in it, to port 5353 of 10.10.2.1.
+fn tunnelled(vni: u32, to: Mac, payload: &[u8]) -> Vec<u8> {
+    let length = |header: usize| u16::try_from(header + payload.len()).unwrap().to_be_bytes();
+    let mut ip = vec![0x45, 0, length(28)[0], length(28)[1], 0, 0, 0, 0, 64, 17, 0, 0];
+    ip.extend_from_slice(&[10, 10, 1, 1, 10, 10, 2, 1]);
+    let sum = checksum(&ip);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    let mut bytes = vec![8, 0, 0, 0];
+    bytes.extend_from_slice(&(vni << 8).to_be_bytes());
+    bytes.extend_from_slice(&[&to.octets()[..], &[2, 0, 0, 0, 9, 9], &[8, 0]].concat());
+    bytes.extend_from_slice(&ip);
+    bytes.extend_from_slice(&[&40_000_u16.to_be_bytes()[..], &5353_u16.to_be_bytes()].concat());
+    bytes.extend_from_slice(&[length(8)[0], length(8)[1], 0, 0]);
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+#[test]
+fn no_workload_speaks_to_a_tunnel_end_and_what_it_sends_beside_passes() {
+    if !is_root() {
+        return;
+    }
+    let config =
+        OverlayConfig::vxlan(UnderlayFamily::V6, 1500).with_transit(transit()).with_links_up_without_rules();
+    let edge = Edge::new("edgevx", config, &[("red", "10.10.", "fd10::"), ("blue", "10.10.", "fd10::")]);
+    let (workload, machine, world) = (edge.at("red", 1), edge.lab.host(1), edge.lab.host(3));
+    let _world = Servers::start(&world, "world", &[], &[4789, 4790]);
+    for to in ["10.255.0.3", "fd6e::3"] {
+        let heard = |from: &Netns, port, patience| answered(from, Kind::Udp(port), to, patience).is_some();
+        assert!(heard(&workload, 4790, PATIENCE), "the port beside it, {to}");
+        assert!(!heard(&workload, 4789, NEVER), "the port of tunnels, {to}");
+        assert!(heard(&machine, 4789, PATIENCE), "the machine itself may, {to}");
+    }
+
+    // What that prevents: a frame that red makes for blue's network, at the tunnel end of another node.
+    let at_blue = inside(&edge.at("blue", 2), || {
+        let socket = UdpSocket::bind("0.0.0.0:5353").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut buffer = [0; 64];
+        let (length, _) = socket.recv_from(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    });
+    let blue = vtep_mac(&edge.node(2), &tenant("blue"), Vni::new(1002).unwrap());
+    let send = |from: &Netns, text: &str| {
+        let frame = tunnelled(1002, blue, text.as_bytes());
+        let sent = inside(from, move || {
+            let socket = UdpSocket::bind("[::]:0").unwrap();
+            for _ in 0..5 {
+                socket.send_to(&frame, "[fd6e::2]:4789").unwrap();
+            }
+        });
+        sent.join().unwrap();
+    };
+    send(&workload, "from red");
+    // Whoever is in the underlay could: the first frame that comes in is its.
+    until_heard(&at_blue, || send(&world, "from the underlay"));
+    assert_eq!(at_blue.join().unwrap(), "from the underlay");
+}
+
+/// Does it until the other one has got what it waits for.
+fn until_heard<T>(listener: &std::thread::JoinHandle<T>, again: impl Fn()) {
+    for _ in 0..100 {
+        if listener.is_finished() {
+            return;
+        }
+        again();
+        std::thread::sleep(Duration::from_millis(20));
     }
 }

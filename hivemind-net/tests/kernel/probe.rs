@@ -101,7 +101,8 @@ impl Drop for Servers {
     }
 }
 
-fn checksum(bytes: &[u8]) -> u16 {
+/// The checksum of the internet protocols (RFC 1071).
+pub(crate) fn checksum(bytes: &[u8]) -> u16 {
     let sum: u32 = bytes
         .chunks(2)
         .map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])))
