@@ -17,6 +17,7 @@ mod behaviour;
 mod cluster;
 mod egress;
 mod enforce;
+mod established;
 mod kinds;
 mod lab;
 mod matrix;
