@@ -20,6 +20,7 @@ mod enforce;
 mod established;
 mod kinds;
 mod lab;
+mod lost;
 mod matrix;
 mod probe;
 mod rules;
