@@ -15,6 +15,7 @@
 
 mod behaviour;
 mod cluster;
+mod direct;
 mod egress;
 mod enforce;
 mod established;

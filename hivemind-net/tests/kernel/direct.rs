@@ -1,0 +1,204 @@
+//! Direct routing: no tunnel, routes to the nodes, everything in the machines' own namespaces.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hivemind_core::labels::Labels;
+use hivemind_core::{NodeId, block_on};
+use hivemind_net::DataplaneExt;
+use hivemind_net::adapters::linux::LinuxDataplane;
+use hivemind_net::addr::IpFamily;
+use hivemind_net::dataplane::rules::{Family, TableKey};
+use hivemind_net::overlay::{
+    OverlayChange, OverlayConfig, OverlayNetwork, OverlayNode, OverlayWorkload, TenantNetwork,
+    UnderlayFamily, Vni,
+};
+use hivemind_net::policy::rules::NodeRules;
+use hivemind_net::policy::{
+    AnyPolicy, Change, Endpoint, EndpointKey, Engine, Flow, NetworkPolicy, Party, Profile, Traffic, World,
+};
+
+use crate::cluster::{KINDS, tenant};
+use crate::lab::{Lab, ip, is_root, run};
+use crate::probe::{Kind, Probe, Servers, ask};
+
+/// Tenants, their VNIs, and the beginnings of their addresses, which differ: there is one network for all.
+const TENANTS: [(&str, u32, &str, &str); 2] =
+    [("red", 1001, "10.10.", "fd10::"), ("blue", 1002, "10.20.", "fd20::")];
+
+struct Routed {
+    lab: Lab,
+    overlay: OverlayNetwork,
+    world: World,
+    agents: Vec<LinuxDataplane>,
+}
+
+impl Routed {
+    /// Three hosts, each with a workload `wN` of each tenant.
+    fn new(tag: &str, family: UnderlayFamily) -> Self {
+        let lab = Lab::new(tag, 3);
+        let agents = (1..=3).map(|host| lab.agent(host)).collect();
+        let overlay = OverlayNetwork::new(OverlayConfig::direct(family, 1500)).unwrap();
+        let mut routed = Self { lab, overlay, world: World::new(), agents };
+        for host in 1..=3_u8 {
+            let node = OverlayNode::new(routed.node(host), 1500).with_uplink("eth0".parse().unwrap());
+            let node =
+                node.with_address(ip(&format!("fd6e::{host}"))).with_address(ip(&format!("10.255.0.{host}")));
+            routed.overlay.load([OverlayChange::PutNode(node)]).unwrap();
+        }
+        for (of, vni, v4, v6) in TENANTS {
+            let network = TenantNetwork::new(tenant(of), Vni::new(vni).unwrap())
+                .with_pool(format!("{v4}0.0/16").parse().unwrap())
+                .with_pool(format!("{v6}/64").parse().unwrap());
+            routed.overlay.load([OverlayChange::PutTenant(network)]).unwrap();
+            (1..=3).for_each(|host| routed.put(of, host, host));
+        }
+        routed
+    }
+
+    fn node(&self, host: u8) -> NodeId {
+        self.lab.host(host).to_string().parse().unwrap()
+    }
+
+    /// Puts the workload `w<home>` on a host.
+    fn put(&mut self, of: &str, home: u8, on: u8) {
+        let (_, _, v4, v6) = TENANTS.into_iter().find(|(name, ..)| *name == of).unwrap();
+        let app = if home == 3 { "db" } else { "web" };
+        let labels = Labels::new().with("app", app).unwrap();
+        let profile = Profile::new(tenant(of), "shop".parse().unwrap(), labels);
+        let id = format!("w{home}");
+        let mut workload = OverlayWorkload::new(tenant(of), id.parse().unwrap(), self.node(on));
+        let mut endpoint = Endpoint::new(id.parse().unwrap(), self.node(on), profile);
+        for address in [ip(&format!("{v4}{home}.1")), ip(&format!("{v6}{home}:1"))] {
+            workload = workload.with_address(address);
+            endpoint = endpoint.at(address);
+        }
+        self.overlay.load([OverlayChange::PutWorkload(workload)]).unwrap();
+        self.world.apply(Change::Endpoint(endpoint));
+    }
+
+    fn policy(&mut self, of: &str, spec: &str) {
+        let spec = serde_json::from_str(spec).unwrap();
+        let policy = NetworkPolicy::new(tenant(of), "shop".parse().unwrap(), "one".parse().unwrap(), spec);
+        self.world.apply(Change::Policy(AnyPolicy::Network(policy)));
+    }
+
+    /// Brings every host in line; says how many steps that took.
+    fn sync(&self) -> usize {
+        let engine = Engine::new(self.world.clone());
+        let mut steps = 0;
+        for (agent, host) in self.agents.iter().zip(1..) {
+            let node = self.node(host);
+            let mut state = self.overlay.node_state(&node).unwrap();
+            for (of, ..) in TENANTS {
+                // One namespace routes for all of them: each has a table of its own there.
+                let mut rules = NodeRules::new(&engine, tenant(of), node.clone()).in_shared_namespace();
+                for workload in self.overlay.workloads(&tenant(of)).filter(|workload| workload.node == node) {
+                    rules = rules.with_link(workload.id.clone(), workload.effective_link().unwrap());
+                }
+                let key = TableKey::new(Family::Inet, format!("tenant-{of}").parse().unwrap());
+                state.enforce(&rules.prepare().unwrap(), key).unwrap();
+            }
+            steps += block_on(agent.sync(&state.into_kernel())).unwrap().len();
+        }
+        steps
+    }
+
+    fn workloads(&self) -> Vec<OverlayWorkload> {
+        let mut found = Vec::new();
+        for (of, ..) in TENANTS {
+            found.extend(self.overlay.workloads(&tenant(of)).cloned());
+        }
+        found
+    }
+
+    fn allowed(&self, from: &OverlayWorkload, to: &OverlayWorkload, address: IpAddr, kind: Kind) -> bool {
+        let party = |one: &OverlayWorkload| {
+            Party::Workload(EndpointKey { tenant: one.tenant.clone(), id: one.id.clone() })
+        };
+        let family = IpFamily::of(address);
+        let traffic = match (kind, family) {
+            (Kind::Tcp(port), _) => Traffic::tcp(port),
+            (Kind::Udp(port), _) => Traffic::udp(port),
+            (Kind::Echo, IpFamily::V4) => Traffic::icmp(8, 0),
+            (Kind::Echo, IpFamily::V6) => Traffic::icmp_v6(128, 0),
+        };
+        let flow = Flow::new(party(from), party(to), family, traffic);
+        self.world.reach(&flow).is_ok_and(|verdict| verdict.verdict().passes())
+    }
+
+    /// Every workload to every one of its tenant: how many pairs, and which are not as the evaluator says.
+    fn matrix(&self) -> (usize, Vec<String>) {
+        let workloads = self.workloads();
+        let name = |one: &OverlayWorkload| format!("{} {}", one.tenant.id, one.id);
+        let _servers: Vec<_> = workloads
+            .iter()
+            .map(|one| Servers::start(&one.effective_netns().unwrap(), &name(one), &[8080, 9090], &[5353]))
+            .collect();
+        let (mut pairs, mut differ) = (0, Vec::new());
+        for passes in [true, false] {
+            let mut running = Vec::new();
+            for from in &workloads {
+                let mut targets = Vec::new();
+                for to in workloads.iter().filter(|to| to.tenant == from.tenant) {
+                    for (address, kind) in to.addresses().flat_map(|a| KINDS.map(|kind| (a, kind))) {
+                        if self.allowed(from, to, address, kind) == passes {
+                            targets.push((name(to), Probe::new(kind, address)));
+                        }
+                    }
+                }
+                let (whom, probes): (Vec<_>, Vec<_>) = targets.into_iter().unzip();
+                // Who is answered is done at once: patience is for those whose answer may be late.
+                let patience = if passes { Duration::from_secs(8) } else { Duration::from_millis(1500) };
+                running.push((name(from), whom, ask(&from.effective_netns().unwrap(), probes, patience)));
+            }
+            for (from, whom, thread) in running {
+                for (to, probe) in whom.into_iter().zip(thread.join().unwrap()) {
+                    pairs += 1;
+                    let named = if probe.kind == Kind::Echo { String::new() } else { to };
+                    if probe.answer != passes.then_some(named) {
+                        differ.push(format!("{from} -> {} {:?}: {:?}", probe.to, probe.kind, probe.answer));
+                    }
+                }
+            }
+        }
+        (pairs, differ)
+    }
+
+    fn check(&self, what: &str) {
+        let (pairs, differ) = self.matrix();
+        println!("kernel matrix, direct routing: {pairs} pairs, {} differ ({what})", differ.len());
+        assert!(pairs == 6 * 3 * 2 * KINDS.len() && differ.is_empty(), "{what}: {differ:#?}");
+    }
+}
+
+fn whole_life(tag: &str, family: UnderlayFamily) {
+    if !is_root() {
+        return;
+    }
+    let mut routed = Routed::new(tag, family);
+    routed.sync();
+    let links = run(&routed.lab.host(1), "ip -d link show");
+    assert!(!links.contains("vxlan"), "{links}");
+    routed.check(&format!("{family:?} below, no policy"));
+
+    routed.policy(
+        "red",
+        r#"{"podSelector": {"matchLabels": {"app": "db"}},
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 8080}]}]}"#,
+    );
+    routed.sync();
+    routed.check(&format!("{family:?} below, a policy"));
+
+    routed.put("red", 1, 2);
+    routed.sync();
+    routed.check(&format!("{family:?} below, one moved"));
+    assert_eq!(routed.sync(), 0, "and nothing is left to do");
+    let way = run(&routed.lab.host(3), "ip -6 route show fd10::1:1");
+    assert!(way.contains("via fd6e::2 dev eth0"), "{way}");
+}
+
+#[test]
+fn every_pair_with_direct_routing_over_ipv6_hosts() {
+    whole_life("d6", UnderlayFamily::V6);
+}
