@@ -207,7 +207,7 @@ fn a_vni_waits_for_every_node_that_may_have_it_however_long_that_is() {
     let usage = world.vnis.usage(&world.view()).unwrap();
     assert_eq!((usage.held, usage.cooling, usage.unconfirmed, usage.next_free_in), (0, 0, 1, None));
     assert_eq!(world.vnis.on_node(&world.view(), &near).unwrap(), []);
-    assert_eq!(world.vnis.on_node(&world.view(), &away).unwrap(), [lease.clone()]);
+    assert_eq!(world.vnis.on_node(&world.view(), &away).unwrap(), vec![lease.clone()]);
 
     // It is back, has compared its kernel with what it shall hold, and says so; twice, and once more much later.
     world.off_node(&lease, &away).unwrap();
@@ -255,7 +255,7 @@ fn who_did_not_see_that_a_node_was_fenced_puts_nothing_on_it() {
     put(&old, &mut txn).unwrap();
     assert_eq!(block_on(world.store.commit(&txn)).unwrap_err().kind(), ErrorKind::Conflict);
     world.commit(put).unwrap();
-    assert_eq!(world.vnis.on_node(&world.view(), &node(1)).unwrap(), [lease.clone()]);
+    assert_eq!(world.vnis.on_node(&world.view(), &node(1)).unwrap(), vec![lease.clone()]);
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn two_requests_for_one_node_are_two() {
     for at in [node(1), node(2)] {
         block_on(world.vnis.put_on_node(&ctx(1), &lease, &at)).unwrap();
         block_on(world.vnis.put_on_node(&ctx(1), &lease, &at)).unwrap();
-        assert_eq!(world.vnis.on_node(&world.view(), &at).unwrap(), [lease.clone()]);
+        assert_eq!(world.vnis.on_node(&world.view(), &at).unwrap(), vec![lease.clone()]);
     }
     block_on(world.vnis.take_off_node(&ctx(1), &lease, &node(1))).unwrap();
     assert_eq!(world.vnis.on_node(&world.view(), &node(1)).unwrap(), []);
