@@ -1,7 +1,5 @@
 //! Where each record is. No I/O, no clock, no async.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use hivemind_core::store::{Key, Prefix};
 use hivemind_core::{
     ClaimId, Collection, Error, ErrorKind, NodeId, ProviderName, ReservationId, Result, StorageClassName,
@@ -185,20 +183,22 @@ pub(crate) fn todo_of(todo: &Key) -> Result<Key> {
     Key::new(segments).map_err(|e| Error::of(ErrorKind::Internal, "todo", e))
 }
 
-/// A name for a reservation of what `parts` name: readable if it fits, and else as good as unique.
+/// A name for a reservation of what `parts` name: readable if it fits, and else a hash. It is kept, so it is the same for
+/// ever; and tenants choose the parts, so it is of a kind that nobody can make two of.
 pub(crate) fn reservation(kind: &str, parts: &[&str]) -> Result<ReservationId> {
     let readable = format!("{kind}-{}", parts.join("-"));
     // Names of several parts could be cut in several ways, so only single ones are readable.
     if let ([_], Ok(id)) = (parts, ReservationId::new(&readable)) {
         return Ok(id);
     }
-    let hash = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        (salt, parts).hash(&mut hasher);
-        hasher.finish()
-    };
-    let hashed = format!("{kind}-{:016x}{:016x}", hash(0), hash(1));
-    ReservationId::new(hashed).map_err(|e| Error::of(ErrorKind::Internal, "reservation", e))
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let hash = hasher.finalize().to_hex();
+    ReservationId::new(format!("{kind}-{:.32}", hash.as_str()))
+        .map_err(|e| Error::of(ErrorKind::Internal, "reservation", e))
 }
 
 #[cfg(test)]
@@ -208,6 +208,8 @@ mod tests {
     #[test]
     fn reservations_have_names_whatever_is_charged() -> Result<()> {
         assert_eq!(reservation("volume", &["data"])?.as_str(), "volume-data");
+        let kept = reservation("snapshot", &["data", "nightly"])?;
+        assert_eq!(kept.as_str(), "snapshot-0f09a32627c9a90796f3eba02809c4ba");
         let long = "x".repeat(63);
         assert!(reservation("volume", &[&long])?.as_str().len() <= 63);
         assert_ne!(reservation("snapshot", &["a-b", "c"])?, reservation("snapshot", &["a", "b-c"])?);
