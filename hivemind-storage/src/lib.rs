@@ -59,12 +59,12 @@ use hivemind_core::{Error, ErrorKind, Result};
 
 #[cfg(feature = "csi")]
 pub use adapters::{CsiNode, CsiOptions, CsiProvider, CsiServer, CsiServerOptions, PluginInfo};
+pub use adapters::{
+    FixedSecrets, MemoryChange, MemoryGroup, MemoryHold, MemoryJournal, MemoryNode, MemoryProvider,
+    MemorySnapshot, MemoryVolume,
+};
 #[cfg(all(feature = "local", target_os = "linux"))]
 pub use adapters::{LocalBackend, LocalNode, LocalProvider};
-pub use adapters::{
-    MemoryChange, MemoryGroup, MemoryHold, MemoryJournal, MemoryNode, MemoryProvider, MemorySnapshot,
-    MemoryVolume,
-};
 pub use batch::StatusBatcher;
 #[cfg(feature = "copy")]
 pub use copy::{ContentReader, ContentWriter, CopyProgress, copy_piece};

@@ -5,6 +5,7 @@ mod capability;
 mod node;
 mod provider;
 mod requests;
+mod secrets;
 
 pub use beyond::Beyond;
 pub use capability::{Capabilities, Capability};
@@ -16,3 +17,4 @@ pub use requests::{
     AttachVolume, CapacityQuery, CreateGroupSnapshot, CreateSnapshot, CreateVolume, DetachVolume,
     ExpandOnNode, PublishVolume, StageVolume, VolumeSource,
 };
+pub use secrets::{SecretPurpose, SecretQuery, SecretSource};

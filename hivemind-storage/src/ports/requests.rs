@@ -338,12 +338,22 @@ pub struct ExpandOnNode {
     pub size: Option<ByteSize>,
     /// As a block device, or with a file system.
     pub volume_mode: VolumeMode,
+    /// What the node needs to be allowed to.
+    pub secrets: Secrets,
 }
 
 impl ExpandOnNode {
     /// Grows what is at `volume_path` to what the volume has.
     pub fn new(volume: VolumeRef, volume_path: impl Into<PathBuf>) -> Self {
-        Self { volume, volume_path: volume_path.into(), size: None, volume_mode: VolumeMode::default() }
+        let (volume_path, volume_mode) = (volume_path.into(), VolumeMode::default());
+        Self { volume, volume_path, size: None, volume_mode, secrets: Secrets::none() }
+    }
+
+    /// With secrets.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: Secrets) -> Self {
+        self.secrets = secrets;
+        self
     }
 
     /// To this size.

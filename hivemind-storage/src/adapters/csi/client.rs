@@ -6,6 +6,9 @@ mod node;
 mod options;
 mod provider;
 mod runtime;
+mod scrub;
+#[cfg(test)]
+mod tests;
 
 pub use self::connection::PluginInfo;
 pub use self::node::CsiNode;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use hivemind_core::Timestamp;
 use hivemind_core::resources::ByteSize;
+use hivemind_core::{Error, Result, SecretBytes, Timestamp};
 
-use super::wire::{self, numbers::mode};
+use super::wire::{self, SecretEntry, numbers::mode};
 use crate::{AccessMode, Secrets, Topology, Usage, VolumeCondition, VolumeMode};
 
 pub(super) type Map = BTreeMap<String, String>;
@@ -115,11 +115,23 @@ pub(super) fn from_usage(usage: &wire::VolumeUsage) -> Usage {
     Usage::new(number(usage.total), number(usage.used), number(usage.available))
 }
 
-/// Wiped when dropped, from here on.
-pub(super) fn from_secrets(secrets: Map) -> Secrets {
-    secrets.into_iter().fold(Secrets::none(), |all, (name, secret)| {
-        all.with(name, hivemind_core::SecretBytes::new(secret.into_bytes()))
+/// What came over the wire is taken over, not copied.
+pub(super) fn from_secrets(secrets: Vec<SecretEntry>) -> Secrets {
+    secrets.into_iter().fold(Secrets::none(), |all, mut entry| {
+        let (name, value) = (std::mem::take(&mut entry.name), std::mem::take(&mut entry.value));
+        all.with(name, SecretBytes::new(value.into_bytes()))
     })
+}
+
+/// Secrets as CSI carries them: as text.
+pub(super) fn to_secrets(operation: &'static str, secrets: &Secrets) -> Result<Vec<SecretEntry>> {
+    let entry = |(name, secret): (&str, &SecretBytes)| {
+        let text = std::str::from_utf8(secret.expose()).map_err(|_| {
+            Error::invalid(operation, format!("secret {name} is not UTF-8, which CSI asks for: encode it"))
+        })?;
+        Ok(SecretEntry { name: name.to_owned(), value: text.to_owned() })
+    };
+    secrets.iter().map(entry).collect()
 }
 
 #[cfg(test)]

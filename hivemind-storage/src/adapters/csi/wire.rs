@@ -2,7 +2,7 @@
 //!
 //! A `oneof` is written as one optional field for each of its alternatives: the bytes are the same. Enumerations are
 //! numbers, from [`numbers`], so that a value of a later version is kept and refused where it is used. Messages of
-//! equal shape are one.
+//! equal shape are one. Secrets are maps there, and lists of [`SecretEntry`] here, which are the same bytes.
 
 mod common;
 mod controller;
@@ -10,6 +10,7 @@ mod group;
 mod identity;
 mod node;
 pub(crate) mod numbers;
+mod secret;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub(crate) use self::controller::*;
 pub(crate) use self::group::*;
 pub(crate) use self::identity::*;
 pub(crate) use self::node::*;
+pub(crate) use self::secret::*;
 pub(crate) use self::snapshot::*;
 
 /// A message without fields.
@@ -33,15 +35,3 @@ pub(crate) struct Timestamp {
     #[prost(int32, tag = "2")]
     pub(crate) nanos: i32,
 }
-
-/// Prints messages that carry secrets by their name alone.
-macro_rules! hide_secrets {
-    ($($T:ident),* $(,)?) => {$(
-        impl std::fmt::Debug for $T {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(stringify!($T))
-            }
-        }
-    )*};
-}
-use hide_secrets;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use super::super::wire::{self, numbers};
 use super::failure::{broken, of_read};
 use super::options::CsiOptions;
 use super::runtime::Io;
+use super::scrub;
+use crate::{SecretQuery, SecretSource, Secrets};
 
 /// What a CSI driver says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,7 @@ pub(super) struct Connection {
     channel: Channel,
     timeout: Duration,
     io: Io,
+    secrets: Option<Arc<dyn SecretSource>>,
 }
 
 /// Makes connections to one socket.
@@ -66,7 +70,7 @@ impl Connection {
         // HTTP/2 stacks refuse the path of a socket as an authority: it is always `localhost`.
         let endpoint = Endpoint::from_static("http://localhost").connect_timeout(options.timeout);
         let channel = io.enter(|| endpoint.connect_with_connector_lazy(Dial(options.socket.clone())));
-        let connection = Self { channel, timeout: options.timeout, io };
+        let connection = Self { channel, timeout: options.timeout, io, secrets: options.secrets.clone() };
         connection.probe().await?;
         let info: wire::GetPluginInfoResponse =
             connection.read("connect", "/csi.v1.Identity/GetPluginInfo", wire::Empty {}).await?;
@@ -74,6 +78,29 @@ impl Connection {
             return Err(broken("connect", "it has no name"));
         }
         Ok((connection, PluginInfo { name: info.name, version: info.vendor_version }))
+    }
+
+    /// What a call has to carry: what the host keeps for it, and `own`, which comes first.
+    pub(super) async fn secrets(&self, query: SecretQuery, own: &Secrets) -> Result<Secrets> {
+        let kept = match &self.secrets {
+            Some(source) => source.secrets(&query).await?,
+            None => Secrets::none(),
+        };
+        Ok(own.iter().fold(kept, |all, (name, secret)| all.with(name, secret.clone())))
+    }
+
+    /// Calls one method with a message that carries `secrets`: what goes wrong does not tell them.
+    pub(super) async fn call_with<I, O>(
+        &self,
+        path: &'static str,
+        secrets: &Secrets,
+        message: I,
+    ) -> Result<O, Status>
+    where
+        I: prost::Message + 'static,
+        O: prost::Message + Default + 'static,
+    {
+        self.call(path, message).await.map_err(|status| scrub::status(status, secrets))
     }
 
     /// Calls one method.

@@ -12,13 +12,15 @@ use super::super::wire::{self, numbers::node as rpc, numbers::unit};
 use super::connection::{Connection, PluginInfo};
 use super::failure::{broken, of_write};
 use super::options::CsiOptions;
-use super::provider::secrets;
+use super::provider::about;
 use crate::{
-    Attachment, ExpandOnNode, NodeCapability, NodeInfo, NodeStorage, PublishVolume, StageVolume, VolumeRef,
-    VolumeStats,
+    Attachment, ExpandOnNode, NodeCapability, NodeInfo, NodeStorage, PublishVolume, SecretPurpose, Secrets,
+    StageVolume, VolumeRef, VolumeStats,
 };
 
 /// The node service of any CSI driver of version 1, over its unix socket, on the node that it runs on.
+///
+/// Calls carry the secrets of their request, and those of [`CsiOptions::with_secrets`]; no error tells them.
 ///
 /// A call is sent once; repeating it is up to the caller. `ABORTED` is [`Unavailable`](ErrorKind::Unavailable) with an
 /// [unknown](hivemind_core::Effect::Unknown) effect: the driver is at it.
@@ -74,9 +76,11 @@ impl CsiNode {
         &self,
         operation: &'static str,
         path: &'static str,
+        secrets: &Secrets,
         message: I,
     ) -> Result<()> {
-        let done: std::result::Result<wire::Empty, _> = self.connection.call(path, message).await;
+        let done: std::result::Result<wire::Empty, _> =
+            self.connection.call_with(path, secrets, message).await;
         done.map(|_| ()).map_err(|status| of_write(operation, status))
     }
 }
@@ -118,15 +122,17 @@ impl NodeStorage for CsiNode {
         self.require(NodeCapability::Stage, OPERATION)?;
         let capability =
             convert::to_capability(request.access_mode, &request.volume_mode, self.single_writers);
+        let query = about(SecretPurpose::NodeStage, &request.volume);
+        let secrets = self.connection.secrets(query, &request.secrets).await?;
         let message = wire::NodeStageVolumeRequest {
             volume_id: request.volume.handle.to_string(),
             publish_context: publish_context(request.attachment.as_ref()),
             staging_target_path: text(OPERATION, &request.staging_path)?,
             volume_capability: Some(capability),
-            secrets: secrets(OPERATION, &request.secrets)?,
+            secrets: convert::to_secrets(OPERATION, &secrets)?,
             volume_context: request.volume.context.clone(),
         };
-        self.change(OPERATION, "/csi.v1.Node/NodeStageVolume", message).await
+        self.change(OPERATION, "/csi.v1.Node/NodeStageVolume", &secrets, message).await
     }
 
     async fn unstage_volume(&self, volume: &VolumeRef, staging_path: &Path) -> Result<()> {
@@ -135,7 +141,8 @@ impl NodeStorage for CsiNode {
         let staging_target_path = text(OPERATION, staging_path)?;
         let message =
             wire::NodeUnstageVolumeRequest { volume_id: volume.handle.to_string(), staging_target_path };
-        absent(self.change(OPERATION, "/csi.v1.Node/NodeUnstageVolume", message).await)
+        let path = "/csi.v1.Node/NodeUnstageVolume";
+        absent(self.change(OPERATION, path, &Secrets::none(), message).await)
     }
 
     async fn publish_volume(&self, request: &PublishVolume) -> Result<()> {
@@ -145,6 +152,8 @@ impl NodeStorage for CsiNode {
         volume_context.extend(request.context.clone());
         let capability =
             convert::to_capability(request.access_mode, &request.volume_mode, self.single_writers);
+        let query = about(SecretPurpose::NodePublish, &request.volume);
+        let secrets = self.connection.secrets(query, &request.secrets).await?;
         let message = wire::NodePublishVolumeRequest {
             volume_id: request.volume.handle.to_string(),
             publish_context: publish_context(request.attachment.as_ref()),
@@ -152,30 +161,34 @@ impl NodeStorage for CsiNode {
             target_path: text(OPERATION, &request.target_path)?,
             volume_capability: Some(capability),
             readonly: request.read_only,
-            secrets: secrets(OPERATION, &request.secrets)?,
+            secrets: convert::to_secrets(OPERATION, &secrets)?,
             volume_context,
         };
-        self.change(OPERATION, "/csi.v1.Node/NodePublishVolume", message).await
+        self.change(OPERATION, "/csi.v1.Node/NodePublishVolume", &secrets, message).await
     }
 
     async fn unpublish_volume(&self, volume: &VolumeRef, target_path: &Path) -> Result<()> {
         const OPERATION: &str = "unpublish_volume";
         let target_path = text(OPERATION, target_path)?;
         let message = wire::NodeUnpublishVolumeRequest { volume_id: volume.handle.to_string(), target_path };
-        absent(self.change(OPERATION, "/csi.v1.Node/NodeUnpublishVolume", message).await)
+        let path = "/csi.v1.Node/NodeUnpublishVolume";
+        absent(self.change(OPERATION, path, &Secrets::none(), message).await)
     }
 
     async fn expand_on_node(&self, request: &ExpandOnNode) -> Result<ByteSize> {
         const OPERATION: &str = "expand_on_node";
         self.require(NodeCapability::Expand, OPERATION)?;
         let range = |size| wire::CapacityRange { required_bytes: convert::to_bytes(size), limit_bytes: 0 };
+        let query = about(SecretPurpose::NodeExpand, &request.volume);
+        let secrets = self.connection.secrets(query, &request.secrets).await?;
         let message = wire::NodeExpandVolumeRequest {
             volume_id: request.volume.handle.to_string(),
             volume_path: text(OPERATION, &request.volume_path)?,
             capacity_range: request.size.map(range),
+            secrets: convert::to_secrets(OPERATION, &secrets)?,
             ..wire::NodeExpandVolumeRequest::default()
         };
-        let done = self.connection.call("/csi.v1.Node/NodeExpandVolume", message).await;
+        let done = self.connection.call_with("/csi.v1.Node/NodeExpandVolume", &secrets, message).await;
         let grown: wire::NodeExpandVolumeResponse = done.map_err(|status| of_write(OPERATION, status))?;
         Ok(convert::from_bytes(grown.capacity_bytes))
     }

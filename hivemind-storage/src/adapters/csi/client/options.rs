@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hivemind_core::{Error, ProviderName, Result};
 use tokio::runtime::Handle;
 
-use crate::{AccessMode, Capability};
+use crate::{AccessMode, Capability, SecretSource};
 
 /// How to reach a CSI driver, and what CSI has no words for.
 #[derive(Debug, Clone)]
@@ -20,6 +21,7 @@ pub struct CsiOptions {
     pub(super) block: bool,
     pub(super) assumed: BTreeSet<Capability>,
     pub(super) runtime: Option<Handle>,
+    pub(super) secrets: Option<Arc<dyn SecretSource>>,
 }
 
 impl CsiOptions {
@@ -45,6 +47,7 @@ impl CsiOptions {
             block: false,
             assumed: BTreeSet::new(),
             runtime: None,
+            secrets: None,
         })
     }
 
@@ -78,6 +81,14 @@ impl CsiOptions {
             matches!(capability, Capability::GrowFromSource | Capability::HardLimit)
         };
         self.assumed = capabilities.into_iter().filter(unsaid).collect();
+        self
+    }
+
+    /// With the secrets of this source in every call that carries some, beside those of the request, which come first. What
+    /// the driver says of a failed call has the names of secrets where it tells them.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: Arc<dyn SecretSource>) -> Self {
+        self.secrets = Some(secrets);
         self
     }
 

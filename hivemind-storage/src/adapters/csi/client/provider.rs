@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use hivemind_core::{Error, ErrorKind, OpToken, Progress, ProviderName, Result};
 
-use super::super::convert::Map;
 use super::super::wire::numbers::{controller as rpc, group};
 use super::connection::{Connection, Plugin, PluginInfo};
 use super::failure::broken;
@@ -17,8 +16,8 @@ use super::options::CsiOptions;
 use crate::{
     AccessMode, AttachVolume, Attachment, Capabilities, Capability, Capacity, CapacityQuery,
     CreateGroupSnapshot, CreateSnapshot, CreateVolume, Cursor, DetachVolume, Expanded, GroupHandle, GroupKey,
-    GroupSnapshot, Page, ProvisionedVolume, Secrets, SizeRange, SnapshotRef, StorageMetrics, StorageProvider,
-    StorageProviderType, VolumeRef, VolumeSnapshot, VolumeStatus,
+    GroupSnapshot, Page, ProvisionedVolume, SecretPurpose, SecretQuery, SizeRange, SnapshotRef,
+    StorageMetrics, StorageProvider, StorageProviderType, VolumeRef, VolumeSnapshot, VolumeStatus,
 };
 
 /// The controller of any CSI driver of version 1, over its unix socket.
@@ -27,6 +26,9 @@ use crate::{
 /// two tenants are two volumes. The driver does not know our keys: what it lists has none, and the key of a reference
 /// is not checked. Encryption, replicas and the performance class have no word in CSI: give the driver its own
 /// parameters.
+///
+/// Calls carry the secrets of their request, and those of [`CsiOptions::with_secrets`]; they are wiped when the call has
+/// ended, except for what gRPC copied while it sent them. No error tells them.
 ///
 /// A call is sent once; repeating it is up to the caller. `ABORTED` is [`Progress::Pending`]: the driver is at it.
 /// After every other code that does not end an operation, the effect is
@@ -130,15 +132,9 @@ fn capabilities(
     Capabilities::new(features).with_access_modes(modes).with_volume_modes(options.filesystem, options.block)
 }
 
-/// Secrets as CSI carries them.
-pub(super) fn secrets(operation: &'static str, secrets: &Secrets) -> Result<Map> {
-    let text = |(name, secret): (&str, &hivemind_core::SecretBytes)| {
-        let text = std::str::from_utf8(secret.expose()).map_err(|_| {
-            Error::invalid(operation, format!("secret {name} is not UTF-8, which CSI asks for: encode it"))
-        })?;
-        Ok((name.to_owned(), text.to_owned()))
-    };
-    secrets.iter().map(text).collect()
+/// The secrets that are wanted for a call about a volume that is there.
+pub(super) fn about(purpose: SecretPurpose, volume: &VolumeRef) -> SecretQuery {
+    SecretQuery::new(purpose).of_volume(volume.key.clone()).with_context(volume.context.clone())
 }
 
 /// A handle that the driver gave.
@@ -228,12 +224,12 @@ impl StorageProvider for CsiProvider {
     async fn delete_group_snapshot(
         &self,
         token: &OpToken,
-        _: &GroupKey,
+        key: &GroupKey,
         handle: &GroupHandle,
         snapshots: &[SnapshotRef],
     ) -> Result<Progress<()>> {
         self.require(Capability::GroupSnapshots)?;
-        self.drop_group(token, handle, snapshots).await
+        self.drop_group(token, key, handle, snapshots).await
     }
 
     async fn get_snapshot_status(&self, snapshot: &SnapshotRef) -> Result<VolumeSnapshot> {
@@ -252,7 +248,7 @@ impl StorageProvider for CsiProvider {
         limit: usize,
     ) -> Result<Page<VolumeSnapshot>> {
         self.require(Capability::ListSnapshots)?;
-        self.snapshots(after, limit, "").await
+        self.snapshots(after, limit, None).await
     }
 
     async fn get_capacity(&self, query: &CapacityQuery) -> Result<Capacity> {

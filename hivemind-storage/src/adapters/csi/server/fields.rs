@@ -6,7 +6,7 @@ use hivemind_core::resources::ByteSize;
 use tonic::Status;
 
 use super::super::convert::{self, Map};
-use super::super::wire;
+use super::super::wire::{self, SecretEntry};
 use crate::{AccessMode, SizeRange, VolumeMode};
 
 /// Strings have at most 128 bytes, where CSI does not say otherwise.
@@ -59,13 +59,22 @@ pub(super) fn volume_path(value: &str) -> Result<(), Status> {
 /// Maps of bounded size.
 pub(super) fn maps<'a>(maps: impl IntoIterator<Item = (&'a str, &'a Map)>) -> Result<(), Status> {
     for (field, map) in maps {
-        let size: usize = map.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if size > LARGEST_MAP {
-            let message = format!("{field} has {size} bytes, at most {LARGEST_MAP} are allowed");
-            return Err(Status::invalid_argument(message));
-        }
+        bounded(field, map.iter().map(|(name, value)| name.len() + value.len()).sum())?;
     }
     Ok(())
+}
+
+/// Secrets, which are a map on the wire.
+pub(super) fn secrets(secrets: &[SecretEntry]) -> Result<(), Status> {
+    bounded("secrets", secrets.iter().map(|entry| entry.name.len() + entry.value.len()).sum())
+}
+
+fn bounded(field: &str, size: usize) -> Result<(), Status> {
+    if size <= LARGEST_MAP {
+        return Ok(());
+    }
+    let message = format!("{field} has {size} bytes, at most {LARGEST_MAP} are allowed");
+    Err(Status::invalid_argument(message))
 }
 
 /// Parameters that may change, of those that the driver knows.
@@ -170,6 +179,8 @@ mod tests {
         assert!(id("name", &"x".repeat(128)).is_ok() && node_id(&"x".repeat(256)).is_ok());
         let large = Map::from([("k".to_owned(), "v".repeat(4096))]);
         refused(maps([("parameters", &large)]), Code::InvalidArgument, "parameters has 4097 bytes");
+        let large = SecretEntry { name: "k".to_owned(), value: "v".repeat(4096) };
+        refused(secrets(&[large]), Code::InvalidArgument, "secrets has 4097 bytes");
     }
 
     #[test]

@@ -54,7 +54,8 @@ impl CsiServer {
         if request.source_volume_ids.is_empty() {
             return Err(Status::invalid_argument("source_volume_ids are missing"));
         }
-        fields::maps([("parameters", &request.parameters), ("secrets", &request.secrets)])?;
+        fields::maps([("parameters", &request.parameters)])?;
+        fields::secrets(&request.secrets)?;
         let mut volumes: Vec<VolumeRef> = Vec::new();
         for id in &request.source_volume_ids {
             fields::id("source_volume_ids", id)?;

@@ -130,7 +130,8 @@ impl CsiServer {
         fields::id("volume_id", &request.volume_id)?;
         fields::volume_path(&request.volume_path)?;
         let volume = self.volume(&request.volume_id, Map::new())?;
-        let mut expand = ExpandOnNode::new(volume, request.volume_path);
+        let mut expand = ExpandOnNode::new(volume, request.volume_path)
+            .with_secrets(convert::from_secrets(request.secrets));
         if request.capacity_range.is_some() {
             let size = fields::size(request.capacity_range.as_ref(), ByteSize::from_bytes(1))?;
             expand = expand.to_size(size.required());

@@ -42,7 +42,8 @@ impl CsiServer {
         fields::id("volume_id", &request.volume_id)?;
         fields::node_id(&request.node_id)?;
         let (access_mode, volume_mode) = fields::capability(request.volume_capability.as_ref())?;
-        fields::maps([("volume_context", &request.volume_context), ("secrets", &request.secrets)])?;
+        fields::maps([("volume_context", &request.volume_context)])?;
+        fields::secrets(&request.secrets)?;
         let volume = self.volume(&request.volume_id, request.volume_context)?;
         let node = self.node(&request.node_id)?;
         let _busy = self.busy.begin("volume", volume.key.volume.as_str())?;

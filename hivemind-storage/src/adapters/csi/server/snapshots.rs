@@ -32,7 +32,8 @@ impl CsiServer {
         let provider = self.provider_with(Capability::Snapshots)?;
         fields::id("name", &request.name)?;
         fields::id("source_volume_id", &request.source_volume_id)?;
-        fields::maps([("parameters", &request.parameters), ("secrets", &request.secrets)])?;
+        fields::maps([("parameters", &request.parameters)])?;
+        fields::secrets(&request.secrets)?;
         let volume = self.volume(&request.source_volume_id, Map::new())?;
         let name = names::snapshot_name(&request.name);
         let name = name.ok_or_else(|| Status::internal("the name has no name of ours"))?;

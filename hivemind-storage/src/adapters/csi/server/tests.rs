@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use hivemind_core::resources::ByteSize;
-use hivemind_core::{Generation, TenantRef, block_on};
+use hivemind_core::{Error, ErrorKind, Generation, Progress, TenantRef, block_on};
 use tonic::{Code, Status};
 
 use super::super::{convert, wire};
 use super::{CsiServer, CsiServerOptions};
-use crate::{AccessMode, MemoryNode, MemoryProvider, NodeInfo, Topology, VolumeMode};
+use crate::{
+    AccessMode, Attachment, Capabilities, Capability, ExpandOnNode, MemoryNode, MemoryProvider,
+    MockStorageProvider, NodeCapability, NodeInfo, NodeStorage, PublishVolume, Secrets, StageVolume,
+    Topology, VolumeMode, VolumeRef,
+};
 
 fn server() -> CsiServer {
     let places = ["z1", "z2"].map(|zone| Topology::everywhere().with("zone", zone));
@@ -156,4 +160,128 @@ fn a_use_beyond_what_the_volume_was_made_for_has_to_wait() {
     stage(used_as(AccessMode::ReadWriteOnce, "ext4")).unwrap();
     assert_eq!(code(show(used_as(AccessMode::ReadWriteMany, "ext4"))), Code::FailedPrecondition);
     show(used_as(AccessMode::ReadWriteOnce, "ext4")).unwrap();
+}
+
+fn secrets() -> Vec<wire::SecretEntry> {
+    vec![wire::SecretEntry { name: "password".to_owned(), value: "hunter2".to_owned() }]
+}
+
+fn allowed<T>(secrets: &Secrets, done: T) -> hivemind_core::Result<T> {
+    match secrets.get("password") {
+        Some(password) if password.expose() == b"hunter2" => Ok(done),
+        _ => Err(Error::new(ErrorKind::Denied, "test", "the password is wrong")),
+    }
+}
+
+/// Refuses whatever comes without the password.
+#[derive(Debug)]
+struct Guarded;
+
+#[async_trait::async_trait]
+impl NodeStorage for Guarded {
+    fn node_capabilities(&self) -> std::collections::BTreeSet<NodeCapability> {
+        [NodeCapability::Stage, NodeCapability::Expand].into()
+    }
+    async fn node_info(&self) -> hivemind_core::Result<NodeInfo> {
+        Ok(NodeInfo::new("n1".parse().unwrap()))
+    }
+    async fn stage_volume(&self, request: &StageVolume) -> hivemind_core::Result<()> {
+        allowed(&request.secrets, ())
+    }
+    async fn publish_volume(&self, request: &PublishVolume) -> hivemind_core::Result<()> {
+        allowed(&request.secrets, ())
+    }
+    async fn unpublish_volume(&self, _: &VolumeRef, _: &std::path::Path) -> hivemind_core::Result<()> {
+        Ok(())
+    }
+    async fn expand_on_node(&self, request: &ExpandOnNode) -> hivemind_core::Result<ByteSize> {
+        allowed(&request.secrets, ByteSize::ZERO)
+    }
+}
+
+#[test]
+fn secrets_of_requests_reach_the_provider_and_the_node() {
+    let mut provider = MockStorageProvider::new();
+    let able = Capabilities::new([Capability::Attach, Capability::Snapshots, Capability::GroupSnapshots]);
+    provider.expect_capabilities().return_const(able);
+    // What matters is who comes so far: what is let in fails otherwise.
+    let inside = || Error::new(ErrorKind::Unavailable, "test", "let in");
+    provider.expect_create_volume().returning(move |r| allowed(&r.secrets, ()).and(Err(inside())));
+    provider.expect_create_snapshot().returning(move |r| allowed(&r.secrets, ()).and(Err(inside())));
+    provider.expect_create_group_snapshot().returning(move |r| allowed(&r.secrets, ()).and(Err(inside())));
+    provider.expect_attach_volume().returning(|r| {
+        let attachment = Attachment::directory(r.node.node.clone(), "/volumes/v");
+        allowed(&r.secrets, Progress::Ready(attachment))
+    });
+    provider.expect_detach_volume().returning(|r| allowed(&r.secrets, Progress::Ready(())));
+    let tenant = TenantRef::new("acme".parse().unwrap(), Generation::from_u64(1));
+    let options = CsiServerOptions::new("disk.csi.example.com", "1.0.0", tenant).unwrap();
+    let server = CsiServer::new(options).with_provider(Arc::new(provider)).with_node(Arc::new(Guarded));
+    let (volume_id, node_id) = ("data.v".to_owned(), "n1".to_owned());
+    let volume_capability = Some(used_as(AccessMode::ReadWriteOnce, ""));
+    let codes = |secrets: Vec<wire::SecretEntry>| {
+        let create = wire::CreateVolumeRequest { secrets: secrets.clone(), ..wish() };
+        let publish = wire::ControllerPublishVolumeRequest {
+            volume_id: volume_id.clone(),
+            node_id: node_id.clone(),
+            volume_capability: volume_capability.clone(),
+            secrets: secrets.clone(),
+            ..wire::ControllerPublishVolumeRequest::default()
+        };
+        let unpublish = wire::ControllerUnpublishVolumeRequest {
+            volume_id: volume_id.clone(),
+            node_id: node_id.clone(),
+            secrets: secrets.clone(),
+        };
+        let snapshot = wire::CreateSnapshotRequest {
+            source_volume_id: volume_id.clone(),
+            name: "s1".to_owned(),
+            secrets: secrets.clone(),
+            ..wire::CreateSnapshotRequest::default()
+        };
+        let group = wire::CreateVolumeGroupSnapshotRequest {
+            source_volume_ids: vec![volume_id.clone()],
+            name: "g1".to_owned(),
+            secrets: secrets.clone(),
+            ..wire::CreateVolumeGroupSnapshotRequest::default()
+        };
+        let stage = wire::NodeStageVolumeRequest {
+            volume_id: volume_id.clone(),
+            staging_target_path: "/staging".to_owned(),
+            volume_capability: volume_capability.clone(),
+            secrets: secrets.clone(),
+            ..wire::NodeStageVolumeRequest::default()
+        };
+        let show = wire::NodePublishVolumeRequest {
+            volume_id: volume_id.clone(),
+            staging_target_path: "/staging".to_owned(),
+            target_path: "/target".to_owned(),
+            volume_capability: volume_capability.clone(),
+            secrets: secrets.clone(),
+            ..wire::NodePublishVolumeRequest::default()
+        };
+        let expand = wire::NodeExpandVolumeRequest {
+            volume_id: volume_id.clone(),
+            volume_path: "/target".to_owned(),
+            secrets,
+            ..wire::NodeExpandVolumeRequest::default()
+        };
+        let code = |done: Option<Status>| done.map_or(Code::Ok, |refused| refused.code());
+        block_on(async {
+            [
+                server.create_volume(create).await.err(),
+                server.create_snapshot(snapshot).await.err(),
+                server.create_group(group).await.err(),
+                server.publish_volume(publish).await.err(),
+                server.unpublish_volume(unpublish).await.err(),
+                server.stage(stage).await.err(),
+                server.publish(show).await.err(),
+                server.expand(expand).await.err(),
+            ]
+        })
+        .map(code)
+    };
+    let (inside, done) = (Code::Unavailable, Code::Ok);
+    assert_eq!(codes(secrets()), [inside, inside, inside, done, done, done, done, done]);
+    assert_eq!(codes(Vec::new()), [Code::PermissionDenied; 8]);
 }

@@ -52,7 +52,8 @@ impl CsiServer {
         let provider = self.provider()?;
         fields::id("name", &request.name)?;
         let (modes, volume_mode) = fields::capabilities(&request.volume_capabilities)?;
-        fields::maps([("parameters", &request.parameters), ("secrets", &request.secrets)])?;
+        fields::maps([("parameters", &request.parameters)])?;
+        fields::secrets(&request.secrets)?;
         fields::mutable(self.options.mutable.as_ref(), &request.mutable_parameters)?;
         // A copy is as large as its source, unless more is asked for.
         let copied = request.volume_content_source.is_some();

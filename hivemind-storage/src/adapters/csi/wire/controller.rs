@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::SecretEntry;
 use super::common::{
     CapacityRange, Topology, TopologyRequirement, Volume, VolumeCapability, VolumeContentSource, VolumeStatus,
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct CreateVolumeRequest {
     #[prost(string, tag = "1")]
     pub(crate) name: String,
@@ -17,8 +17,8 @@ pub(crate) struct CreateVolumeRequest {
     pub(crate) volume_capabilities: Vec<VolumeCapability>,
     #[prost(btree_map = "string, string", tag = "4")]
     pub(crate) parameters: BTreeMap<String, String>,
-    #[prost(btree_map = "string, string", tag = "5")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) secrets: Vec<SecretEntry>,
     #[prost(message, optional, tag = "6")]
     pub(crate) volume_content_source: Option<VolumeContentSource>,
     #[prost(message, optional, tag = "7")]
@@ -34,16 +34,14 @@ pub(crate) struct CreateVolumeResponse {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct DeleteVolumeRequest {
     #[prost(string, tag = "1")]
     pub(crate) volume_id: String,
-    #[prost(btree_map = "string, string", tag = "2")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) secrets: Vec<SecretEntry>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct ControllerPublishVolumeRequest {
     #[prost(string, tag = "1")]
     pub(crate) volume_id: String,
@@ -53,8 +51,8 @@ pub(crate) struct ControllerPublishVolumeRequest {
     pub(crate) volume_capability: Option<VolumeCapability>,
     #[prost(bool, tag = "4")]
     pub(crate) readonly: bool,
-    #[prost(btree_map = "string, string", tag = "5")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) secrets: Vec<SecretEntry>,
     #[prost(btree_map = "string, string", tag = "6")]
     pub(crate) volume_context: BTreeMap<String, String>,
 }
@@ -66,18 +64,16 @@ pub(crate) struct ControllerPublishVolumeResponse {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct ControllerUnpublishVolumeRequest {
     #[prost(string, tag = "1")]
     pub(crate) volume_id: String,
     #[prost(string, tag = "2")]
     pub(crate) node_id: String,
-    #[prost(btree_map = "string, string", tag = "3")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) secrets: Vec<SecretEntry>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct ValidateVolumeCapabilitiesRequest {
     #[prost(string, tag = "1")]
     pub(crate) volume_id: String,
@@ -87,8 +83,8 @@ pub(crate) struct ValidateVolumeCapabilitiesRequest {
     pub(crate) volume_capabilities: Vec<VolumeCapability>,
     #[prost(btree_map = "string, string", tag = "4")]
     pub(crate) parameters: BTreeMap<String, String>,
-    #[prost(btree_map = "string, string", tag = "5")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) secrets: Vec<SecretEntry>,
     #[prost(btree_map = "string, string", tag = "6")]
     pub(crate) mutable_parameters: BTreeMap<String, String>,
 }
@@ -152,12 +148,11 @@ pub(crate) struct ControllerGetVolumeResponse {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct ControllerModifyVolumeRequest {
     #[prost(string, tag = "1")]
     pub(crate) volume_id: String,
-    #[prost(btree_map = "string, string", tag = "2")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) secrets: Vec<SecretEntry>,
     #[prost(btree_map = "string, string", tag = "3")]
     pub(crate) mutable_parameters: BTreeMap<String, String>,
 }
@@ -183,14 +178,13 @@ pub(crate) struct GetCapacityResponse {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct ControllerExpandVolumeRequest {
     #[prost(string, tag = "1")]
     pub(crate) volume_id: String,
     #[prost(message, optional, tag = "2")]
     pub(crate) capacity_range: Option<CapacityRange>,
-    #[prost(btree_map = "string, string", tag = "3")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) secrets: Vec<SecretEntry>,
     #[prost(message, optional, tag = "4")]
     pub(crate) volume_capability: Option<VolumeCapability>,
 }
@@ -202,5 +196,3 @@ pub(crate) struct ControllerExpandVolumeResponse {
     #[prost(bool, tag = "2")]
     pub(crate) node_expansion_required: bool,
 }
-
-super::hide_secrets! { CreateVolumeRequest, DeleteVolumeRequest, ControllerPublishVolumeRequest, ControllerUnpublishVolumeRequest, ValidateVolumeCapabilitiesRequest, ControllerModifyVolumeRequest, ControllerExpandVolumeRequest }

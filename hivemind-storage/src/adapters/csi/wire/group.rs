@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::Timestamp;
 use super::snapshot::Snapshot;
+use super::{SecretEntry, Timestamp};
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct CreateVolumeGroupSnapshotRequest {
     #[prost(string, tag = "1")]
     pub(crate) name: String,
     #[prost(string, repeated, tag = "2")]
     pub(crate) source_volume_ids: Vec<String>,
-    #[prost(btree_map = "string, string", tag = "3")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) secrets: Vec<SecretEntry>,
     #[prost(btree_map = "string, string", tag = "4")]
     pub(crate) parameters: BTreeMap<String, String>,
 }
@@ -37,25 +36,23 @@ pub(crate) struct VolumeGroupSnapshot {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct DeleteVolumeGroupSnapshotRequest {
     #[prost(string, tag = "1")]
     pub(crate) group_snapshot_id: String,
     #[prost(string, repeated, tag = "2")]
     pub(crate) snapshot_ids: Vec<String>,
-    #[prost(btree_map = "string, string", tag = "3")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) secrets: Vec<SecretEntry>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct GetVolumeGroupSnapshotRequest {
     #[prost(string, tag = "1")]
     pub(crate) group_snapshot_id: String,
     #[prost(string, repeated, tag = "2")]
     pub(crate) snapshot_ids: Vec<String>,
-    #[prost(btree_map = "string, string", tag = "3")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) secrets: Vec<SecretEntry>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -63,5 +60,3 @@ pub(crate) struct GetVolumeGroupSnapshotResponse {
     #[prost(message, optional, tag = "1")]
     pub(crate) group_snapshot: Option<VolumeGroupSnapshot>,
 }
-
-super::hide_secrets! { CreateVolumeGroupSnapshotRequest, DeleteVolumeGroupSnapshotRequest, GetVolumeGroupSnapshotRequest }

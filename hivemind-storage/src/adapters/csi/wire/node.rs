@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::SecretEntry;
 use super::common::{CapacityRange, Topology, VolumeCapability, VolumeCondition};
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct NodeStageVolumeRequest {
     #[prost(string, tag = "1")]
     pub(crate) volume_id: String,
@@ -15,8 +15,8 @@ pub(crate) struct NodeStageVolumeRequest {
     pub(crate) staging_target_path: String,
     #[prost(message, optional, tag = "4")]
     pub(crate) volume_capability: Option<VolumeCapability>,
-    #[prost(btree_map = "string, string", tag = "5")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) secrets: Vec<SecretEntry>,
     #[prost(btree_map = "string, string", tag = "6")]
     pub(crate) volume_context: BTreeMap<String, String>,
 }
@@ -30,7 +30,6 @@ pub(crate) struct NodeUnstageVolumeRequest {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct NodePublishVolumeRequest {
     #[prost(string, tag = "1")]
     pub(crate) volume_id: String,
@@ -44,8 +43,8 @@ pub(crate) struct NodePublishVolumeRequest {
     pub(crate) volume_capability: Option<VolumeCapability>,
     #[prost(bool, tag = "6")]
     pub(crate) readonly: bool,
-    #[prost(btree_map = "string, string", tag = "7")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "7")]
+    pub(crate) secrets: Vec<SecretEntry>,
     #[prost(btree_map = "string, string", tag = "8")]
     pub(crate) volume_context: BTreeMap<String, String>,
 }
@@ -99,7 +98,6 @@ pub(crate) struct NodeGetInfoResponse {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct NodeExpandVolumeRequest {
     #[prost(string, tag = "1")]
     pub(crate) volume_id: String,
@@ -111,8 +109,8 @@ pub(crate) struct NodeExpandVolumeRequest {
     pub(crate) staging_target_path: String,
     #[prost(message, optional, tag = "5")]
     pub(crate) volume_capability: Option<VolumeCapability>,
-    #[prost(btree_map = "string, string", tag = "6")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "6")]
+    pub(crate) secrets: Vec<SecretEntry>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -120,5 +118,3 @@ pub(crate) struct NodeExpandVolumeResponse {
     #[prost(int64, tag = "1")]
     pub(crate) capacity_bytes: i64,
 }
-
-super::hide_secrets! { NodeStageVolumeRequest, NodePublishVolumeRequest, NodeExpandVolumeRequest }

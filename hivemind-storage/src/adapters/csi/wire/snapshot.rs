@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::Timestamp;
+use super::{SecretEntry, Timestamp};
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct CreateSnapshotRequest {
     #[prost(string, tag = "1")]
     pub(crate) source_volume_id: String,
     #[prost(string, tag = "2")]
     pub(crate) name: String,
-    #[prost(btree_map = "string, string", tag = "3")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) secrets: Vec<SecretEntry>,
     #[prost(btree_map = "string, string", tag = "4")]
     pub(crate) parameters: BTreeMap<String, String>,
 }
@@ -40,16 +39,14 @@ pub(crate) struct Snapshot {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct DeleteSnapshotRequest {
     #[prost(string, tag = "1")]
     pub(crate) snapshot_id: String,
-    #[prost(btree_map = "string, string", tag = "2")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) secrets: Vec<SecretEntry>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct ListSnapshotsRequest {
     #[prost(int32, tag = "1")]
     pub(crate) max_entries: i32,
@@ -59,8 +56,8 @@ pub(crate) struct ListSnapshotsRequest {
     pub(crate) source_volume_id: String,
     #[prost(string, tag = "4")]
     pub(crate) snapshot_id: String,
-    #[prost(btree_map = "string, string", tag = "5")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) secrets: Vec<SecretEntry>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -78,12 +75,11 @@ pub(crate) struct ListSnapshotsResponse {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
 pub(crate) struct GetSnapshotRequest {
     #[prost(string, tag = "1")]
     pub(crate) snapshot_id: String,
-    #[prost(btree_map = "string, string", tag = "2")]
-    pub(crate) secrets: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) secrets: Vec<SecretEntry>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -91,5 +87,3 @@ pub(crate) struct GetSnapshotResponse {
     #[prost(message, optional, tag = "1")]
     pub(crate) snapshot: Option<Snapshot>,
 }
-
-super::hide_secrets! { CreateSnapshotRequest, DeleteSnapshotRequest, ListSnapshotsRequest, GetSnapshotRequest }

@@ -21,7 +21,7 @@ fn a_creation_has_the_bytes_of_the_specification() {
             block: None,
         }],
         parameters: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
-        secrets: BTreeMap::from([("s".to_owned(), "t".to_owned())]),
+        secrets: vec![SecretEntry { name: "s".to_owned(), value: "t".to_owned() }],
         volume_content_source: Some(VolumeContentSource {
             snapshot: None,
             volume: Some(VolumeSource { volume_id: "b".to_owned() }),
@@ -82,7 +82,7 @@ fn a_publication_has_the_bytes_of_the_specification() {
             ..VolumeCapability::default()
         }),
         readonly: true,
-        secrets: BTreeMap::new(),
+        secrets: Vec::new(),
         volume_context: BTreeMap::from([("c".to_owned(), "d".to_owned())]),
     };
     let expected: &[u8] = &[
@@ -104,9 +104,17 @@ fn what_a_later_version_adds_is_skipped() {
 }
 
 #[test]
-fn secrets_are_not_printed() {
-    let secrets = BTreeMap::from([("key".to_owned(), "hunter2".to_owned())]);
-    let stage = NodeStageVolumeRequest { secrets: secrets.clone(), ..NodeStageVolumeRequest::default() };
-    let create = CreateVolumeRequest { secrets, ..CreateVolumeRequest::default() };
-    assert_eq!(format!("{stage:?} {create:?}"), "NodeStageVolumeRequest CreateVolumeRequest");
+fn secrets_are_a_map_on_the_wire_and_are_not_printed() {
+    /// The same field as `csi.proto` has it.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Map {
+        #[prost(btree_map = "string, string", tag = "2")]
+        secrets: BTreeMap<String, String>,
+    }
+    let pairs = [("key", "hunter2"), ("empty", ""), ("", "nameless")];
+    let map = Map { secrets: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into() };
+    let delete = DeleteVolumeRequest::decode(map.encode_to_vec().as_slice()).unwrap();
+    assert_eq!(Map::decode(delete.encode_to_vec().as_slice()), Ok(map));
+    let printed = format!("{delete:?}");
+    assert!(printed.contains("key") && !printed.contains("hunter2"), "{printed}");
 }

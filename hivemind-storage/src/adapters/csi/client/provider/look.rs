@@ -5,10 +5,13 @@ use hivemind_core::{Error, Result};
 
 use super::super::super::convert;
 use super::super::super::wire::{self, numbers::controller as rpc};
-use super::super::failure::{broken, of_list};
+use super::super::failure::{broken, of_list, of_read};
 use super::volumes::any_options;
-use super::{CsiProvider, handle};
-use crate::{Capability, Capacity, CapacityQuery, Cursor, Page, StorageMetrics, VolumeRef, VolumeStatus};
+use super::{CsiProvider, about, handle};
+use crate::{
+    Capability, Capacity, CapacityQuery, Cursor, Page, SecretPurpose, Secrets, StorageMetrics, VolumeRef,
+    VolumeStatus,
+};
 
 /// How many entries of a list are asked for at once.
 const PAGE: usize = 1000;
@@ -70,15 +73,19 @@ impl CsiProvider {
                 after = Some(page.next.ok_or_else(|| missing(OPERATION, volume))?);
             }
         }
+        let query = about(SecretPurpose::Provision, volume);
+        let secrets = self.connection.secrets(query, &Secrets::none()).await?;
         let message = wire::ValidateVolumeCapabilitiesRequest {
             volume_id,
             volume_context: volume.context.clone(),
             volume_capabilities: self.capabilities_of(&any_options(&self.able)),
+            secrets: convert::to_secrets(OPERATION, &secrets)?,
             ..wire::ValidateVolumeCapabilitiesRequest::default()
         };
         let path = "/csi.v1.Controller/ValidateVolumeCapabilities";
+        let answer = self.connection.call_with(path, &secrets, message).await;
         let _there: wire::ValidateVolumeCapabilitiesResponse =
-            self.connection.read(OPERATION, path, message).await?;
+            answer.map_err(|status| of_read(OPERATION, status))?;
         Ok(VolumeStatus::new(volume.handle.clone(), ByteSize::ZERO))
     }
 
@@ -124,7 +131,7 @@ impl CsiProvider {
         }
         let mut after = None;
         while self.able.has(Capability::ListSnapshots) {
-            let page = self.snapshots(after.as_ref(), PAGE, "").await?;
+            let page = self.snapshots(after.as_ref(), PAGE, None).await?;
             snapshots += u64::try_from(page.items.len()).unwrap_or(u64::MAX);
             after = page.next;
             if after.is_none() {

@@ -8,11 +8,11 @@ use super::super::super::convert;
 use super::super::super::names;
 use super::super::super::wire::{self, numbers::controller as rpc};
 use super::super::failure::{broken, progress};
-use super::{CsiProvider, handle, secrets};
+use super::{CsiProvider, about, handle};
 use crate::{
     AttachVolume, AttachedAs, Attachment, Capability, CreateVolume, DetachVolume, Expanded,
-    ProvisionedVolume, SizeRange, TopologyRequirement, VolumeKey, VolumeMode, VolumeOptions, VolumeRef,
-    VolumeSource,
+    ProvisionedVolume, SecretPurpose, SecretQuery, Secrets, SizeRange, TopologyRequirement, VolumeKey,
+    VolumeMode, VolumeOptions, VolumeRef, VolumeSource,
 };
 
 pub(super) fn range(size: SizeRange) -> wire::CapacityRange {
@@ -64,17 +64,20 @@ impl CsiProvider {
         }
         let from = request.source.as_ref().map(|from| source(&request.key, from)).transpose()?;
         let places = self.able.has(Capability::Topology) && !request.topology.is_empty();
+        let query = SecretQuery::new(SecretPurpose::Provision).of_volume(request.key.clone());
+        let query = query.with_parameters(request.options.parameters.clone());
+        let secrets = self.connection.secrets(query, &request.secrets).await?;
         let message = wire::CreateVolumeRequest {
             name: names::foreign_name("volume", &request.key),
             capacity_range: Some(range(request.size)),
             volume_capabilities: self.capabilities_of(&request.options),
             parameters: request.options.parameters.clone(),
-            secrets: secrets(OPERATION, &request.secrets)?,
+            secrets: convert::to_secrets(OPERATION, &secrets)?,
             volume_content_source: from.clone(),
             accessibility_requirements: places.then(|| requirement(&request.topology)),
             mutable_parameters: request.options.mutable_parameters.clone(),
         };
-        let answer = self.connection.call("/csi.v1.Controller/CreateVolume", message).await;
+        let answer = self.connection.call_with("/csi.v1.Controller/CreateVolume", &secrets, message).await;
         let answer: wire::CreateVolumeResponse = match progress(OPERATION, &request.token, answer)? {
             Progress::Ready(answer) => answer,
             Progress::Pending(pending) => return Ok(Progress::Pending(pending)),
@@ -99,9 +102,13 @@ impl CsiProvider {
     pub(super) async fn delete(&self, token: &OpToken, volume: &VolumeRef) -> Result<Progress<()>> {
         const OPERATION: &str = "delete_volume";
         self.require_rpc(rpc::CREATE_DELETE_VOLUME, OPERATION)?;
-        let volume_id = volume.handle.to_string();
-        let message = wire::DeleteVolumeRequest { volume_id, ..wire::DeleteVolumeRequest::default() };
-        let answer = self.connection.call("/csi.v1.Controller/DeleteVolume", message).await;
+        let query = about(SecretPurpose::Provision, volume);
+        let secrets = self.connection.secrets(query, &Secrets::none()).await?;
+        let message = wire::DeleteVolumeRequest {
+            volume_id: volume.handle.to_string(),
+            secrets: convert::to_secrets(OPERATION, &secrets)?,
+        };
+        let answer = self.connection.call_with("/csi.v1.Controller/DeleteVolume", &secrets, message).await;
         Ok(progress(OPERATION, token, answer)?.map(|_: wire::Empty| ()))
     }
 
@@ -111,16 +118,21 @@ impl CsiProvider {
         volume: &VolumeRef,
         size: SizeRange,
     ) -> Result<Progress<Expanded>> {
+        const OPERATION: &str = "expand_volume";
+        let query = about(SecretPurpose::ControllerExpand, volume);
+        let secrets = self.connection.secrets(query, &Secrets::none()).await?;
         let message = wire::ControllerExpandVolumeRequest {
             volume_id: volume.handle.to_string(),
             capacity_range: Some(range(size)),
-            ..wire::ControllerExpandVolumeRequest::default()
+            secrets: convert::to_secrets(OPERATION, &secrets)?,
+            volume_capability: None,
         };
-        let answer = self.connection.call("/csi.v1.Controller/ControllerExpandVolume", message).await;
+        let path = "/csi.v1.Controller/ControllerExpandVolume";
+        let answer = self.connection.call_with(path, &secrets, message).await;
         let grown = |answer: wire::ControllerExpandVolumeResponse| {
             Expanded::new(convert::from_bytes(answer.capacity_bytes), answer.node_expansion_required)
         };
-        Ok(progress("expand_volume", token, answer)?.map(grown))
+        Ok(progress(OPERATION, token, answer)?.map(grown))
     }
 
     pub(super) async fn modify(
@@ -129,13 +141,17 @@ impl CsiProvider {
         volume: &VolumeRef,
         parameters: &BTreeMap<String, String>,
     ) -> Result<Progress<()>> {
+        const OPERATION: &str = "modify_volume";
+        let query = about(SecretPurpose::ControllerModify, volume);
+        let secrets = self.connection.secrets(query, &Secrets::none()).await?;
         let message = wire::ControllerModifyVolumeRequest {
             volume_id: volume.handle.to_string(),
+            secrets: convert::to_secrets(OPERATION, &secrets)?,
             mutable_parameters: parameters.clone(),
-            ..wire::ControllerModifyVolumeRequest::default()
         };
-        let answer = self.connection.call("/csi.v1.Controller/ControllerModifyVolume", message).await;
-        Ok(progress("modify_volume", token, answer)?.map(|_: wire::Empty| ()))
+        let path = "/csi.v1.Controller/ControllerModifyVolume";
+        let answer = self.connection.call_with(path, &secrets, message).await;
+        Ok(progress(OPERATION, token, answer)?.map(|_: wire::Empty| ()))
     }
 
     pub(super) async fn attach(&self, request: &AttachVolume) -> Result<Progress<Attachment>> {
@@ -144,6 +160,8 @@ impl CsiProvider {
             let message = format!("provider {} cannot bring a volume to a node for reading only", self.name);
             return Err(Error::new(ErrorKind::Unsupported, OPERATION, message));
         }
+        let query = about(SecretPurpose::ControllerPublish, &request.volume);
+        let secrets = self.connection.secrets(query, &request.secrets).await?;
         let single = self.single_writers();
         let message = wire::ControllerPublishVolumeRequest {
             volume_id: request.volume.handle.to_string(),
@@ -154,10 +172,11 @@ impl CsiProvider {
                 single,
             )),
             readonly: request.read_only,
-            secrets: secrets(OPERATION, &request.secrets)?,
+            secrets: convert::to_secrets(OPERATION, &secrets)?,
             volume_context: request.volume.context.clone(),
         };
-        let answer = self.connection.call("/csi.v1.Controller/ControllerPublishVolume", message).await;
+        let path = "/csi.v1.Controller/ControllerPublishVolume";
+        let answer = self.connection.call_with(path, &secrets, message).await;
         let attached = |answer: wire::ControllerPublishVolumeResponse| {
             Attachment::new(request.node.node.clone(), AttachedAs::Opaque)
                 .of_epoch(request.epoch)
@@ -168,12 +187,15 @@ impl CsiProvider {
 
     pub(super) async fn detach(&self, request: &DetachVolume) -> Result<Progress<()>> {
         const OPERATION: &str = "detach_volume";
+        let query = about(SecretPurpose::ControllerPublish, &request.volume);
+        let secrets = self.connection.secrets(query, &request.secrets).await?;
         let message = wire::ControllerUnpublishVolumeRequest {
             volume_id: request.volume.handle.to_string(),
             node_id: request.node.handle.to_string(),
-            secrets: secrets(OPERATION, &request.secrets)?,
+            secrets: convert::to_secrets(OPERATION, &secrets)?,
         };
-        let answer = self.connection.call("/csi.v1.Controller/ControllerUnpublishVolume", message).await;
+        let path = "/csi.v1.Controller/ControllerUnpublishVolume";
+        let answer = self.connection.call_with(path, &secrets, message).await;
         Ok(progress(OPERATION, &request.token, answer)?.map(|_: wire::Empty| ()))
     }
 }
