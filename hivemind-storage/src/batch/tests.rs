@@ -16,7 +16,7 @@ use crate::{
 /// Counts calls, each of which gives the others a chance to come, too.
 #[derive(Debug)]
 struct Counting {
-    inner: MemoryProvider,
+    inner: Arc<dyn StorageProvider>,
     calls: AtomicUsize,
 }
 
@@ -41,6 +41,7 @@ impl StorageProvider for Counting {
         self.inner.delete_volume(token, volume).await
     }
     async fn get_volume_status(&self, volume: &VolumeRef) -> Result<VolumeStatus> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         self.inner.get_volume_status(volume).await
     }
     async fn get_provider_metrics(&self) -> Result<StorageMetrics> {
@@ -62,7 +63,10 @@ impl StorageProvider for Counting {
 }
 
 fn provider(volumes: usize) -> (Arc<Counting>, Vec<VolumeRef>) {
-    let inner = MemoryProvider::new("memory".parse().unwrap());
+    counting(Arc::new(MemoryProvider::new("memory".parse().unwrap())), volumes)
+}
+
+fn counting(inner: Arc<dyn StorageProvider>, volumes: usize) -> (Arc<Counting>, Vec<VolumeRef>) {
     let tenant = TenantRef::new("acme".parse().unwrap(), Generation::from_u64(1));
     let make = |number: usize| {
         let key = VolumeKey::new(tenant.clone(), format!("v{number}").parse().unwrap());
@@ -84,6 +88,38 @@ fn a_thousand_who_ask_at_once_make_three_calls_at_most() {
         assert_eq!(answer.unwrap().handle, volume.handle);
     }
     assert!(provider.calls.load(Ordering::Relaxed) <= 3, "{:?} calls", provider.calls);
+}
+
+/// Wakes a thread, and counts how often.
+#[derive(Debug)]
+struct Wakes(std::thread::Thread, AtomicUsize);
+
+impl std::task::Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.unpark();
+    }
+}
+
+#[cfg(all(feature = "local", target_os = "linux"))]
+#[test]
+fn a_local_pool_answers_many_questions_in_one_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = crate::NodeInfo::new("n1".parse().unwrap());
+    let pool = crate::LocalProvider::open("local".parse().unwrap(), node, directory.path()).unwrap();
+    let (pool, volumes) = counting(Arc::new(pool), 50);
+    // Its thread wakes whoever waits once for each thing that it is asked to do.
+    let wakes = Arc::new(Wakes(std::thread::current(), AtomicUsize::new(0)));
+    let waker = Waker::from(wakes.clone());
+    let mut asking = pin!(pool.inner.get_volume_statuses(&volumes));
+    let answers = loop {
+        match asking.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(answers) => break answers.unwrap(),
+            Poll::Pending => std::thread::park(),
+        }
+    };
+    assert!(answers.len() == 50 && answers.iter().all(Result::is_ok));
+    assert!(wakes.1.load(Ordering::Relaxed) <= 1, "{wakes:?}");
 }
 
 #[test]

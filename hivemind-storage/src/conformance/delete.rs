@@ -17,6 +17,7 @@ cases! {
     status_of_a_missing_volume_is_not_found,
     status_under_anothers_key_is_not_found needs [Need::Keys],
     statuses_are_answered_each_for_itself,
+    statuses_of_many_are_those_of_each,
     statuses_of_nothing_are_nothing,
     status_tells_the_condition needs [Need::Capability(Capability::Condition)],
     metrics_count_volumes,
@@ -92,6 +93,34 @@ async fn statuses_are_answered_each_for_itself(f: Fixture) -> Outcome {
     check(first.handle == one.handle && last.handle == other.handle, "the answers are mixed up")?;
     check(missing.kind() == ErrorKind::NotFound, "what is missing is not NotFound")?;
     check(*first == f.status(&one).await?, "the answer is another one than for the volume alone")
+}
+
+async fn statuses_of_many_are_those_of_each(f: Fixture) -> Outcome {
+    let mut asked = vec![nowhere()?];
+    for number in 0..7 {
+        let tenant = if number % 2 == 0 { "acme" } else { "globex" };
+        asked.push(f.create(&key(tenant, 1, &format!("v{number}"))?).await?.volume);
+    }
+    if let [_, attached, _, deleted, ..] = asked.as_slice() {
+        f.delete(deleted).await?;
+        if f.has(Capability::Attach) {
+            f.attach(attached, &f.nodes[0]).await?;
+        }
+    }
+    // In another order than any list has, and some of them twice.
+    let twice: Vec<_> = asked.iter().step_by(5).cloned().collect();
+    asked.extend(twice);
+    asked.reverse();
+    let answers = f.provider.get_volume_statuses(&asked).await?;
+    check(answers.len() == asked.len(), "not as many answers as questions")?;
+    for (volume, answer) in asked.iter().zip(answers) {
+        match (f.status(volume).await, answer) {
+            (Ok(alone), Ok(together)) => check(alone == together, "the answer is another one than alone")?,
+            (Err(alone), Err(together)) => check(alone.kind() == together.kind(), "it is another error")?,
+            _ => return Err(Why(format!("volume {} is answered otherwise than alone", volume.key))),
+        }
+    }
+    Ok(())
 }
 
 async fn statuses_of_nothing_are_nothing(f: Fixture) -> Outcome {

@@ -40,6 +40,7 @@ enum Bug {
     DeletesWithoutDeleting,
     AnswersForTheHandleAlone,
     OneMissingSpoilsAllStatuses,
+    AnswersDoublesOnce,
     PretendsToGrow,
     Shrinks,
     GrowsOnlyOnce,
@@ -282,7 +283,10 @@ impl StorageProvider for Mutant {
     }
     async fn get_volume_statuses(&self, volumes: &[VolumeRef]) -> Result<Vec<Result<VolumeStatus>>> {
         let mut answers = Vec::new();
-        for volume in volumes {
+        for (nth, volume) in volumes.iter().enumerate() {
+            if self.is(Bug::AnswersDoublesOnce) && volumes.iter().take(nth).any(|before| before == volume) {
+                continue;
+            }
             let answer = self.get_volume_status(volume).await;
             answers.push(if self.is(Bug::OneMissingSpoilsAllStatuses) { Ok(answer?) } else { answer });
         }
@@ -519,6 +523,7 @@ const EXPECTED: &[(Bug, &str)] = &[
     (Bug::DeletesWithoutDeleting, "delete_removes"),
     (Bug::AnswersForTheHandleAlone, "status_under_anothers_key_is_not_found"),
     (Bug::OneMissingSpoilsAllStatuses, "statuses_are_answered_each_for_itself"),
+    (Bug::AnswersDoublesOnce, "statuses_of_many_are_those_of_each"),
     (Bug::PretendsToGrow, "expand_grows_and_repeats"),
     (Bug::Shrinks, "expand_to_less_changes_nothing"),
     (Bug::GrowsOnlyOnce, "expand_grows_and_repeats"),

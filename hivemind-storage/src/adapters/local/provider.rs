@@ -74,6 +74,11 @@ impl StorageProvider for LocalProvider {
         self.run(move |pool| pool.status(&volume)).await
     }
 
+    async fn get_volume_statuses(&self, volumes: &[VolumeRef]) -> Result<Vec<Result<VolumeStatus>>> {
+        let volumes = volumes.to_vec();
+        self.run(move |pool| Ok(volumes.iter().map(|volume| pool.status(volume)).collect())).await
+    }
+
     async fn get_provider_metrics(&self) -> Result<StorageMetrics> {
         self.run(|pool| {
             let room = sys::room(pool.directory()).during("metrics", "measure", pool.directory())?;

@@ -149,6 +149,12 @@ impl StorageProvider for MemoryProvider {
         Ok(state.status(&volume.key, state.volume("get_volume_status", volume)?))
     }
 
+    async fn get_volume_statuses(&self, volumes: &[VolumeRef]) -> Result<Vec<Result<VolumeStatus>>> {
+        let state = self.lock();
+        let status = |of: &VolumeRef| Ok(state.status(&of.key, state.volume("get_volume_status", of)?));
+        Ok(volumes.iter().map(status).collect())
+    }
+
     async fn get_provider_metrics(&self) -> Result<StorageMetrics> {
         let state = self.lock();
         let (volumes, snapshots) = (count(state.volumes.len()), count(state.snapshots.len()));

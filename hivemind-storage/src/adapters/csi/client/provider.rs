@@ -172,6 +172,10 @@ impl StorageProvider for CsiProvider {
         self.status(volume).await
     }
 
+    async fn get_volume_statuses(&self, volumes: &[VolumeRef]) -> Result<Vec<Result<VolumeStatus>>> {
+        self.statuses(volumes).await
+    }
+
     async fn get_provider_metrics(&self) -> Result<StorageMetrics> {
         self.metrics().await
     }

@@ -1,5 +1,7 @@
 //! How volumes and the driver are, without changing anything.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use hivemind_core::resources::ByteSize;
 use hivemind_core::{Error, Result};
 
@@ -9,8 +11,8 @@ use super::super::failure::{broken, of_list, of_read};
 use super::volumes::any_options;
 use super::{CsiProvider, about, handle};
 use crate::{
-    Capability, Capacity, CapacityQuery, Cursor, Page, SecretPurpose, Secrets, StorageMetrics, VolumeRef,
-    VolumeStatus,
+    Capability, Capacity, CapacityQuery, Cursor, Page, SecretPurpose, Secrets, StorageMetrics, VolumeHandle,
+    VolumeRef, VolumeStatus,
 };
 
 /// How many entries of a list are asked for at once.
@@ -87,6 +89,46 @@ impl CsiProvider {
         let _there: wire::ValidateVolumeCapabilitiesResponse =
             answer.map_err(|status| of_read(OPERATION, status))?;
         Ok(VolumeStatus::new(volume.handle.clone(), ByteSize::ZERO))
+    }
+
+    /// Looks through the list, where that tells as much; the driver is asked for what is not in it, if it knows how.
+    pub(super) async fn statuses(&self, volumes: &[VolumeRef]) -> Result<Vec<Result<VolumeStatus>>> {
+        let alone = self.has(rpc::GET_VOLUME);
+        // Of the nodes that have a volume, a list need not tell.
+        let tells = self.has(rpc::LIST_VOLUMES_PUBLISHED_NODES) || !self.has(rpc::PUBLISH_UNPUBLISH_VOLUME);
+        let look = volumes.len() > 1 && self.has(rpc::LIST_VOLUMES) && (tells || !alone);
+        let listed = if look { self.listed(volumes, alone).await? } else { BTreeMap::new() };
+        let mut answers = Vec::with_capacity(volumes.len());
+        for volume in volumes {
+            answers.push(match listed.get(&volume.handle) {
+                Some(status) => Ok(status.clone()),
+                None if look && !alone => Err(missing("get_volume_statuses", volume)),
+                None => self.status(volume).await,
+            });
+        }
+        Ok(answers)
+    }
+
+    /// Those of `volumes` that are in the list; where it is so long that asking for the rest `alone` takes fewer calls, that
+    /// is left to be done.
+    async fn listed(
+        &self,
+        volumes: &[VolumeRef],
+        alone: bool,
+    ) -> Result<BTreeMap<VolumeHandle, VolumeStatus>> {
+        let mut left: BTreeSet<&VolumeHandle> = volumes.iter().map(|volume| &volume.handle).collect();
+        let (mut found, mut after, mut pages) = (BTreeMap::new(), None, 0);
+        loop {
+            let page = self.volumes(after.as_ref(), PAGE).await?;
+            pages += 1;
+            for status in page.items.into_iter().filter(|status| left.remove(&status.handle)) {
+                found.insert(status.handle.clone(), status);
+            }
+            after = page.next;
+            if left.is_empty() || after.is_none() || (alone && pages >= left.len()) {
+                return Ok(found);
+            }
+        }
     }
 
     pub(super) async fn volumes(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<VolumeStatus>> {
