@@ -2,6 +2,8 @@
 
 mod budget;
 mod config;
+#[cfg(feature = "csi")]
+mod csi;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,9 +13,9 @@ use hivemind_core::{Error, ErrorKind, ProviderName, Result, Timestamp};
 pub use self::budget::{Budget, BudgetedProvider, ProviderApi};
 #[cfg(all(feature = "local", target_os = "linux"))]
 pub use self::config::LocalFactory;
-#[cfg(feature = "csi")]
-pub use self::config::{CsiFactory, discover_sockets};
 pub use self::config::{ProviderConfig, ProviderFactory};
+#[cfg(feature = "csi")]
+pub use self::csi::{CsiFactory, discover_sockets};
 use crate::{HealthThresholds, StorageProvider, VolumeCondition, VolumeHealth};
 
 /// The providers of a cluster, by name. The first one added is the default.

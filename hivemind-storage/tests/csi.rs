@@ -18,10 +18,11 @@ use hivemind_core::{
 };
 use hivemind_storage::conformance::{self, Content, Fixture, Need};
 use hivemind_storage::{
-    AccessMode, AttachVolume, Capabilities, Capability, CreateSnapshot, CreateVolume, CsiNode, CsiOptions,
-    CsiProvider, CsiServer, CsiServerOptions, Cursor, MemoryNode, MemoryProvider, NodeInfo, NodeRef, Page,
-    ProvisionedVolume, SizeRange, SnapshotKey, StatusBatcher, StorageMetrics, StorageProvider,
-    StorageProviderType, VolumeKey, VolumeOptions, VolumeRef, VolumeStatus,
+    AccessMode, AttachVolume, Capabilities, Capability, CreateSnapshot, CreateVolume, CsiFactory, CsiNode,
+    CsiOptions, CsiProvider, CsiServer, CsiServerOptions, Cursor, FixedSecrets, MemoryNode, MemoryProvider,
+    NodeInfo, NodeRef, Page, ProviderConfig, ProviderFactory, ProvisionedVolume, SizeRange, SnapshotKey,
+    StatusBatcher, StorageMetrics, StorageProvider, StorageProviderType, VolumeKey, VolumeOptions, VolumeRef,
+    VolumeStatus,
 };
 use suite::{MemoryContent, Setup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -465,6 +466,59 @@ fn few_questions_about_many_volumes_do_not_read_the_whole_list() {
     // Three pages at most, and then one by one.
     let times = asked.times.load(Ordering::Relaxed);
     assert!(times <= 6, "{times} calls");
+}
+
+#[test]
+fn a_driver_is_used_as_it_is_configured() {
+    let (runtime, place) = (runtime(), Place::new());
+    let path = place.socket("csi.sock");
+    serve(&runtime, &path, &Arc::new(MemoryProvider::new(name())));
+    connect(&runtime, &path);
+    let mut factory = CsiFactory::default();
+    factory.secrets.insert("vault".to_owned(), Arc::new(FixedSecrets::new()));
+    let connect = |settings: &[(&str, &str)]| {
+        let config =
+            ProviderConfig::new(name(), StorageProviderType::Ceph).with("endpoint", path.to_str().unwrap());
+        let config = settings.iter().fold(config, |config, (setting, value)| config.with(setting, *value));
+        block_on(factory.connect(&config))
+    };
+    let all = [
+        ("modes", "filesystem, block"),
+        ("access-modes", "read-write-once,read-write-many"),
+        ("assume", "grow-from-source"),
+        ("timeout", "5"),
+        ("driver", "disk.csi.example.com"),
+        ("versions", "1.2.2,1.2.3"),
+        ("secrets", "vault"),
+    ];
+    let able = connect(&all).unwrap().capabilities();
+    assert!(able.filesystem && able.block && able.has(Capability::GrowFromSource));
+    assert!(!able.has(Capability::HardLimit));
+    assert_eq!(able.access_modes, [AccessMode::ReadWriteOnce, AccessMode::ReadWriteMany].into());
+    for (setting, value, part) in [
+        ("modes", "disk", "give some of: filesystem, block"),
+        ("access-modes", "rwx", "read-write-many"),
+        ("assume", "attach", "give some of: grow-from-source, hard-limit"),
+        ("timeout", "0", "whole seconds, at least one"),
+        ("secrets", "safe", "give one of: vault"),
+        ("socket", "x", "has a setting socket; there are: access-modes"),
+    ] {
+        let refused = connect(&[(setting, value)]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid);
+        assert!(refused.message().contains(part), "{refused}");
+    }
+    for (setting, value, part) in [
+        (
+            "driver",
+            "other.csi.example.com",
+            "driver other.csi.example.com is wanted, and disk.csi.example.com listens",
+        ),
+        ("versions", "1.2.4", "version 1.2.4 of disk.csi.example.com is wanted, and 1.2.3 listens"),
+    ] {
+        let refused = connect(&[(setting, value)]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict);
+        assert!(refused.message().contains(part), "{refused}");
+    }
 }
 
 /// A frame of HTTP/2: its length, kind, flags, stream and payload.

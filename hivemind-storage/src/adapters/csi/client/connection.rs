@@ -77,7 +77,9 @@ impl Connection {
         if info.name.is_empty() {
             return Err(broken("connect", "it has no name"));
         }
-        Ok((connection, PluginInfo { name: info.name, version: info.vendor_version }))
+        let info = PluginInfo { name: info.name, version: info.vendor_version };
+        options.admits(&info)?;
+        Ok((connection, info))
     }
 
     /// What a call has to carry: what the host keeps for it, and `own`, which comes first.

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hivemind_core::{Error, ProviderName, Result};
+use hivemind_core::{Error, ErrorKind, ProviderName, Result};
 use tokio::runtime::Handle;
 
+use super::connection::PluginInfo;
 use crate::{AccessMode, Capability, SecretSource};
 
 /// How to reach a CSI driver, and what CSI has no words for.
@@ -22,6 +23,8 @@ pub struct CsiOptions {
     pub(super) assumed: BTreeSet<Capability>,
     pub(super) runtime: Option<Handle>,
     pub(super) secrets: Option<Arc<dyn SecretSource>>,
+    pub(super) driver: Option<String>,
+    pub(super) versions: Option<BTreeSet<String>>,
 }
 
 impl CsiOptions {
@@ -48,6 +51,8 @@ impl CsiOptions {
             assumed: BTreeSet::new(),
             runtime: None,
             secrets: None,
+            driver: None,
+            versions: None,
         })
     }
 
@@ -90,6 +95,39 @@ impl CsiOptions {
     pub fn with_secrets(mut self, secrets: Arc<dyn SecretSource>) -> Self {
         self.secrets = Some(secrets);
         self
+    }
+
+    /// Connecting only to the driver of this name: another one at the socket is refused, before it is told of any
+    /// volume.
+    #[must_use]
+    pub fn expecting_driver(mut self, name: impl Into<String>) -> Self {
+        self.driver = Some(name.into());
+        self
+    }
+
+    /// Connecting only to these versions of the driver. They are compared as they are: to CSI a version is opaque.
+    #[must_use]
+    pub fn expecting_versions<T: Into<String>>(mut self, versions: impl IntoIterator<Item = T>) -> Self {
+        self.versions = Some(versions.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Whether it is to be spoken to.
+    pub(super) fn admits(&self, told: &PluginInfo) -> Result<()> {
+        let refused = |what: String| {
+            let message = format!("{what} listens at {}", self.socket.display());
+            Err(Error::new(ErrorKind::Conflict, "connect", message))
+        };
+        match (&self.driver, &self.versions) {
+            (Some(wanted), _) if *wanted != told.name => {
+                refused(format!("driver {wanted} is wanted, and {}", told.name))
+            }
+            (_, Some(wanted)) if !wanted.contains(&told.version) => {
+                let wanted = wanted.iter().map(String::as_str).collect::<Vec<_>>().join(" or ");
+                refused(format!("version {wanted} of {} is wanted, and {}", told.name, told.version))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Does the I/O on this tokio runtime, whose I/O and time drivers are on. Without it: on the one that connecting runs
