@@ -46,7 +46,9 @@ pub enum LocalBackend {
     /// Subvolumes of btrfs, each with a quota: instant snapshots and clones, groups of snapshots, restoring in place.
     ///
     /// A quota counts what was written in the volume itself: a clone may hold its size in addition to what it shares
-    /// with its source. What a workload puts into subvolumes of its own is neither counted nor in snapshots.
+    /// with its source. What a workload puts into subvolumes of its own is neither counted nor in snapshots. A quota group
+    /// around the volume would not change that: whoever makes a subvolume may say, without any right, that it is to be in
+    /// none (seen on 6.18). Where that matters, take the file system `ext4` or `xfs`.
     Subvolumes,
     /// Image files behind loop devices, on a file system whose files can share their content (xfs): ext4, or what
     /// else is asked for. The file system is made once for each size, and copied.

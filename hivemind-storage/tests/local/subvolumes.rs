@@ -217,6 +217,31 @@ fn subvolumes_that_a_workload_made_go_with_the_volume() {
 }
 
 #[test]
+fn subvolumes_that_a_workload_made_go_with_a_volume_that_is_full() {
+    let Some(ground) = Ground::new() else { return };
+    let (pool, provider, _) = published(&ground, "pool");
+    let volume = create(&provider, &plain("data")).volume;
+    let inner = data(&pool, &volume).join("inner");
+    run("btrfs", ["subvolume", "create"].map(std::ffi::OsStr::new).into_iter().chain([inner.as_os_str()]));
+    // To the last byte: small files, when there is no room for large ones.
+    let mut room = 1 << 20;
+    for nth in 0.. {
+        let full = data(&pool, &volume).join(format!("{nth}"));
+        let written = fs::write(&full, vec![7; room]).and_then(|()| fs::File::open(&full)?.sync_all());
+        match written {
+            Ok(()) => {}
+            Err(_) if room > 1 => room /= 2,
+            Err(e) => {
+                assert_eq!(e.kind(), std::io::ErrorKind::QuotaExceeded, "{e}");
+                break;
+            }
+        }
+    }
+    ready(block_on(provider.delete_volume(&token(), &volume)));
+    assert_eq!(fs::read_dir(pool.join("trash")).unwrap().count(), 0);
+}
+
+#[test]
 fn a_volume_that_a_crash_interrupted_never_was_and_its_subvolume_is_used_again() {
     let Some(ground) = Ground::new() else { return };
     let (pool, provider, _) = published(&ground, "pool");

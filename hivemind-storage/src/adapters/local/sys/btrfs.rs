@@ -184,18 +184,7 @@ impl Btrfs {
 
     /// No more than so many bytes in the subvolume `path`.
     pub(crate) fn limit(&self, path: &Path, bytes: u64) -> io::Result<()> {
-        // By its number and through the pool: in a subvolume that is full, setting a limit is refused itself.
-        // 1 is `BTRFS_QGROUP_LIMIT_MAX_RFER`.
-        let limit = QgroupLimit {
-            qgroupid: id(path)?,
-            flags: 1,
-            max_rfer: bytes,
-            max_excl: 0,
-            rsv_rfer: 0,
-            rsv_excl: 0,
-        };
-        // SAFETY: QGROUP_LIMIT reads a `btrfs_ioctl_qgroup_limit_args`, whose size is checked above.
-        Ok(unsafe { ioctl(&self.0, Setter::<QGROUP_LIMIT, _>::new(limit)) }?)
+        limit_on(&self.0, id(path)?, bytes)
     }
 
     /// How many bytes are accounted to the subvolume `path`; of what was just written, some may be missing.
@@ -222,6 +211,15 @@ impl Btrfs {
             None => Err(io::Error::new(io::ErrorKind::NotFound, "it has no quota group")),
         }
     }
+}
+
+/// Limits a subvolume: by its number and through another one, since in one that is full this is refused, too.
+fn limit_on(on: &File, subvolume: u64, bytes: u64) -> io::Result<()> {
+    // 1 is `BTRFS_QGROUP_LIMIT_MAX_RFER`; so large a limit is none.
+    let (qgroupid, flags, max_rfer) = (subvolume, 1, bytes);
+    let limit = QgroupLimit { qgroupid, flags, max_rfer, max_excl: 0, rsv_rfer: 0, rsv_excl: 0 };
+    // SAFETY: QGROUP_LIMIT reads a `btrfs_ioctl_qgroup_limit_args`, whose size is checked above.
+    Ok(unsafe { ioctl(on, Setter::<QGROUP_LIMIT, _>::new(limit)) }?)
 }
 
 /// The number of the subvolume whose root `path` is.
@@ -326,7 +324,9 @@ pub(crate) fn destroy(path: &Path) -> io::Result<()> {
     };
     match attempt() {
         Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
-            // A workload may have made subvolumes of its own.
+            // A workload may have made subvolumes of its own. From one that is full none can be taken; without quotas none is
+            // full.
+            let _ = lift(path);
             match destroy_below(path) {
                 Err(e) if e.kind() == io::ErrorKind::InvalidFilename => {
                     // The kernel finds one by its number only if the way to it is no longer than a path may be.
@@ -340,6 +340,12 @@ pub(crate) fn destroy(path: &Path) -> io::Result<()> {
         }
         done => done,
     }
+}
+
+/// Lets the subvolume `path` be as large as it likes.
+fn lift(path: &Path) -> io::Result<()> {
+    let (parent, _) = parts(path)?;
+    limit_on(&parent, id(path)?, u64::MAX)
 }
 
 /// Moves every directory below `path` into `path` itself, so that no way to one is long; the subvolumes among them.
