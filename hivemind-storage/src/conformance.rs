@@ -28,6 +28,8 @@ mod sources;
 mod support;
 mod unsupported;
 
+use std::fmt;
+
 use hivemind_core::BoxFuture;
 
 pub use self::content::{Content, PublishedContent};
@@ -66,6 +68,31 @@ impl Report {
     /// Whether no case failed.
     pub fn is_ok(&self) -> bool {
         self.failed.is_empty()
+    }
+
+    /// Those of the skipped cases that could not be tried for want of something around the provider: they say nothing of
+    /// it.
+    pub fn untried(&self) -> impl Iterator<Item = &(&'static str, Need)> {
+        self.skipped.iter().filter(|(_, need)| need.is_of_the_fixture())
+    }
+}
+
+/// What failed and why, what could not be tried, and what does not apply: print it, so that nothing is left out in silence.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed, skipped } = self;
+        let untried = self.untried().count();
+        writeln!(
+            f,
+            "{} cases passed, {} failed, {untried} were NOT TRIED, {} do not apply",
+            passed.len(),
+            failed.len(),
+            skipped.len() - untried
+        )?;
+        failed.iter().try_for_each(|(name, why)| writeln!(f, "FAILED    {name}: {why}"))?;
+        self.untried().try_for_each(|(name, need)| writeln!(f, "NOT TRIED {name}: it needs {need}"))?;
+        let others = skipped.iter().filter(|(_, need)| !need.is_of_the_fixture());
+        others.into_iter().try_for_each(|(name, need)| writeln!(f, "skipped   {name}: it is about {need}"))
     }
 }
 
@@ -106,4 +133,24 @@ pub async fn run_all<F: Future<Output = Fixture>>(make: impl Fn() -> F) -> Repor
         }
     }
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Capability;
+
+    #[test]
+    fn a_report_says_what_was_left_out_and_why() {
+        let report = Report {
+            passed: vec!["one"],
+            failed: vec![("two", "it is gone".to_owned())],
+            skipped: vec![("three", Need::Content), ("four", Need::Without(Capability::Clone))],
+        };
+        let expected = "1 cases passed, 1 failed, 1 were NOT TRIED, 1 do not apply\n\
+            FAILED    two: it is gone\n\
+            NOT TRIED three: it needs what reads and writes volumes\n\
+            skipped   four: it is about a provider without clone\n";
+        assert_eq!(report.to_string(), expected);
+    }
 }

@@ -1,5 +1,5 @@
 //! The local provider: as root, on file systems of its own. Without root there is little of it to see.
-#![cfg(all(feature = "local", target_os = "linux"))]
+#![cfg(all(feature = "csi", feature = "local", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
@@ -19,3 +19,5 @@ mod side;
 mod streams;
 #[path = "local/subvolumes.rs"]
 mod subvolumes;
+#[path = "local/turns.rs"]
+mod turns;

@@ -1,5 +1,6 @@
 //! What a case runs on, and what it may need of it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -150,7 +151,34 @@ pub enum Need {
     Keys,
 }
 
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capability(capability) => write!(f, "a provider with {capability}"),
+            Self::Without(capability) => write!(f, "a provider without {capability}"),
+            Self::AccessMode(mode) => write!(f, "a provider with access mode {mode}"),
+            Self::WithoutAccessMode(mode) => write!(f, "a provider without access mode {mode}"),
+            Self::Block => f.write_str("a provider with block devices"),
+            Self::WithoutBlock => f.write_str("a provider without block devices"),
+            Self::Filesystem => f.write_str("a provider with file systems"),
+            Self::WithoutFilesystem => f.write_str("a provider without file systems"),
+            Self::Node => f.write_str("a node side"),
+            Self::NodeCapability(capability) => write!(f, "a node side with {capability:?}"),
+            Self::WithoutNodeCapability(capability) => write!(f, "a node side without {capability:?}"),
+            Self::Content => f.write_str("what reads and writes volumes"),
+            Self::Places => f.write_str("two places"),
+            Self::Twin => f.write_str("another instance over the same storage"),
+            Self::Keys => f.write_str("a provider that knows the key of a handle"),
+        }
+    }
+}
+
 impl Need {
+    /// Whether it is something around the provider, and nothing that the provider or its node side is like.
+    pub(super) fn is_of_the_fixture(self) -> bool {
+        matches!(self, Self::Node | Self::Content | Self::Places | Self::Twin)
+    }
+
     /// Whether `fixture` has it.
     pub fn is_met_by(self, fixture: &Fixture) -> bool {
         let able = fixture.provider.capabilities();

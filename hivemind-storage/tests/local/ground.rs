@@ -54,6 +54,11 @@ impl Ground {
         self.mounted(name, 1024, &["mkfs.xfs", "-q", "-m", "reflink=1"])
     }
 
+    /// A new ext4, mounted: for directories on a disk of their own, whose room nobody else takes.
+    pub(crate) fn ext4(&self, name: &str) -> PathBuf {
+        self.mounted(name, 512, &["mkfs.ext4", "-q"])
+    }
+
     /// A new btrfs, mounted.
     pub(crate) fn btrfs(&self, name: &str) -> PathBuf {
         self.mounted(name, 512, &["mkfs.btrfs", "-q"])
