@@ -29,6 +29,9 @@ struct TenantKeys {
     /// The newest version that was erased: no later one has its number.
     #[serde(default)]
     erased: u32,
+    /// The tenant is gone: it never gets another secret.
+    #[serde(default)]
+    destroyed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,27 +100,36 @@ impl VolumeKeys {
     async fn change(
         &self,
         tenant: &TenantRef,
-        mut decide: impl AsyncFnMut(&TenantKeys) -> Result<Option<TenantKeys>>,
+        mut decide: impl FnMut(&TenantKeys) -> Result<Option<TenantKeys>>,
     ) -> Result<TenantKeys> {
         for _ in 0..ATTEMPTS {
             let old = self.read(tenant).await?;
             let before = old.as_ref().map(|old| (*old.value).clone()).unwrap_or_default();
-            let Some(after) = decide(&before).await? else { return Ok(before) };
-            let mut txn = Txn::new();
-            match &old {
-                Some(old) => collection()?.update(&mut txn, old, &after)?,
-                None => collection()?.create(&Default::default(), &mut txn, key_at(tenant)?, &after)?,
-            }
-            match self.store.commit(&txn).await {
-                Ok(_) => return Ok(after),
-                Err(e) if matches!(e.retry(), Retry::AfterReread | Retry::Later) => {}
-                Err(e) => return Err(e),
+            let Some(after) = decide(&before)? else { return Ok(before) };
+            if self.put(tenant, old.as_ref(), &after).await? {
+                return Ok(after);
             }
         }
-        let message = format!(
-            "the keys of tenant {tenant} change all the time, or the store does not answer: try later"
-        );
-        Err(Error::new(ErrorKind::Unavailable, "keys", message))
+        Err(never_rests(tenant))
+    }
+
+    /// Whether nobody got in first.
+    async fn put(
+        &self,
+        tenant: &TenantRef,
+        old: Option<&Stamped<TenantKeys>>,
+        new: &TenantKeys,
+    ) -> Result<bool> {
+        let mut txn = Txn::new();
+        match old {
+            Some(old) => collection()?.update(&mut txn, old, new)?,
+            None => collection()?.create(&Default::default(), &mut txn, key_at(tenant)?, new)?,
+        }
+        match self.store.commit(&txn).await {
+            Ok(_) => Ok(true),
+            Err(e) if matches!(e.retry(), Retry::AfterReread | Retry::Later) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     async fn fresh(&self, tenant: &TenantRef) -> Result<Wrapped> {
@@ -128,31 +140,36 @@ impl VolumeKeys {
     /// The version whose secret new volumes of the tenant get keys from; the first one is made if there is none.
     ///
     /// # Errors
-    /// Those of the store and the key provider.
+    /// [`Erased`] if the tenant's secrets were destroyed; those of the store and the key provider.
     pub async fn newest(&self, tenant: &TenantRef) -> Result<u32> {
-        let keys = self
-            .change(tenant, async |before| {
-                if before.newest().is_some() {
-                    return Ok(None);
-                }
-                let mut after = before.clone();
-                after.versions.insert(before.erased.saturating_add(1), self.fresh(tenant).await?);
-                Ok(Some(after))
-            })
-            .await?;
-        keys.newest().ok_or_else(|| Error::internal("keys", "a tenant's first key is not there"))
+        if let Some(found) = self.read(tenant).await?.and_then(|keys| keys.newest()) {
+            return Ok(found);
+        }
+        self.add(tenant, |before| before.newest().is_none()).await
     }
 
     /// New volumes of the tenant get keys from a new secret from now on; returns its version.
     ///
     /// # Errors
-    /// Those of the store and the key provider.
+    /// As for [`newest`](Self::newest).
     pub async fn rotate(&self, tenant: &TenantRef) -> Result<u32> {
+        self.add(tenant, |_| true).await
+    }
+
+    /// Adds a secret, if it is `wanted` by then; returns the newest version.
+    async fn add(&self, tenant: &TenantRef, wanted: impl Fn(&TenantKeys) -> bool) -> Result<u32> {
+        let fresh = self.fresh(tenant).await?;
         let keys = self
-            .change(tenant, async |before| {
+            .change(tenant, |before| {
+                if before.destroyed {
+                    return Err(erased(format!("the keys of tenant {tenant}")));
+                }
+                if !wanted(before) {
+                    return Ok(None);
+                }
                 let mut after = before.clone();
                 let next = before.newest().unwrap_or(before.erased).saturating_add(1);
-                after.versions.insert(next, self.fresh(tenant).await?);
+                after.versions.insert(next, fresh.clone());
                 Ok(Some(after))
             })
             .await?;
@@ -167,17 +184,19 @@ impl VolumeKeys {
     /// # Errors
     /// Those of the store and both key providers; then nothing is changed.
     pub async fn rewrap(&self, tenant: &TenantRef, to: &Self) -> Result<usize> {
-        let keys = self
-            .change(tenant, async |before| {
-                let mut after = TenantKeys { erased: before.erased, ..TenantKeys::default() };
-                for (version, wrapped) in &before.versions {
-                    let secret = self.unwrap(tenant, wrapped).await?;
-                    after.versions.insert(*version, to.masked(tenant, &secret).await?);
-                }
-                Ok((after != *before).then_some(after))
-            })
-            .await?;
-        Ok(keys.versions.len())
+        for _ in 0..ATTEMPTS {
+            let old = self.read(tenant).await?;
+            let Some(before) = &old else { return Ok(0) };
+            let mut after = TenantKeys { versions: BTreeMap::new(), ..(*before.value).clone() };
+            for (version, wrapped) in &before.versions {
+                let secret = self.unwrap(tenant, wrapped).await?;
+                after.versions.insert(*version, to.masked(tenant, &secret).await?);
+            }
+            if after == *before.value || self.put(tenant, old.as_ref(), &after).await? {
+                return Ok(after.versions.len());
+            }
+        }
+        Err(never_rests(tenant))
     }
 
     /// A key provider wraps only what it made: so `secret` is hidden behind a fresh key of it, which is used for nothing
@@ -210,9 +229,23 @@ impl VolumeKeys {
     /// # Errors
     /// Those of the store.
     pub async fn erase(&self, tenant: &TenantRef) -> Result<()> {
-        self.change(tenant, async |before| {
+        self.forget(tenant, false).await
+    }
+
+    /// Forgets every secret of the tenant, as [`erase`](Self::erase) does, and never makes another: for a tenant that is
+    /// gone. Whoever still makes an encrypted volume for it is refused.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn destroy(&self, tenant: &TenantRef) -> Result<()> {
+        self.forget(tenant, true).await
+    }
+
+    async fn forget(&self, tenant: &TenantRef, for_ever: bool) -> Result<()> {
+        self.change(tenant, |before| {
             let erased = before.newest().unwrap_or(before.erased);
-            let after = TenantKeys { versions: BTreeMap::new(), erased };
+            let destroyed = before.destroyed || for_ever;
+            let after = TenantKeys { versions: BTreeMap::new(), erased, destroyed };
             Ok((after != *before).then_some(after))
         })
         .await
@@ -222,17 +255,46 @@ impl VolumeKeys {
     /// The secrets that a call about a volume with that key carries.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no such version, or the tenant's secrets were erased; those of the store and
-    /// the key provider.
+    /// [`Erased`] if the tenant's secrets were erased, or [`ErrorKind::NotFound`] if there has been no such version; those
+    /// of the store and the key provider.
     pub async fn secrets(&self, key: &KeyName) -> Result<Secrets> {
         let tenant = &key.volume.tenant;
         let found = self.read(tenant).await?;
-        let Some(wrapped) = found.as_ref().and_then(|keys| keys.versions.get(&key.version)) else {
-            return Err(Error::not_found("keys", format!("{key} is not there, or was erased")));
+        let known = found.as_ref().map(|keys| (*keys.value).clone()).unwrap_or_default();
+        let Some(wrapped) = known.versions.get(&key.version) else {
+            if known.destroyed || key.version <= known.erased {
+                return Err(erased(key.to_string()));
+            }
+            return Err(Error::not_found("keys", format!("{key} is not there")));
         };
         let secret = self.unwrap(tenant, wrapped).await?;
         Ok(Secrets::none().with(VOLUME_KEY, derive(&secret, &key.volume, key.version)))
     }
+
+    /// Secrets for a volume that is made only to be deleted: its own key was erased, and nothing is ever written to it.
+    pub(crate) fn worthless(volume: &VolumeKey) -> Secrets {
+        Secrets::none().with(VOLUME_KEY, derive(&SecretBytes::new(Vec::new()), volume, 0))
+    }
+}
+
+/// A key, or all keys of a tenant, was erased: what it encrypts cannot be read any more. Detail of a
+/// [`NotFound`](ErrorKind::NotFound) error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} was erased: what is encrypted with it cannot be read any more")]
+#[non_exhaustive]
+pub struct Erased {
+    /// What was erased.
+    pub what: String,
+}
+
+fn erased(what: String) -> Error {
+    Error::of(ErrorKind::NotFound, "keys", Erased { what })
+}
+
+fn never_rests(tenant: &TenantRef) -> Error {
+    let message =
+        format!("the keys of tenant {tenant} change all the time, or the store does not answer: try later");
+    Error::new(ErrorKind::Unavailable, "keys", message)
 }
 
 fn xor(secret: &SecretBytes, with: &[u8]) -> Result<SecretBytes> {

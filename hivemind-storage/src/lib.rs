@@ -8,7 +8,7 @@
 //! use std::sync::Arc;
 //! use hivemind_core::resources::ByteSize;
 //! use hivemind_core::store::{Prefix, Txn};
-//! use hivemind_core::{block_on, Generation, MemoryStore, Principal, StateStore, StateStoreExt, SystemClock, TenantContext, TenantRef};
+//! use hivemind_core::{block_on, Generation, MemoryStore, Principal, StateStore, StateStoreExt, SystemClock, TenantContext, TenantRef, ThreadRuntime};
 //! use hivemind_storage::{ClaimSpec, MemoryProvider, ProviderRegistry, StorageManager, VolumeController};
 //!
 //! # block_on(async {
@@ -16,7 +16,8 @@
 //! let mut providers = ProviderRegistry::new();
 //! providers.add(Arc::new(MemoryProvider::new("memory".parse()?)))?;
 //! let storage = StorageManager::new(providers.names());
-//! let controller = VolumeController::new(store.clone(), providers, Arc::new(SystemClock::new()));
+//! let (clock, runtime) = (Arc::new(SystemClock::new()), Arc::new(ThreadRuntime::new()));
+//! let controller = VolumeController::new(store.clone(), providers, clock, runtime);
 //!
 //! let acme = TenantRef::new("acme".parse()?, Generation::from_u64(1));
 //! let ctx = TenantContext::new(acme, Principal::User("ada".parse()?), "req-1".parse()?);
@@ -69,20 +70,22 @@ pub use batch::StatusBatcher;
 #[cfg(feature = "copy")]
 pub use copy::{ContentReader, ContentWriter, CopyProgress, copy_piece};
 #[cfg(feature = "encryption")]
-pub use encryption::{VOLUME_KEY, VolumeKeys};
-pub use health::{HealthThresholds, VolumeHealth};
+pub use encryption::{Erased, VOLUME_KEY, VolumeKeys};
+pub use health::{HealthChange, HealthThresholds, VolumeHealth, VolumeReport};
 pub use ledger::AttachSpec;
 pub use manager::{
     Adoption, ClaimStatus, HoldDecision, ParameterChanges, Placement, StorageManager, StorageUsage,
+    TenantRemains,
 };
 pub use model::*;
 pub use policy::{PolicyDecision, PolicyRule, ScheduleActions, SnapshotSchedule, StoragePolicy};
 pub use ports::*;
-pub use reconcile::{OrphanSweep, Orphans, TickReport, VolumeController};
+pub use reconcile::{OrphanSweep, Orphans, Swept, TenantRemoval, TickReport, Unmatched, VolumeController};
 #[cfg(all(feature = "local", target_os = "linux"))]
 pub use registry::LocalFactory;
 pub use registry::{
-    Budget, BudgetedProvider, ProviderApi, ProviderConfig, ProviderFactory, ProviderRegistry,
+    Budget, BudgetedProvider, CallLimit, CallLimits, Overdue, ProviderApi, ProviderConfig, ProviderFactory,
+    ProviderRegistry,
 };
 #[cfg(feature = "csi")]
 pub use registry::{CsiFactory, discover_sockets};

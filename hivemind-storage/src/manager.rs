@@ -11,6 +11,7 @@ mod look;
 mod nodes;
 mod populate;
 mod snapshots;
+mod tenants;
 
 use std::sync::Arc;
 
@@ -25,8 +26,9 @@ pub use self::adopt::Adoption;
 pub use self::change::ParameterChanges;
 pub use self::holds::{HoldDecision, Placement};
 pub use self::look::{ClaimStatus, StorageUsage};
+pub use self::tenants::TenantRemains;
 use crate::records::{Todo, claim_at, claims, nodes, todo_at, todos, volume_at, volumes};
-use crate::{Claim, Volume, VolumeKey, steps};
+use crate::{Claim, HealthThresholds, Volume, VolumeKey, steps};
 
 /// Decides on classes, claims, volumes and snapshots. All operations are pure; the
 /// [`VolumeController`](crate::VolumeController) makes them so.
@@ -37,6 +39,7 @@ use crate::{Claim, Volume, VolumeKey, steps};
 pub struct StorageManager {
     providers: Vec<ProviderName>,
     quota: Option<Arc<dyn QuotaGate>>,
+    thresholds: HealthThresholds,
 }
 
 /// How many things one call changes, of those that are many: a transaction has 127 operations at most.
@@ -55,7 +58,18 @@ fn token(ctx: &TenantContext, of: impl std::fmt::Display) -> OpToken {
 impl StorageManager {
     /// Claims may name `providers`; the first one is the default.
     pub fn new(providers: impl IntoIterator<Item = ProviderName>) -> Self {
-        Self { providers: providers.into_iter().collect(), quota: None }
+        Self {
+            providers: providers.into_iter().collect(),
+            quota: None,
+            thresholds: HealthThresholds::default(),
+        }
+    }
+
+    /// Believes a volume to be ill, or well, after so many answers of a node in a row.
+    #[must_use]
+    pub fn with_thresholds(mut self, thresholds: HealthThresholds) -> Self {
+        self.thresholds = thresholds;
+        self
     }
 
     /// Charges the storage of claims, growth and snapshots through `quota`, in the same transaction.

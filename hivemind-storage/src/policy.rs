@@ -1,4 +1,4 @@
-//! Which provider, how many copies, encrypted or not: rules of the administrator, and why. No I/O, no clock, no async.
+//! Which provider, where, how many copies, encrypted or not: rules of the administrator, and why. No I/O, no clock, no async.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU8;
@@ -8,7 +8,8 @@ use hivemind_core::labels::Selector;
 use hivemind_core::{SnapshotId, StorageClassName, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{ClaimSpec, PerformanceClass};
+use crate::topology::{in_words, narrow};
+use crate::{ClaimSpec, PerformanceClass, Topology};
 
 /// How often snapshots of a volume are taken, and how many are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +86,10 @@ pub struct PolicyRule {
     pub performance_class: Option<PerformanceClass>,
     /// With snapshots.
     pub snapshots: Option<SnapshotSchedule>,
+    /// Only in these places; empty for all.
+    pub allowed_topologies: Vec<Topology>,
+    /// With copies that differ in this segment of their places, such as `zone`.
+    pub spread_over: Option<String>,
 }
 
 impl PolicyRule {
@@ -128,7 +133,7 @@ impl StoragePolicy {
     /// What the rules make of a claim of `tenant`. All rules look at the claim as it was asked for.
     pub fn decide(&self, tenant: &TenantId, asked: &ClaimSpec) -> PolicyDecision {
         let mut decision = PolicyDecision { claim: asked.clone(), snapshots: None, because: Vec::new() };
-        let (mut class, mut speed) = (false, false);
+        let (mut class, mut speed, mut placed, mut spread) = (false, false, false, false);
         for rule in self.0.iter().filter(|rule| rule.matches(tenant, asked)) {
             let mut told = |what: String| decision.because.push(format!("rule {}: {what}", rule.name));
             let claim = &mut decision.claim;
@@ -150,6 +155,18 @@ impl StoragePolicy {
                 speed = true;
                 told(format!("performance class {wanted:?}"));
                 claim.options.performance_class = wanted;
+            }
+            if !rule.allowed_topologies.is_empty() && !placed {
+                placed = true;
+                told(format!("only in {}", in_words(&rule.allowed_topologies)));
+                // Of what was asked for, as much as the rule allows; if that is nothing, the rule counts.
+                let both = narrow(&claim.allowed_topologies, &rule.allowed_topologies);
+                claim.allowed_topologies = both.unwrap_or_else(|| rule.allowed_topologies.clone());
+            }
+            if let Some(segment) = rule.spread_over.as_ref().filter(|_| !spread) {
+                spread = true;
+                told(format!("copies spread over {segment}"));
+                claim.spread_over = Some(segment.clone());
             }
             if let Some(wanted) = rule.snapshots.filter(|_| decision.snapshots.is_none()) {
                 told(format!("a snapshot every {} s, {} kept", wanted.every.as_secs(), wanted.keep));
@@ -211,6 +228,33 @@ mod tests {
         let other = policy.decide(&"globex".parse().unwrap(), &plain);
         assert_eq!(other.claim.class.unwrap().as_str(), "cheap");
         assert!(!other.claim.options.encryption);
+    }
+
+    #[test]
+    fn a_rule_decides_where_and_says_so() {
+        let zone = |name: &str| Topology::everywhere().with("zone", name);
+        let policy = StoragePolicy::new([
+            rule("residency", |rule| {
+                rule.tenants = BTreeSet::from(["acme".parse().unwrap()]);
+                rule.allowed_topologies = vec![zone("a"), zone("b")];
+                rule.spread_over = Some("zone".to_owned());
+            }),
+            rule("elsewhere", |rule| rule.allowed_topologies = vec![zone("c")]),
+        ]);
+        let claim = ClaimSpec::new("data".parse().unwrap(), ByteSize::from_gib(1));
+        let (acme, globex) = ("acme".parse().unwrap(), "globex".parse().unwrap());
+        let decided = policy.decide(&acme, &claim);
+        assert_eq!(decided.claim.allowed_topologies, [zone("a"), zone("b")]);
+        assert_eq!(decided.claim.spread_over.as_deref(), Some("zone"));
+        assert_eq!(
+            decided.because,
+            ["rule residency: only in zone=a or zone=b", "rule residency: copies spread over zone"]
+        );
+        assert_eq!(policy.decide(&globex, &claim).claim.allowed_topologies, [zone("c")]);
+        // Whoever asks for less gets it; whoever asks for something else does not.
+        let asks = |name: &str| policy.decide(&acme, &claim.clone().with_allowed_topologies([zone(name)]));
+        assert_eq!(asks("b").claim.allowed_topologies, [zone("b")]);
+        assert_eq!(asks("z").claim.allowed_topologies, [zone("a"), zone("b")]);
     }
 
     #[test]

@@ -1,10 +1,16 @@
 //! Brings providers in line with committed intent, step by step, crash by crash.
 
+mod keys;
+mod lanes;
 mod late;
 mod node;
+mod observe;
 mod orphans;
 mod snapshot;
+mod tenant;
 mod volume;
+mod word;
+mod work;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::pin;
@@ -14,13 +20,15 @@ use std::time::Duration;
 
 use hivemind_core::store::{Key, Snapshot, Txn};
 use hivemind_core::{
-    Clock, Effect, Error, ErrorKind, NodeId, OpToken, ProviderName, Result, Retry, Runtime, Stamped,
-    StateStore, StateStoreExt, Stored,
+    AuditSink, Clock, Effect, Error, ErrorKind, NodeId, OpToken, Pending, ProviderName, Result, Retry,
+    Runtime, Stamped, StateStore, Stored,
 };
 
-pub use self::orphans::{OrphanSweep, Orphans};
+pub use self::orphans::{OrphanSweep, Orphans, Swept, Unmatched};
+pub use self::tenant::TenantRemoval;
+use self::work::Working;
 use crate::records::{NodeRecord, Todo, node_at, nodes, todo_of, todos};
-use crate::{NodeRef, ProviderRegistry, steps};
+use crate::{NodeRef, Overdue, ProviderApi, ProviderRegistry, steps};
 
 /// What a tick did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,13 +50,15 @@ pub struct TickReport {
     pub snapshots_deleted: u64,
     /// Nodes kept out, or let in again.
     pub fenced: u64,
+    /// Words of operators put on record.
+    pub recorded: u64,
     /// What a provider refuses for good.
     pub refused: u64,
     /// Calls that go on at a provider.
     pub pending: u64,
     /// Calls that failed and will be repeated.
     pub failed: u64,
-    /// What failed before and is not yet to be repeated.
+    /// What failed before, or goes on at a provider, and is not yet to be asked for again.
     pub waiting: u64,
 }
 
@@ -64,11 +74,17 @@ impl TickReport {
 /// Every call to a provider has its intent committed before, and its token is the same when it is repeated. So a
 /// crash at any point is healed by the next tick. What a tick costs grows with what there is to do, not with what there
 /// is.
+///
+/// Calls go on beside each other, as many of each API of a provider as its [limits](crate::CallLimits) say, and never two
+/// about one volume. None is waited for beyond its deadline: whether it happened is not known then, which is no failure
+/// of the intent, and it is made again with the same token.
 #[derive(Debug, Clone)]
 pub struct VolumeController {
     store: Arc<dyn StateStore>,
     providers: ProviderRegistry,
     clock: Arc<dyn Clock>,
+    runtime: Arc<dyn Runtime>,
+    audit: Option<Arc<dyn AuditSink>>,
     #[cfg(feature = "encryption")]
     keys: Option<crate::VolumeKeys>,
 }
@@ -83,21 +99,47 @@ enum Did {
     SnapshotTaken,
     SnapshotDeleted,
     Fenced,
+    Recorded,
     Refused,
-    Pending,
+    /// The provider is at it; how long to leave it alone.
+    Pending(Duration),
+    /// Something was written down that comes before the step itself.
+    Prepared,
+    /// It failed, and that is written down.
+    Failed,
     Nothing,
 }
 
+impl Did {
+    fn pending(at_it: &Pending) -> Self {
+        Self::Pending(at_it.poll_after)
+    }
+}
+
 impl VolumeController {
-    /// A controller on these ports.
-    pub fn new(store: Arc<dyn StateStore>, providers: ProviderRegistry, clock: Arc<dyn Clock>) -> Self {
+    /// A controller on these ports; `runtime` tells it when a call's deadline is over.
+    pub fn new(
+        store: Arc<dyn StateStore>,
+        providers: ProviderRegistry,
+        clock: Arc<dyn Clock>,
+        runtime: Arc<dyn Runtime>,
+    ) -> Self {
         Self {
             store,
             providers,
             clock,
+            runtime,
+            audit: None,
             #[cfg(feature = "encryption")]
             keys: None,
         }
+    }
+
+    /// Puts what operators say on record: without it, no volume is taken from a node by an operator's word.
+    #[must_use]
+    pub fn with_audit(mut self, audit: Arc<dyn AuditSink>) -> Self {
+        self.audit = Some(audit);
+        self
     }
 
     /// Brings the keys of encrypted volumes with each call; without them, a provider must have its own.
@@ -116,49 +158,74 @@ impl VolumeController {
     /// # Errors
     /// Those of reading the store; failures of providers and conflicts are counted in the report.
     pub async fn tick(&self) -> Result<TickReport> {
-        let view = self.store.snapshot(&[todos()?.prefix().clone()]).await?;
-        let mut report = TickReport::default();
-        for todo in todos()?.list(&view, &Txn::new(), todos()?.prefix())? {
-            if todo.not_before > self.clock.now() {
-                // An archived volume waits for its time, and that is as wished.
-                report.waiting += u64::from(todo.failures > 0);
-                continue;
-            }
-            match self.step(&todo).await {
+        let (due, waiting) = self.due().await?;
+        let mut report = TickReport { waiting, ..TickReport::default() };
+        let mut working = Working::default();
+        working.refill(due);
+        let mut told = Ok(());
+        while let Some(done) = std::future::poll_fn(|context| working.poll_next(self, context)).await {
+            match done {
                 Ok(did) => report.count(&did),
-                Err(e) => {
-                    report.failed += 1;
-                    self.put_off(&todo, &e).await?;
-                }
+                // What was begun beside it is not dropped half done.
+                Err(e) => told = told.and(Err(e)),
             }
         }
-        Ok(report)
+        told.map(|()| report)
     }
 
-    /// Ticks until `shutdown` is ready, every `interval`.
-    pub async fn run(
-        &self,
-        runtime: Arc<dyn Runtime>,
-        interval: Duration,
-        shutdown: impl Future<Output = ()>,
-    ) {
-        let mut shutdown = pin!(shutdown);
+    /// Ticks until `shutdown` is ready, every `interval`. What takes longer goes on meanwhile, and holds up nothing else.
+    pub async fn run(&self, interval: Duration, shutdown: impl Future<Output = ()>) {
+        let (mut shutdown, mut working) = (pin!(shutdown), Working::default());
         loop {
             let mut round = pin!(async {
                 // A store that does not answer is asked again after the interval, like everything else.
-                let _ = self.tick().await;
-                runtime.sleep(interval).await;
+                self.due().await.map(|(due, _)| due)
             });
+            let mut pause = None;
             let stopped = std::future::poll_fn(|context| {
                 if shutdown.as_mut().poll(context).is_ready() {
                     return Poll::Ready(true);
                 }
-                round.as_mut().poll(context).map(|()| false)
+                if pause.is_none()
+                    && let Poll::Ready(due) = round.as_mut().poll(context)
+                {
+                    pause = Some(self.runtime.sleep(interval));
+                    if let Ok(due) = due {
+                        working.refill(due);
+                    }
+                }
+                while let Poll::Ready(Some(_)) = working.poll_next(self, context) {}
+                match &mut pause {
+                    Some(pause) => pause.as_mut().poll(context).map(|()| false),
+                    None => Poll::Pending,
+                }
             });
             if stopped.await {
                 return;
             }
         }
+    }
+
+    /// Waits for a call of a provider until its deadline, and not longer.
+    async fn within<T>(
+        &self,
+        provider: &ProviderName,
+        api: ProviderApi,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let deadline = self.providers.limits(provider).of(api).deadline;
+        let (mut call, mut over) = (pin!(call), self.runtime.sleep(deadline));
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(answer) = call.as_mut().poll(context) {
+                return Poll::Ready(answer);
+            }
+            over.as_mut().poll(context).map(|()| {
+                let overdue = Overdue::new(provider.clone(), api, deadline);
+                let error = Error::of(ErrorKind::Unavailable, "tick", overdue);
+                Err(error.with_effect(Effect::Unknown).with_retry(Retry::Later))
+            })
+        })
+        .await
     }
 
     async fn step(&self, todo: &Stamped<Todo>) -> Result<Did> {
@@ -168,6 +235,7 @@ impl VolumeController {
             Some(b"snapshots") => self.snapshot_step(todo, &at).await,
             Some(b"groups") => self.group_step(todo, &at).await,
             Some(b"nodes") => self.node_step(todo, &at).await,
+            Some(b"audit") => self.word_step(todo, &at).await,
             _ => Err(Error::internal(
                 "tick",
                 format!("there is something to do about {at}, and nobody knows what"),
@@ -181,9 +249,19 @@ impl VolumeController {
         todo.stored_at.hash(&mut hasher);
         let failures = todo.failures.saturating_add(1);
         let not_before = self.clock.now().after(steps::pause(failures, hasher.finish()));
-        let later = Todo { failures, not_before, because: Some(error.to_string()) };
+        let later = Todo { failures, not_before, because: Some(error.to_string()), pending: false };
+        self.note(todo, &later).await
+    }
+
+    /// What goes on at its provider is asked for again when that has said, and after five minutes at the latest.
+    async fn look_again(&self, todo: &Stamped<Todo>, after: Duration) -> Result<()> {
+        let not_before = self.clock.now().after(after.min(steps::LONGEST));
+        self.note(todo, &Todo { not_before, pending: true, ..Todo::default() }).await
+    }
+
+    async fn note(&self, todo: &Stamped<Todo>, later: &Todo) -> Result<()> {
         let mut txn = Txn::new();
-        todos()?.update(&mut txn, todo, &later)?;
+        todos()?.update(&mut txn, todo, later)?;
         match self.store.commit(&txn).await {
             // The note is for patience only: without it, the step is repeated at once.
             Err(e) if e.retry() == Retry::AfterReread || e.effect() == Effect::Unknown => Ok(()),
@@ -272,8 +350,10 @@ impl TickReport {
             Did::SnapshotTaken => &mut self.snapshots_taken,
             Did::SnapshotDeleted => &mut self.snapshots_deleted,
             Did::Fenced => &mut self.fenced,
+            Did::Recorded => &mut self.recorded,
             Did::Refused => &mut self.refused,
-            Did::Pending => &mut self.pending,
+            Did::Pending(_) | Did::Prepared => &mut self.pending,
+            Did::Failed => &mut self.failed,
             Did::Nothing => return,
         };
         *counter += 1;

@@ -2,15 +2,15 @@
 
 use hivemind_core::store::{Key, Prefix};
 use hivemind_core::{
-    ClaimId, Collection, Error, ErrorKind, NodeId, ProviderName, ReservationId, Result, StorageClassName,
-    Stored, TenantContext, Timestamp,
+    AuditEvent, ClaimId, Collection, Error, ErrorKind, NodeId, ProviderName, ReservationId, Result,
+    StorageClassName, Stored, TenantContext, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use crate::{
     AccessMode, Claim, FenceEpoch, GroupKey, GroupRecord, NodeInfo, SnapshotKey, SnapshotRecord,
-    StorageClass, Topology, Volume, VolumeHandle, VolumeKey,
+    StorageClass, Topology, Volume, VolumeHandle, VolumeKey, VolumeReport,
 };
 use hivemind_core::labels::Labels;
 use hivemind_core::resources::ByteSize;
@@ -54,10 +54,23 @@ pub(crate) struct Todo {
     /// What went wrong last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) because: Option<String>,
+    /// Whether it goes on at its provider.
+    #[serde(default)]
+    pub(crate) pending: bool,
 }
 
 impl Stored for Todo {
     const KIND: &'static str = "storage task";
+}
+
+/// An operator's word by which a volume is taken from a node, until it is in the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Word {
+    pub(crate) event: AuditEvent,
+}
+
+impl Stored for Word {
+    const KIND: &'static str = "word of an operator";
 }
 
 /// What a provider's node has room for, and what it has.
@@ -110,6 +123,24 @@ pub(crate) fn groups() -> Result<Collection<GroupRecord>> {
     collection("groups")
 }
 
+/// Its name sorts before that of volumes: a word is on record before anything is done by it.
+pub(crate) fn words() -> Result<Collection<Word>> {
+    collection("audit")
+}
+
+pub(crate) fn word_at(volume: &VolumeKey, epoch: FenceEpoch) -> Result<Key> {
+    words()?.key([&volume.tenant.to_string(), volume.volume.as_str(), &format!("{:020}", epoch.as_u64())])
+}
+
+/// How each volume is. It is apart from the volume's own record, by whose revision the tokens of its steps are named.
+pub(crate) fn reports() -> Result<Collection<VolumeReport>> {
+    collection("health")
+}
+
+pub(crate) fn report_at(volume: &VolumeKey) -> Result<Key> {
+    reports()?.key([&volume.tenant.to_string(), volume.volume.as_str()])
+}
+
 pub(crate) fn nodes() -> Result<Collection<NodeRecord>> {
     collection("nodes")
 }
@@ -123,12 +154,12 @@ pub(crate) fn handles() -> Result<Collection<HandleOwner>> {
 }
 
 pub(crate) fn handle_at(provider: &ProviderName, handle: &VolumeHandle) -> Result<Key> {
-    handles()?.key([provider.as_str(), &segment(handle)])
+    handles()?.key([provider.as_str(), &segment(handle.as_str())])
 }
 
 /// A handle as a segment of a key: it may have anything in it, and the segment may not.
-pub(crate) fn segment(handle: &VolumeHandle) -> String {
-    handle.as_str().bytes().map(|byte| format!("{byte:02x}")).collect()
+pub(crate) fn segment(handle: &str) -> String {
+    handle.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(crate) fn volume_at(key: &VolumeKey) -> Result<Key> {

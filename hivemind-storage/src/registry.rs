@@ -4,6 +4,7 @@ mod budget;
 mod config;
 #[cfg(feature = "csi")]
 mod csi;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ pub use self::config::LocalFactory;
 pub use self::config::{ProviderConfig, ProviderFactory};
 #[cfg(feature = "csi")]
 pub use self::csi::{CsiFactory, discover_sockets};
+pub use self::limits::{CallLimit, CallLimits, Overdue};
 use crate::{HealthThresholds, StorageProvider, VolumeCondition, VolumeHealth};
 
 /// The providers of a cluster, by name. The first one added is the default.
@@ -24,6 +26,7 @@ pub struct ProviderRegistry {
     providers: BTreeMap<ProviderName, Arc<dyn StorageProvider>>,
     default: Option<ProviderName>,
     thresholds: HealthThresholds,
+    limits: BTreeMap<ProviderName, CallLimits>,
     /// What is believed of each; clones share it.
     health: Arc<Mutex<BTreeMap<ProviderName, VolumeHealth>>>,
 }
@@ -54,16 +57,21 @@ impl ProviderRegistry {
                 let message = format!("provider {}: {}", config.name, e.message());
                 Error::new(e.kind(), "add provider", message).with_retry(e.retry()).with_source(e)
             })?;
+            registry.limits.insert(made.name().clone(), config.limits.clone());
             registry.add(made)?;
         }
         Ok(registry)
     }
 
-    /// Believes a provider to be ill, or well, after so many answers in a row.
+    /// Believes a provider, or a volume of one, to be ill, or well, after so many answers in a row.
     #[must_use]
     pub fn with_thresholds(mut self, thresholds: HealthThresholds) -> Self {
         self.thresholds = thresholds;
         self
+    }
+
+    pub(crate) fn thresholds(&self) -> &HealthThresholds {
+        &self.thresholds
     }
 
     /// Adds a provider under its name.
@@ -79,6 +87,18 @@ impl ProviderRegistry {
         self.default.get_or_insert_with(|| name.clone());
         self.providers.insert(name, provider);
         Ok(())
+    }
+
+    /// How long calls of `provider` may take, and how many go on at once.
+    #[must_use]
+    pub fn with_limits(mut self, provider: ProviderName, limits: CallLimits) -> Self {
+        self.limits.insert(provider, limits);
+        self
+    }
+
+    /// How long calls of a provider may take, and how many go on at once: as by default, unless it was said.
+    pub fn limits(&self, name: &ProviderName) -> CallLimits {
+        self.limits.get(name).cloned().unwrap_or_default()
     }
 
     /// The provider of that name.

@@ -67,7 +67,7 @@ pub(crate) fn next(volume: &Volume, grows_online: bool) -> Vec<Step> {
 /// The first pause after a failure.
 const FIRST: Duration = Duration::from_millis(200);
 /// No pause is longer.
-const LONGEST: Duration = Duration::from_secs(5 * 60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(5 * 60);
 
 /// How long to wait after so many failures in a row: none after the first, then twice as long each time, up to five
 /// minutes; of it a part between a half and the whole, by `salt`, so that what failed together does not come back

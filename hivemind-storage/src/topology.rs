@@ -6,7 +6,7 @@ use crate::{Topology, TopologyRequirement};
 ///
 /// As the CSI specification says for `TopologyRequirement`: the preferred places come first, in their order; then the
 /// other requisite ones; and once the volume is in all of those, any other place that is offered. At least one place is
-/// a requisite one, if there are any. Fewer than `count` are chosen if no more are offered, but never none.
+/// a requisite one, if there are any; that nothing preferred is offered alone refuses nothing. Fewer than `count` are chosen if no more are offered, but never none.
 pub fn choose(
     requirement: &TopologyRequirement,
     offered: &[Topology],
@@ -21,15 +21,51 @@ pub fn choose(
             chosen.push(place.clone());
         }
     }
-    if chosen.is_empty() && !requirement.is_empty() {
-        return None;
-    }
     chosen.extend(offered.iter().filter(|place| !chosen.contains(place)).cloned().collect::<Vec<_>>());
     chosen.truncate(count.max(1));
     let requisite =
         |place: &Topology| requirement.requisite.iter().any(|wish| place.covers(wish) || wish.covers(place));
     let kept = requirement.requisite.is_empty() || chosen.iter().any(requisite);
     (kept && !chosen.is_empty()).then_some(chosen)
+}
+
+/// The places that are in one of `these` and in one of `those`; nothing of either is everywhere. `None` if there are none.
+pub(crate) fn narrow(these: &[Topology], those: &[Topology]) -> Option<Vec<Topology>> {
+    if these.is_empty() || those.is_empty() {
+        return Some(these.iter().chain(those).cloned().collect());
+    }
+    let both = |one: &Topology, other: &Topology| {
+        let (mine, theirs) = (one.segments(), other.segments());
+        let agree = mine.iter().all(|(key, value)| theirs.get(key).is_none_or(|other| other == value));
+        agree.then(|| mine.iter().chain(theirs).map(|(key, value)| (key.clone(), value.clone())).collect())
+    };
+    let mut found: Vec<Topology> = Vec::new();
+    for place in these.iter().flat_map(|one| those.iter().filter_map(move |other| both(one, other))) {
+        if !found.contains(&place) {
+            found.push(place);
+        }
+    }
+    (!found.is_empty()).then_some(found)
+}
+
+/// Whether all of a volume that is in `places` is in one of those that are `allowed`: of which none is everywhere.
+pub(crate) fn is_allowed(places: &[Topology], allowed: &[Topology]) -> bool {
+    let inside = |place: &Topology| allowed.iter().any(|allowed| allowed.covers(place));
+    allowed.is_empty() || (!places.is_empty() && places.iter().all(inside))
+}
+
+/// The first place of each value that `segment` has, in their order.
+pub(crate) fn apart<'a>(places: &'a [Topology], segment: &str) -> Vec<&'a Topology> {
+    let mut seen = std::collections::BTreeSet::new();
+    places
+        .iter()
+        .filter(|place| place.segments().get(segment).is_some_and(|value| seen.insert(value.as_str())))
+        .collect()
+}
+
+/// Places as text.
+pub(crate) fn in_words(places: &[Topology]) -> String {
+    places.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
 }
 
 #[cfg(test)]

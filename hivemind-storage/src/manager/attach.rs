@@ -1,12 +1,15 @@
 //! Volumes come to nodes, go, and are taken from nodes that are lost.
 
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{ClaimId, Error, ErrorKind, NodeId, ProviderName, Result, TenantContext, WorkloadId};
+use hivemind_core::{
+    AccessRequest, AuditEvent, AuditOutcome, ClaimId, Error, ErrorKind, NodeId, ProviderName, Result,
+    TenantContext, Verb, WorkloadId,
+};
 
-use super::StorageManager;
-use crate::Fenced;
+use super::{StorageManager, now, work_on};
 use crate::ledger::AttachSpec;
-use crate::records::{node_at, nodes};
+use crate::records::{Word, node_at, nodes, word_at, words};
+use crate::{Fenced, Volume};
 
 impl StorageManager {
     /// Stages that `node` is to have the claim's volume, too. The same node again is a no-op.
@@ -84,12 +87,14 @@ impl StorageManager {
 
     /// Stages that the claim's volume goes from `lost`, a node that does not answer, to `node`.
     ///
-    /// The proof is kept until the volume is gone from the lost node, and told to its provider. Write it into your audit
-    /// log, too.
+    /// The proof is kept until the volume is gone from the lost node, and told to its provider. An operator's word goes to
+    /// the [audit log](crate::VolumeController::with_audit) first, with this transaction: with who asked, who says so and
+    /// why, the node and the epoch. What cannot be recorded is not done.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such claim; [`ErrorKind::Conflict`] if the volume is for one node and a
-    /// third one is to have it, or if the proof is that the storage refuses the node and it is not known to do so.
+    /// third one is to have it, or if the proof is that the storage refuses the node and it is not known to do so;
+    /// [`ErrorKind::Invalid`] for an operator's word without a reason, or in a request that has no time.
     #[allow(clippy::too_many_arguments, reason = "each of them can be got wrong, so each is named")]
     pub fn stage_move(
         &self,
@@ -130,6 +135,7 @@ impl StorageManager {
             }
         }
         new.undesire(lost, Some(proof));
+        self.put_on_record(view, txn, ctx, &old, &new, (lost, proof))?;
         if let Some(there) = new.desired.get_mut(node) {
             there.workloads.extend(workloads.into_iter().flatten());
             return self.put(view, txn, &old, &new);
@@ -161,7 +167,40 @@ impl StorageManager {
         }
         let mut new = (*old.value).clone();
         new.undesire(lost, Some(proof));
+        self.put_on_record(view, txn, ctx, &old, &new, (lost, proof))?;
         self.put(view, txn, &old, &new)
+    }
+
+    /// An operator's word goes to the audit log before anything is done by it: what is to be kept there is part of the
+    /// same transaction.
+    fn put_on_record(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        old: &Volume,
+        new: &Volume,
+        (lost, proof): (&NodeId, &Fenced),
+    ) -> Result<()> {
+        let Fenced::Operator { because, .. } = proof else { return Ok(()) };
+        if because.trim().is_empty() {
+            return Err(Error::invalid(
+                "move",
+                "say how it is known that the node is fenced: it goes on record",
+            ));
+        }
+        // Where it was not, or is taken from already, nothing happens by this word.
+        if new.epoch == old.epoch {
+            return Ok(());
+        }
+        let (volume, epoch) = (&new.key.volume, new.epoch);
+        let kind = "volumes".parse().map_err(|e| Error::of(ErrorKind::Internal, "move", e))?;
+        let request = AccessRequest::new(Verb::Update, kind).named(volume.as_str());
+        let told = format!("volume {volume} is taken from node {lost} by force, in epoch {epoch}: {proof}");
+        let event = AuditEvent::new(now(ctx, "move")?, ctx.clone(), request, AuditOutcome::Done);
+        let at = word_at(&new.key, epoch)?;
+        words()?.create(view, txn, at.clone(), &Word { event: event.because(vec![told]) })?;
+        work_on(view, txn, &at, true)
     }
 
     /// The storage is known to refuse the node, and goes on to while the transaction commits.

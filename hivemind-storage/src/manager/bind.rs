@@ -5,6 +5,7 @@ use hivemind_core::{ClaimId, Error, ErrorKind, ReservationId, Result, Stamped, T
 
 use super::{StorageManager, token, work_on};
 use crate::records::{Offer, offer_at, offers, shelf, snapshot_at, snapshots, volume_at, volumes};
+use crate::topology::{apart, in_words, is_allowed, narrow};
 use crate::{
     ClaimSource, ClaimSpec, Population, ReclaimPolicy, SnapshotKey, SnapshotPhase, SourceKey, StorageClass,
     Topology, TopologyRequirement, Volume, VolumeKey, VolumeOptions, VolumePhase,
@@ -39,8 +40,8 @@ impl StorageManager {
                 provider: self.provider(spec.provider.as_ref())?,
                 options: spec.options.clone(),
                 reclaim: spec.reclaim.unwrap_or_default(),
-                places: Vec::new(),
-                requirement: TopologyRequirement::default(),
+                requirement: spread(spec, &spec.options, &spec.allowed_topologies)?,
+                places: spec.allowed_topologies.clone(),
             });
         };
         if let Some(other) = spec.provider.as_ref().filter(|wanted| **wanted != class.provider) {
@@ -57,12 +58,24 @@ impl StorageManager {
             );
             return Err(Error::invalid("claim", message));
         }
+        let nowhere = || {
+            let message = format!(
+                "claim {} may be in {}, and class {} has volumes in {} only",
+                spec.id,
+                in_words(&spec.allowed_topologies),
+                class.name,
+                in_words(&class.allowed_topologies)
+            );
+            Error::invalid("claim", message)
+        };
+        let places = narrow(&class.allowed_topologies, &spec.allowed_topologies).ok_or_else(nowhere)?;
+        let options = resolve_options(&spec.options, class);
         Ok(Resolved {
             provider: self.provider(Some(&class.provider))?,
-            options: resolve_options(&spec.options, class),
+            requirement: spread(spec, &options, &places)?,
+            options,
             reclaim: spec.reclaim.unwrap_or(class.reclaim),
-            places: class.allowed_topologies.clone(),
-            requirement: requirement(&class.allowed_topologies, None),
+            places,
         })
     }
 
@@ -155,6 +168,7 @@ impl StorageManager {
             source,
             population,
             requirement: resolved.requirement,
+            spread_over: spec.spread_over.clone(),
             phase: VolumePhase::Creating,
             token: name_of,
             reservations,
@@ -259,6 +273,28 @@ fn fits(offer: &Offer, spec: &ClaimSpec, wanted: &VolumeOptions, node: Option<&T
         && offer.replicas >= wanted.replicas
         && spec.provider.as_ref().is_none_or(|provider| *provider == offer.provider)
         && (offer.topology.is_empty() || offer.topology.iter().any(there))
+        && is_allowed(&offer.topology, &spec.allowed_topologies)
+        && spec
+            .spread_over
+            .as_ref()
+            .is_none_or(|segment| apart(&offer.topology, segment).len() >= usize::from(wanted.replicas.get()))
+}
+
+/// The places of a new volume before it is known who uses it: those that are far enough apart are preferred.
+fn spread(spec: &ClaimSpec, options: &VolumeOptions, places: &[Topology]) -> Result<TopologyRequirement> {
+    let mut requirement = requirement(places, None);
+    let Some(segment) = &spec.spread_over else { return Ok(requirement) };
+    let (apart, copies) = (apart(places, segment), usize::from(options.replicas.get()));
+    if !places.is_empty() && apart.len() < copies {
+        let message = format!(
+            "the {copies} copies of claim {} are to differ in {segment}, and it may only be in {}",
+            spec.id,
+            in_words(places)
+        );
+        return Err(Error::invalid("claim", message));
+    }
+    requirement.preferred = apart.into_iter().cloned().collect();
+    Ok(requirement)
 }
 
 /// A place for each node that would do, and those that the class allows.

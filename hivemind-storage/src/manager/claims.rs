@@ -148,7 +148,8 @@ impl StorageManager {
         Ok(())
     }
 
-    /// A volume that its provider refused to make is not there: only its record goes.
+    /// A volume that its provider refused to make is not there: only its record goes. One that failed because its key was
+    /// erased may have been made before that.
     fn put_or_forget(
         &self,
         view: &Snapshot,
@@ -156,8 +157,10 @@ impl StorageManager {
         old: &Stamped<Volume>,
         new: Volume,
     ) -> Result<()> {
-        if matches!(old.phase, VolumePhase::Failed(_)) && new.phase == VolumePhase::Deleting {
+        let never_made = matches!(old.phase, VolumePhase::Failed(_)) && old.encrypted_with.is_none();
+        if never_made && new.phase == VolumePhase::Deleting {
             volumes()?.delete(txn, old)?;
+            txn.delete(crate::records::report_at(&old.key)?);
             for node in old.desired.keys().chain(old.maybe_attached.keys()) {
                 let at = crate::records::node_at(&old.provider, node)?;
                 let Some(there) = crate::records::nodes()?.get(view, txn, &at)? else { continue };

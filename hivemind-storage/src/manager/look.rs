@@ -2,11 +2,12 @@
 
 use hivemind_core::resources::ByteSize;
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{ClaimId, Error, Result, Stamped, TenantContext, Timestamp};
+use hivemind_core::{ClaimId, Error, NodeId, Result, Stamped, TenantContext, Timestamp, VolumeId};
 
 use super::StorageManager;
-use crate::records::{claims, snapshots, todo_at, todos, volumes};
-use crate::{Claim, SnapshotRecord, Volume, VolumePhase};
+use crate::records::{claims, report_at, reports, snapshots, todo_at, todos, volumes};
+use crate::topology::apart;
+use crate::{Claim, HealthChange, SnapshotRecord, Volume, VolumeKey, VolumePhase, VolumeReport, VolumeStats};
 
 /// How a claim is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct ClaimStatus {
     pub volume: Option<Volume>,
     /// What it waits for, one sentence each; empty if all is as wished.
     pub waits_for: Vec<String>,
+    /// What is believed of its volume's condition, and how full it is.
+    pub health: VolumeReport,
     /// Why the last step failed, how often in a row, and when it is tried again.
     pub failing: Option<(String, u32, Timestamp)>,
 }
@@ -36,6 +39,12 @@ pub struct StorageUsage {
     pub snapshots: u64,
     /// The sizes of the volumes when they were taken, together.
     pub snapshot_bytes: ByteSize,
+    /// What is in those volumes of which a node has told how full they are, together.
+    pub used: ByteSize,
+    /// How many volumes that are.
+    pub measured: u64,
+    /// When the one was seen that was not seen for longest; `None` if none was.
+    pub measured_since: Option<Timestamp>,
 }
 
 impl StorageManager {
@@ -103,13 +112,55 @@ impl StorageManager {
                 None => "its first workload is to be placed".to_owned(),
                 Some(held) => format!("a placement on node {} is to be committed", held.node),
             };
-            return Ok(ClaimStatus { claim, volume: None, waits_for: vec![because], failing: None });
+            let health = VolumeReport::default();
+            return Ok(ClaimStatus { claim, volume: None, waits_for: vec![because], health, failing: None });
         };
         let volume = self.owned(view, &txn, ctx, name)?;
         let todo = todos()?.get(view, &txn, &todo_at(&Self::key_of(ctx, name)?)?)?;
         let failing = todo.and_then(|todo| Some((todo.because.clone()?, todo.failures, todo.not_before)));
         let waits_for = waits_for(&volume);
-        Ok(ClaimStatus { claim, volume: Some((*volume.value).clone()), waits_for, failing })
+        let health = self.health(view, &volume.key)?;
+        Ok(ClaimStatus { claim, volume: Some((*volume.value).clone()), waits_for, health, failing })
+    }
+
+    fn health(&self, view: &Snapshot, volume: &VolumeKey) -> Result<VolumeReport> {
+        let found = reports()?.get(view, &Txn::new(), &report_at(volume)?)?;
+        Ok(found.map(|found| (*found.value).clone()).unwrap_or_default())
+    }
+
+    /// Stages what `node` says of a volume of the tenant: how it is, and how full
+    /// ([`NodeStorage::volume_stats`](crate::NodeStorage)). Returns what is believed otherwise since, if anything is. What
+    /// a node says that is not known to have the volume is nothing.
+    ///
+    /// # Errors
+    /// [`NotFound`](hivemind_core::ErrorKind::NotFound) if the tenant has no such volume;
+    /// [`Invalid`](hivemind_core::ErrorKind::Invalid) if the request has no time.
+    pub fn stage_volume_stats(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        volume: &VolumeId,
+        node: &NodeId,
+        stats: &VolumeStats,
+    ) -> Result<Option<HealthChange>> {
+        let now = super::now(ctx, "stats")?;
+        let of = self.owned(view, txn, ctx, volume)?;
+        volumes()?.expect(txn, &of)?;
+        if !of.attached.contains_key(node) {
+            return Ok(None);
+        }
+        let at = report_at(&of.key)?;
+        let old = reports()?.get(view, txn, &at)?;
+        let mut new = old.as_ref().map(|old| (*old.value).clone()).unwrap_or_default();
+        // Who does not have it any more has nothing to say.
+        new.nodes.retain(|node, _| of.attached.contains_key(node));
+        let change = new.node_says(node, stats, &self.thresholds, now);
+        match &old {
+            Some(old) => reports()?.update(txn, old, &new)?,
+            None => reports()?.create(view, txn, at, &new)?,
+        }
+        Ok(change)
     }
 
     /// How much storage the tenant has.
@@ -126,6 +177,11 @@ impl StorageManager {
             usage.unclaimed += u64::from(volume.claim.is_none());
             let size = volume.growth.as_ref().map_or(volume.size, |growth| growth.to.max(volume.size));
             usage.provisioned = add(usage.provisioned, size);
+            if let Some((bytes, at)) = self.health(view, &volume.key)?.used {
+                usage.used = add(usage.used, ByteSize::from_bytes(bytes.used));
+                usage.measured += 1;
+                usage.measured_since = Some(usage.measured_since.map_or(at, |oldest| oldest.min(at)));
+            }
         }
         for snapshot in self.snapshots(view, ctx)? {
             usage.snapshots += 1;
@@ -144,6 +200,13 @@ fn waits_for(volume: &Volume) -> Vec<String> {
             because.push(format!("provider {provider} refuses to make the volume: {why}"))
         }
         VolumePhase::Ready | VolumePhase::Archived(_) | VolumePhase::Deleting => {}
+    }
+    if let Some(segment) = &volume.spread_over {
+        let (there, wanted) =
+            (apart(&volume.topology, segment).len(), usize::from(volume.options.replicas.get()));
+        if volume.handle.is_some() && there < wanted {
+            because.push(format!("its copies are to differ in {segment}, and do so in {there} of {wanted}"));
+        }
     }
     for (node, leaving) in &volume.maybe_attached {
         let how = leaving.proof.as_ref().map_or_else(String::new, |proof| format!(", by force: {proof}"));

@@ -49,8 +49,20 @@ pub enum Fenced {
     ByStorage,
     /// The node is powered off.
     PowerOff,
-    /// A person says so, and this is who.
-    Operator(UserId),
+    /// A person says so: it goes on record before anything is done by it.
+    Operator {
+        /// Who.
+        who: UserId,
+        /// Why that is certain.
+        because: String,
+    },
+}
+
+impl Fenced {
+    /// `who` says so, and how it is known.
+    pub fn operator(who: UserId, because: impl Into<String>) -> Self {
+        Self::Operator { who, because: because.into() }
+    }
 }
 
 impl fmt::Display for Fenced {
@@ -58,7 +70,7 @@ impl fmt::Display for Fenced {
         match self {
             Self::ByStorage => f.write_str("the storage refuses the node"),
             Self::PowerOff => f.write_str("the node is powered off"),
-            Self::Operator(who) => write!(f, "{who} says that the node is fenced"),
+            Self::Operator { who, because } => write!(f, "{who} says that the node is fenced: {because}"),
         }
     }
 }

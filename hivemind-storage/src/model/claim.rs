@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::class::UNDELETE_WINDOW;
 use super::options::VolumeOptions;
+use super::topology::Topology;
 
 /// What becomes of a volume when its claim is released.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +87,12 @@ pub struct ClaimSpec {
     /// It ends with this workload: an ephemeral volume.
     #[serde(default)]
     pub owner: Option<WorkloadId>,
+    /// Its volume may be in these places only; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_topologies: Vec<Topology>,
+    /// Each of its copies is to have another value of this segment, such as `zone`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread_over: Option<String>,
 }
 
 impl ClaimSpec {
@@ -102,7 +109,23 @@ impl ClaimSpec {
             volume: None,
             selector: None,
             owner: None,
+            allowed_topologies: Vec::new(),
+            spread_over: None,
         }
+    }
+
+    /// Only in these places.
+    #[must_use]
+    pub fn with_allowed_topologies(mut self, places: impl IntoIterator<Item = Topology>) -> Self {
+        self.allowed_topologies = places.into_iter().collect();
+        self
+    }
+
+    /// With copies that differ in this segment of their places.
+    #[must_use]
+    pub fn spread_over(mut self, segment: impl Into<String>) -> Self {
+        self.spread_over = Some(segment.into());
+        self
     }
 
     /// Of this class.

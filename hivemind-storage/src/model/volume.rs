@@ -160,6 +160,9 @@ pub struct Volume {
     /// From where it must be reachable.
     #[serde(default, skip_serializing_if = "TopologyRequirement::is_empty")]
     pub requirement: TopologyRequirement,
+    /// Each of its copies is to have another value of this segment of their places.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread_over: Option<String>,
     /// From where it is reachable; empty for everywhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub topology: Vec<Topology>,
@@ -224,6 +227,7 @@ impl Volume {
             source: None,
             cloned: false,
             requirement: TopologyRequirement::default(),
+            spread_over: None,
             topology: Vec::new(),
             phase: VolumePhase::Creating,
             handle: None,

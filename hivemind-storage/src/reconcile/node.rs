@@ -1,12 +1,12 @@
 //! Nodes that a provider is to keep out, or to let in again.
 
 use hivemind_core::store::{Key, Snapshot, Txn};
-use hivemind_core::{NodeId, OpToken, Result, Stamped};
+use hivemind_core::{NodeId, OpToken, Progress, Result, Stamped};
 
 use super::{Did, VolumeController, read};
 use crate::manager::work_on;
 use crate::records::{Todo, nodes, volume_at, volumes};
-use crate::{Capability, FenceEpoch, Volume, steps};
+use crate::{Capability, FenceEpoch, ProviderApi, Volume, steps};
 
 /// An epoch that is newer than the decision by which `node` has the volume.
 fn newer_than(volume: &Volume, node: &NodeId) -> FenceEpoch {
@@ -62,12 +62,16 @@ impl VolumeController {
                     held.iter().map(|volume| newer_than(volume, &node.node)).fold(epoch, FenceEpoch::max);
                 self.raise(&held, &node.node, newest).await?;
                 let had: Vec<_> = held.iter().filter_map(|volume| volume.made()).collect();
-                provider.fence_node(&token, node, newest, &had).await?
+                let call = provider.fence_node(&token, node, newest, &had);
+                self.within(&name, ProviderApi::Attach, call).await?
             }
-            None => provider.unfence_node(&token, node).await?,
+            None => {
+                let call = provider.unfence_node(&token, node);
+                self.within(&name, ProviderApi::Attach, call).await?
+            }
         };
-        if done.ready().is_none() {
-            return Ok(Did::Pending);
+        if let Progress::Pending(at_it) = done {
+            return Ok(Did::pending(&at_it));
         }
         let (mut txn, mut new) = (Txn::new(), (*there.value).clone());
         new.fenced = there.fence.is_some();

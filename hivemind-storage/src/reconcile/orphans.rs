@@ -1,206 +1,243 @@
-//! Volumes that only one side knows of: leaked ones are collected, but never at first sight.
+//! What only one side knows of: what leaked is collected, but never at first sight.
+
+mod compare;
+mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use hivemind_core::store::{Prefix, Snapshot, Txn};
-use hivemind_core::{
-    Collection, Error, ErrorKind, ProviderName, Result, Stamped, StateStoreExt, Stored, Timestamp,
-};
-use serde::{Deserialize, Serialize};
+use hivemind_core::store::Txn;
+use hivemind_core::{ProviderName, Result, StateStoreExt};
 
+use self::compare::{Compared, Listed, Recorded, compare};
 use super::VolumeController;
-use crate::manager::work_on;
-use crate::records::{HandleOwner, handle_at, handles, segment, volume_at, volumes};
+use crate::records::{groups, snapshots, volumes};
 use crate::{
-    Capability, StorageProvider, Volume, VolumeHandle, VolumeKey, VolumePhase, VolumeRef, VolumeStatus,
+    Capability, GroupHandle, GroupKey, ProviderApi, SnapshotHandle, SnapshotKey, SnapshotPhase,
+    StorageProvider, VolumeHandle, VolumeKey, VolumePhase, VolumeSnapshot, VolumeStatus,
 };
 
-/// How many volumes a page of a provider's list has.
+/// How many volumes or snapshots a page of a provider's list has.
 const PAGE: usize = 500;
 
-/// Volumes that only one side knows of.
+/// What only one side knows of, of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unmatched<H> {
+    /// At a provider, without a record: leaked, or not ours.
+    pub unrecorded: BTreeSet<(ProviderName, H)>,
+    /// Recorded as there, and missing at their provider: lost.
+    pub missing: BTreeSet<(ProviderName, H)>,
+}
+
+impl<H> Default for Unmatched<H> {
+    fn default() -> Self {
+        Self { unrecorded: BTreeSet::new(), missing: BTreeSet::new() }
+    }
+}
+
+impl<H: Ord, K> From<Compared<H, K>> for Unmatched<H> {
+    fn from(compared: Compared<H, K>) -> Self {
+        Self { unrecorded: compared.unrecorded.into_keys().collect(), missing: compared.missing }
+    }
+}
+
+/// What only one side knows of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Orphans {
-    /// At a provider, without a record: leaked, or not ours.
-    pub unrecorded: BTreeSet<(ProviderName, VolumeHandle)>,
-    /// Recorded as there, and missing at their provider: lost.
-    pub missing: BTreeSet<(ProviderName, VolumeHandle)>,
+    /// Volumes.
+    pub volumes: Unmatched<VolumeHandle>,
+    /// Snapshots.
+    pub snapshots: Unmatched<SnapshotHandle>,
+    /// Groups of snapshots, where the provider tells of them.
+    pub groups: Unmatched<GroupHandle>,
 }
 
-/// What a sweep of leaked volumes did.
+/// What a sweep did with what leaked, of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Swept<H> {
+    /// Seen for the first time, or not long enough ago, or in use.
+    pub quarantined: BTreeSet<(ProviderName, H)>,
+    /// To be deleted by the next ticks: leaked, and seen so for long enough.
+    pub deleted: BTreeSet<(ProviderName, H)>,
+    /// Not known to be ours: left alone.
+    pub foreign: BTreeSet<(ProviderName, H)>,
+    /// Recorded as there, and missing at their provider: lost.
+    pub missing: BTreeSet<(ProviderName, H)>,
+}
+
+impl<H> Default for Swept<H> {
+    fn default() -> Self {
+        let none = BTreeSet::new;
+        Self { quarantined: none(), deleted: none(), foreign: none(), missing: none() }
+    }
+}
+
+/// What a sweep did with what leaked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OrphanSweep {
-    /// Seen for the first time, or not long enough ago.
-    pub quarantined: BTreeSet<(ProviderName, VolumeHandle)>,
-    /// To be deleted by the next ticks: leaked, and seen so for long enough.
-    pub deleted: BTreeSet<(ProviderName, VolumeHandle)>,
-    /// Not known to be ours: left alone.
-    pub foreign: BTreeSet<(ProviderName, VolumeHandle)>,
-    /// Recorded as there, and missing at their provider: lost.
-    pub missing: BTreeSet<(ProviderName, VolumeHandle)>,
+    /// Volumes.
+    pub volumes: Swept<VolumeHandle>,
+    /// Snapshots.
+    pub snapshots: Swept<SnapshotHandle>,
+    /// Groups of snapshots.
+    pub groups: Swept<GroupHandle>,
 }
 
-/// A volume that seems to have leaked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Suspect {
-    since: Timestamp,
+/// All that was compared.
+struct All {
+    volumes: Compared<VolumeHandle, VolumeKey>,
+    snapshots: Compared<SnapshotHandle, SnapshotKey>,
+    groups: Compared<GroupHandle, GroupKey>,
+    /// The snapshots of each group that is listed: their handles, and what we call them.
+    members: BTreeMap<(ProviderName, GroupHandle), Vec<VolumeSnapshot>>,
 }
 
-impl Stored for Suspect {
-    const KIND: &'static str = "leaked volume";
+/// What the providers list.
+#[derive(Default)]
+struct Lists {
+    volumes: BTreeMap<ProviderName, Vec<Listed<VolumeHandle, VolumeKey>>>,
+    snapshots: BTreeMap<ProviderName, Vec<Listed<SnapshotHandle, SnapshotKey>>>,
+    members: BTreeMap<(ProviderName, GroupHandle), Vec<VolumeSnapshot>>,
 }
 
-fn suspects() -> Result<Collection<Suspect>> {
-    let prefix =
-        Prefix::new(["storage", "suspects"]).map_err(|e| Error::of(ErrorKind::Internal, "orphans", e))?;
-    Ok(Collection::new(prefix))
-}
-
-fn suspect_at(provider: &ProviderName, handle: &VolumeHandle) -> Result<hivemind_core::store::Key> {
-    suspects()?.key([provider.as_str(), &segment(handle)])
-}
-
-/// What the two sides know, compared.
-#[derive(Debug, Default)]
-struct Compared {
-    /// By what we call it, if the provider knows, and whether a node has it.
-    unrecorded: BTreeMap<(ProviderName, VolumeHandle), (Option<VolumeKey>, bool)>,
-    missing: BTreeSet<(ProviderName, VolumeHandle)>,
-}
-
-/// Compares; pure, so that a hundred thousand volumes can be compared in a bench.
-fn compare(listed: &BTreeMap<ProviderName, Vec<VolumeStatus>>, records: &[Stamped<Volume>]) -> Compared {
-    let mut by_handle = BTreeSet::new();
-    let mut by_key = BTreeSet::new();
-    for volume in records {
-        match &volume.handle {
-            Some(handle) => by_handle.insert((&volume.provider, handle)),
-            // It is just being made, and its handle is not written down yet. Afterwards, another one of its name is not it.
-            None => by_key.insert((&volume.provider, &volume.key)),
-        };
+impl Lists {
+    fn add_volumes(&mut self, provider: &ProviderName, all: Vec<VolumeStatus>) {
+        let listed = all.into_iter().map(|status| Listed {
+            kept: !status.attached_to.is_empty(),
+            handle: status.handle,
+            key: status.key,
+        });
+        self.volumes.insert(provider.clone(), listed.collect());
     }
-    let mut compared = Compared::default();
-    let mut there = BTreeSet::new();
-    for (provider, statuses) in listed {
-        for status in statuses {
-            there.insert((provider, &status.handle));
-            let known = by_handle.contains(&(provider, &status.handle))
-                || status.key.as_ref().is_some_and(|key| by_key.contains(&(provider, key)));
-            if !known {
-                let in_use = !status.attached_to.is_empty();
-                let found = (provider.clone(), status.handle.clone());
-                compared.unrecorded.insert(found, (status.key.clone(), in_use));
+
+    fn add_snapshots(&mut self, provider: &ProviderName, all: Vec<VolumeSnapshot>) {
+        let mut listed = Vec::with_capacity(all.len());
+        for snapshot in all {
+            let (handle, key) = (snapshot.handle.clone(), snapshot.key.clone());
+            // It goes with its group, and not alone.
+            listed.push(Listed { handle, key, kept: snapshot.group.is_some() });
+            if let Some(group) = &snapshot.group {
+                self.members.entry((provider.clone(), group.clone())).or_default().push(snapshot);
             }
         }
+        self.snapshots.insert(provider.clone(), listed);
     }
-    for volume in records.iter().filter(|volume| volume.phase == VolumePhase::Ready) {
-        let Some(handle) = &volume.handle else { continue };
-        if listed.contains_key(&volume.provider) && !there.contains(&(&volume.provider, handle)) {
-            compared.missing.insert((volume.provider.clone(), handle.clone()));
+
+    /// The groups that the snapshots were taken with.
+    fn groups(&self) -> BTreeMap<ProviderName, Vec<Listed<GroupHandle, GroupKey>>> {
+        let mut groups: BTreeMap<ProviderName, Vec<Listed<GroupHandle, GroupKey>>> = BTreeMap::new();
+        for ((provider, handle), members) in &self.members {
+            // All of it is ours, or it is not.
+            let first = members.first().and_then(|member| member.key.as_ref()).map(group_of);
+            let same = members.iter().all(|member| member.key.as_ref().map(group_of) == first);
+            let listed = Listed { handle: handle.clone(), key: first.filter(|_| same), kept: false };
+            groups.entry(provider.clone()).or_default().push(listed);
         }
+        groups
     }
-    compared
 }
 
-async fn list_all(provider: &dyn StorageProvider) -> Result<Vec<VolumeStatus>> {
-    let (mut all, mut after) = (Vec::new(), None);
-    loop {
-        let page = provider.list_volumes(after.as_ref(), PAGE).await?;
-        all.extend(page.items);
-        after = page.next;
-        if after.is_none() {
-            return Ok(all);
-        }
-    }
+/// The group of a snapshot that was taken with one: of its name.
+fn group_of(snapshot: &SnapshotKey) -> GroupKey {
+    GroupKey::new(snapshot.volume.tenant.clone(), snapshot.snapshot.clone())
 }
 
 impl VolumeController {
-    /// The providers' lists first and the records after them: a volume that is listed had its record before.
-    async fn compared(&self) -> Result<Compared> {
-        let mut listed = BTreeMap::new();
-        for provider in self.providers.iter().filter(|p| p.capabilities().has(Capability::ListVolumes)) {
-            listed.insert(provider.name().clone(), list_all(&**provider).await?);
+    async fn lists(&self) -> Result<Lists> {
+        let mut lists = Lists::default();
+        for provider in self.providers.iter() {
+            let (name, can) = (provider.name(), provider.capabilities());
+            if can.has(Capability::ListVolumes) {
+                lists.add_volumes(name, self.list_volumes(&**provider).await?);
+            }
+            if can.has(Capability::ListSnapshots) {
+                lists.add_snapshots(name, self.list_snapshots(&**provider).await?);
+            }
         }
-        let view = self.store.snapshot(&[volumes()?.prefix().clone()]).await?;
-        let records = volumes()?.list(&view, &Txn::new(), volumes()?.prefix())?;
-        Ok(compare(&listed, &records))
+        Ok(lists)
     }
 
-    /// Compares the records with what the providers have; nothing is changed. Providers that cannot list are left out.
+    async fn list_volumes(&self, provider: &dyn StorageProvider) -> Result<Vec<VolumeStatus>> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let call = provider.list_volumes(after.as_ref(), PAGE);
+            let page = self.within(provider.name(), ProviderApi::Describe, call).await?;
+            all.extend(page.items);
+            after = page.next;
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn list_snapshots(&self, provider: &dyn StorageProvider) -> Result<Vec<VolumeSnapshot>> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let call = provider.list_snapshots(after.as_ref(), PAGE);
+            let page = self.within(provider.name(), ProviderApi::Describe, call).await?;
+            all.extend(page.items);
+            after = page.next;
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// The providers' lists first and the records after them: what is listed had its record before.
+    async fn compared(&self) -> Result<All> {
+        let lists = self.lists().await?;
+        let all = [volumes()?.prefix().clone(), snapshots()?.prefix().clone(), groups()?.prefix().clone()];
+        let (view, txn) = (self.store.snapshot(&all).await?, Txn::new());
+        let volumes: Vec<_> = volumes()?
+            .list(&view, &txn, volumes()?.prefix())?
+            .iter()
+            .map(|volume| Recorded {
+                provider: volume.provider.clone(),
+                handle: volume.handle.clone(),
+                key: volume.key.clone(),
+                there: volume.phase == VolumePhase::Ready,
+            })
+            .collect();
+        let snapshots: Vec<_> = snapshots()?
+            .list(&view, &txn, snapshots()?.prefix())?
+            .iter()
+            .map(|snapshot| Recorded {
+                provider: snapshot.provider.clone(),
+                handle: snapshot.handle.clone(),
+                key: snapshot.key.clone(),
+                there: snapshot.phase == SnapshotPhase::Ready,
+            })
+            .collect();
+        let groups: Vec<_> = groups()?
+            .list(&view, &txn, groups()?.prefix())?
+            .iter()
+            .map(|group| Recorded {
+                provider: group.provider.clone(),
+                handle: group.handle.clone(),
+                key: group.key.clone(),
+                // Providers need not tell of groups: what is missing of one are its snapshots.
+                there: false,
+            })
+            .collect();
+        Ok(All {
+            groups: compare(lists.groups(), &groups),
+            volumes: compare(lists.volumes, &volumes),
+            snapshots: compare(lists.snapshots, &snapshots),
+            members: lists.members,
+        })
+    }
+
+    /// Compares the records with what the providers have; nothing is changed. What a provider cannot list is left out.
     ///
-    /// Call it while no tick runs, or expect volumes that are just being deleted.
+    /// Call it while no tick runs, or expect what is just being deleted.
     ///
     /// # Errors
     /// Those of the store and the providers.
     pub async fn orphans(&self) -> Result<Orphans> {
-        let compared = self.compared().await?;
-        Ok(Orphans { unrecorded: compared.unrecorded.into_keys().collect(), missing: compared.missing })
-    }
-
-    /// Deletes volumes that have leaked: whose provider says that they are ours, of which there has been no record for
-    /// `quarantine`, and which no node has. What is seen so for the first time is written down, and left alone.
-    ///
-    /// # Errors
-    /// Those of the store and the providers.
-    pub async fn sweep_orphans(&self, quarantine: Duration) -> Result<OrphanSweep> {
-        let compared = self.compared().await?;
-        let view = self.store.snapshot(&[suspects()?.prefix().clone()]).await?;
-        let mut sweep = OrphanSweep { missing: compared.missing, ..OrphanSweep::default() };
-        let mut known: BTreeMap<_, _> = suspects()?
-            .list(&view, &Txn::new(), suspects()?.prefix())?
-            .into_iter()
-            .map(|suspect| (suspect.stored_at.clone(), suspect))
-            .collect();
-        for ((name, handle), (key, in_use)) in compared.unrecorded {
-            let Some(key) = key else {
-                sweep.foreign.insert((name, handle));
-                continue;
-            };
-            let at = suspect_at(&name, &handle)?;
-            let suspect = known.remove(&at);
-            let old =
-                suspect.as_ref().is_some_and(|suspect| self.clock.now().since(suspect.since) >= quarantine);
-            if old && !in_use {
-                let mut txn = Txn::new();
-                txn.delete(at);
-                let leaked = VolumeRef::new(key, handle.clone());
-                let outcome = match self.condemn(txn, &name, &leaked).await {
-                    Ok(()) => &mut sweep.deleted,
-                    // It has a record now, or another has its name.
-                    Err(e) if e.kind() == ErrorKind::Conflict => &mut sweep.quarantined,
-                    Err(e) => return Err(e),
-                };
-                outcome.insert((name, handle));
-                continue;
-            }
-            if suspect.is_none() {
-                let mut txn = Txn::new();
-                suspects()?.create(&view, &mut txn, at, &Suspect { since: self.clock.now() })?;
-                self.store.commit(&txn).await?;
-            }
-            sweep.quarantined.insert((name, handle));
-        }
-        // Whatever has a record again, or is gone, is no suspect any more.
-        for cleared in known.values() {
-            let mut txn = Txn::new();
-            suspects()?.delete(&mut txn, cleared)?;
-            self.store.commit(&txn).await?;
-        }
-        Ok(sweep)
-    }
-
-    /// Gives the leaked volume a record, by which it is deleted as any other: so nobody gets its name meanwhile.
-    async fn condemn(&self, mut txn: Txn, name: &ProviderName, leaked: &VolumeRef) -> Result<()> {
-        let mut volume = Volume::new(leaked.key.clone(), name.clone());
-        (volume.phase, volume.handle) = (VolumePhase::Deleting, Some(leaked.handle.clone()));
-        let (nothing, at) = (Snapshot::default(), volume_at(&volume.key)?);
-        let owner = HandleOwner { volume: volume.key.clone() };
-        handles()?.create(&nothing, &mut txn, handle_at(name, &leaked.handle)?, &owner)?;
-        volumes()?.create(&nothing, &mut txn, at.clone(), &volume)?;
-        work_on(&nothing, &mut txn, &at, true)?;
-        self.store.commit(&txn).await.map(|_| ())
+        let All { volumes, snapshots, groups, .. } = self.compared().await?;
+        Ok(Orphans { volumes: volumes.into(), snapshots: snapshots.into(), groups: groups.into() })
     }
 }

@@ -1,14 +1,19 @@
 //! The next step of one snapshot, or of one group of them.
 
+use std::time::Duration;
+
 use hivemind_core::store::{Key, Txn};
 use hivemind_core::{Error, Progress, Result, Stamped};
 
 use super::{Did, VolumeController, is_refusal, read, token};
 use crate::records::{Todo, groups, snapshot_at, snapshots, volume_at, volumes};
 use crate::{
-    Capability, CreateGroupSnapshot, CreateSnapshot, GroupRecord, GroupSnapshot, SnapshotKey, SnapshotPhase,
-    SnapshotRecord, StorageProvider, VolumeKey, VolumeRef, VolumeSnapshot,
+    Capability, CreateGroupSnapshot, CreateSnapshot, GroupRecord, GroupSnapshot, ProviderApi, SnapshotKey,
+    SnapshotPhase, SnapshotRecord, StorageProvider, VolumeKey, VolumeRef, VolumeSnapshot,
 };
+
+/// How long to wait before a snapshot that is cut is looked at again.
+const UNTIL_READY: Duration = Duration::from_secs(5);
 
 impl VolumeController {
     pub(super) async fn snapshot_step(&self, todo: &Stamped<Todo>, at: &Key) -> Result<Did> {
@@ -24,8 +29,10 @@ impl VolumeController {
         match (record.phase == SnapshotPhase::Deleting, record.made()) {
             (true, Some(made)) => {
                 let token = token(&record, &record.token, "delete");
-                if provider.delete_snapshot(&token, &made).await?.ready().is_none() {
-                    return Ok(Did::Pending);
+                let call = provider.delete_snapshot(&token, &made);
+                let gone = self.within(&record.provider, ProviderApi::Snapshot, call).await?;
+                if let Progress::Pending(at_it) = gone {
+                    return Ok(Did::pending(&at_it));
                 }
                 let mut txn = Txn::new();
                 snapshots()?.delete(&mut txn, &record)?;
@@ -44,12 +51,12 @@ impl VolumeController {
         record: &Stamped<SnapshotRecord>,
     ) -> Result<Did> {
         match self.cut(provider, record).await {
-            Ok(Progress::Pending(_)) => Ok(Did::Pending),
+            Ok(Progress::Pending(at_it)) => Ok(Did::pending(&at_it)),
             Ok(Progress::Ready(taken)) => {
                 let mut new = (*record.value).clone();
                 seen(&mut new, &taken);
                 if new == *record.value {
-                    return Ok(Did::Pending);
+                    return Ok(Did::Pending(UNTIL_READY));
                 }
                 let mut txn = Txn::new();
                 snapshots()?.update(&mut txn, record, &new)?;
@@ -62,7 +69,7 @@ impl VolumeController {
                 let mut txn = Txn::new();
                 snapshots()?.update(&mut txn, record, &new)?;
                 self.done(txn, todo, true).await?;
-                Ok(Did::Pending)
+                Ok(Did::Prepared)
             }
             Err(e) if is_refusal(&e) => {
                 let mut txn = Txn::new();
@@ -87,7 +94,8 @@ impl VolumeController {
     ) -> Result<Progress<VolumeSnapshot>> {
         provider.capabilities().require(&record.provider, Capability::Snapshots)?;
         let volume = self.made(&record.key.volume).await?;
-        provider.create_snapshot(&CreateSnapshot::new(record.token.clone(), record.key.clone(), volume)).await
+        let request = CreateSnapshot::new(record.token.clone(), record.key.clone(), volume);
+        self.within(&record.provider, ProviderApi::Snapshot, provider.create_snapshot(&request)).await
     }
 
     async fn made(&self, key: &VolumeKey) -> Result<VolumeRef> {
@@ -112,9 +120,10 @@ impl VolumeController {
                 let members = self.members(&record).await?;
                 let snapshots: Vec<_> = members.iter().filter_map(|member| member.made()).collect();
                 let token = token(&record, &record.token, "delete");
-                let gone = provider.delete_group_snapshot(&token, &record.key, handle, &snapshots).await?;
-                if gone.ready().is_none() {
-                    return Ok(Did::Pending);
+                let call = provider.delete_group_snapshot(&token, &record.key, handle, &snapshots);
+                let gone = self.within(&record.provider, ProviderApi::Snapshot, call).await?;
+                if let Progress::Pending(at_it) = gone {
+                    return Ok(Did::pending(&at_it));
                 }
                 self.forget_group(todo, &record, &members).await?;
                 Ok(Did::SnapshotDeleted)
@@ -158,7 +167,7 @@ impl VolumeController {
         record: &Stamped<GroupRecord>,
     ) -> Result<Did> {
         match self.cut_group(provider, record).await {
-            Ok(Progress::Pending(_)) => Ok(Did::Pending),
+            Ok(Progress::Pending(at_it)) => Ok(Did::pending(&at_it)),
             Ok(Progress::Ready(taken)) => self.group_taken(todo, record, &taken).await,
             Err(e) if super::is_used_up(&e) => {
                 let mut new = (*record.value).clone();
@@ -166,7 +175,7 @@ impl VolumeController {
                 let mut txn = Txn::new();
                 groups()?.update(&mut txn, record, &new)?;
                 self.done(txn, todo, true).await?;
-                Ok(Did::Pending)
+                Ok(Did::Prepared)
             }
             Err(e) if is_refusal(&e) => {
                 let members = self.members(record).await?;
@@ -202,7 +211,7 @@ impl VolumeController {
             volumes.push(self.made(&VolumeKey::new(record.key.tenant.clone(), volume.clone())).await?);
         }
         let request = CreateGroupSnapshot::new(record.token.clone(), record.key.clone(), volumes);
-        provider.create_group_snapshot(&request).await
+        self.within(&record.provider, ProviderApi::Snapshot, provider.create_group_snapshot(&request)).await
     }
 
     async fn group_taken(
@@ -214,7 +223,7 @@ impl VolumeController {
         let members = self.members(record).await?;
         let phase = if taken.is_ready() { SnapshotPhase::Ready } else { SnapshotPhase::Cut };
         if record.phase == phase {
-            return Ok(Did::Pending);
+            return Ok(Did::Pending(UNTIL_READY));
         }
         let of = |member: &SnapshotRecord| {
             taken.snapshots.iter().find(|snapshot| snapshot.key.as_ref() == Some(&member.key))

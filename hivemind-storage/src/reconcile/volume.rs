@@ -1,30 +1,32 @@
 //! The next step of one volume.
 
-use hivemind_core::store::{Key, Txn};
+use hivemind_core::store::{Conflict, Key, Txn};
 use hivemind_core::{Effect, Error, ErrorKind, NodeId, Progress, Result, Retry, Stamped, StateStoreExt};
 
+use super::keys::{is_erased, worthless};
 use super::{Did, VolumeController, another, is_refusal, is_used_up, read, token};
-#[cfg(feature = "encryption")]
-use crate::KeyName;
 use crate::records::{
-    HandleOwner, Todo, handle_at, handles, nodes, snapshot_at, snapshots, volume_at, volumes,
+    HandleOwner, Todo, handle_at, handles, nodes, report_at, snapshot_at, snapshots, volume_at, volumes,
 };
 use crate::steps::{self, Step};
 use crate::{
-    AttachVolume, AttachedAs, Attachment, Capability, CreateVolume, DetachVolume, ProvisionedVolume,
-    Restoration, Secrets, SizeRange, SnapshotPhase, SourceKey, StorageProvider, Volume, VolumePhase,
-    VolumeRef, VolumeSource,
+    AttachVolume, AttachedAs, Attachment, Capability, CreateVolume, DetachVolume, ProviderApi,
+    ProvisionedVolume, Restoration, SizeRange, SnapshotPhase, SourceKey, StorageProvider, Volume,
+    VolumePhase, VolumeRef, VolumeSource,
 };
 
+/// How often the record of a node may change under our hands.
+const ATTEMPTS: usize = 64;
+
 /// A volume that is being worked on.
-struct Job<'a> {
+pub(super) struct Job<'a> {
     provider: &'a dyn StorageProvider,
-    volume: Stamped<Volume>,
+    pub(super) volume: Stamped<Volume>,
     todo: &'a Stamped<Todo>,
     grows_online: bool,
 }
 
-fn waits(message: String) -> Error {
+pub(super) fn waits(message: String) -> Error {
     Error::new(ErrorKind::Unavailable, "tick", message).with_retry(Retry::Later)
 }
 
@@ -47,11 +49,16 @@ impl VolumeController {
         for step in steps {
             let alone = step == Step::Expand && !grows_online;
             match self.take(&job, step).await {
-                Ok(Did::Pending) if alone => return Ok(Did::Pending),
+                Ok(Did::Pending(after)) if alone => return Ok(Did::Pending(after)),
                 Ok(Did::Nothing) => {}
-                // The first failure is told, whatever else goes on.
-                waiting @ (Ok(Did::Pending) | Err(_)) if waits.is_ok() => waits = waiting,
-                Ok(Did::Pending) | Err(_) => {}
+                // The first failure is told, whatever else goes on; and of what goes on, what may end first.
+                Ok(Did::Pending(after)) => match &mut waits {
+                    Ok(Did::Pending(earlier)) => *earlier = after.min(*earlier),
+                    Ok(_) => waits = Ok(Did::Pending(after)),
+                    Err(_) => {}
+                },
+                Err(e) if waits.is_ok() => waits = Err(e),
+                Err(_) => {}
                 // The record is another one now.
                 done => return done,
             }
@@ -95,7 +102,7 @@ impl VolumeController {
     }
 
     /// Writes down what has become so, if the intent is still the one that was acted on.
-    async fn record<R>(&self, job: &Job<'_>, change: impl FnOnce(&mut Volume) -> R) -> Result<()> {
+    pub(super) async fn record<R>(&self, job: &Job<'_>, change: impl FnOnce(&mut Volume) -> R) -> Result<()> {
         self.record_with(job, Txn::new(), change).await
     }
 
@@ -113,8 +120,19 @@ impl VolumeController {
 
     /// The record goes, and all there is to do with it.
     async fn forget(&self, job: &Job<'_>) -> Result<()> {
+        let mut attempts = 0;
+        loop {
+            match self.try_forget(job).await {
+                Err(e) if is_about_a_node(&e) && attempts < ATTEMPTS => attempts += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_forget(&self, job: &Job<'_>) -> Result<()> {
         let mut txn = Txn::new();
         volumes()?.delete(&mut txn, &job.volume)?;
+        txn.delete(report_at(&job.volume.key)?);
         if let Some(handle) = &job.volume.handle {
             txn.delete(handle_at(&job.volume.provider, handle)?);
         }
@@ -129,79 +147,30 @@ impl VolumeController {
         self.done(txn, job.todo, false).await
     }
 
-    /// The secrets of a volume: the key that it was made with, or is to be made with.
-    #[cfg(feature = "encryption")]
-    async fn secrets(&self, volume: &Volume) -> Result<Secrets> {
-        match (&self.keys, &volume.encrypted_with) {
-            (Some(keys), Some(key)) => keys.secrets(key).await,
-            (None, Some(key)) => {
-                let message = format!("volume {} has {key}, and this controller has no keys", volume.key);
-                Err(waits(message))
-            }
-            (_, None) => Ok(Secrets::none()),
-        }
-    }
-
-    #[cfg(not(feature = "encryption"))]
-    async fn secrets(&self, _: &Volume) -> Result<Secrets> {
-        Ok(Secrets::none())
-    }
-
-    /// Which key a new encrypted volume gets is written down before it is made: that of what it is made of, whose content
-    /// it has as it was written; else one of its own.
-    #[cfg(feature = "encryption")]
-    async fn choose_key(&self, job: &Job<'_>) -> Result<bool> {
-        let volume = &*job.volume.value;
-        let Some(keys) = &self.keys else { return Ok(false) };
-        if !volume.options.encryption || volume.encrypted_with.is_some() {
-            return Ok(false);
-        }
-        let key = match self.key_of_source(volume).await? {
-            Some(key) => key,
-            None => KeyName { volume: volume.key.clone(), version: keys.newest(&volume.key.tenant).await? },
-        };
-        self.record(job, |new| new.encrypted_with = Some(key)).await?;
-        Ok(true)
-    }
-
-    #[cfg(feature = "encryption")]
-    async fn key_of_source(&self, volume: &Volume) -> Result<Option<KeyName>> {
-        match &volume.source {
-            None => Ok(None),
-            Some(SourceKey::Snapshot(key)) => {
-                let at = snapshot_at(key)?;
-                let view = self.records(std::slice::from_ref(&at)).await?;
-                Ok(read(&snapshots()?, &view, &at)?.and_then(|found| found.encrypted_with.clone()))
-            }
-            Some(SourceKey::Volume(key)) => {
-                let at = volume_at(key)?;
-                let view = self.records(std::slice::from_ref(&at)).await?;
-                Ok(read(&volumes()?, &view, &at)?.and_then(|found| found.encrypted_with.clone()))
-            }
-        }
-    }
-
-    #[cfg(not(feature = "encryption"))]
-    async fn choose_key(&self, _: &Job<'_>) -> Result<bool> {
-        Ok(false)
-    }
-
     async fn create(&self, job: &Job<'_>) -> Result<Did> {
-        if self.choose_key(job).await? {
-            return Ok(Did::Pending);
-        }
-        let made = match self.make(job).await {
-            Ok(Progress::Pending(_)) => return Ok(Did::Pending),
+        let answer = match self.choose_key(job).await {
+            Ok(true) => return Ok(Did::Prepared),
+            // It never had a key, so it was never made.
+            Err(e) if is_erased(&e) && job.volume.phase == VolumePhase::Deleting => {
+                self.forget(job).await?;
+                return Ok(Did::Deleted);
+            }
+            Err(e) => Err(e),
+            Ok(false) => self.make(job).await,
+        };
+        let made = match answer {
+            Ok(Progress::Pending(at_it)) => return Ok(Did::pending(&at_it)),
             Ok(Progress::Ready(made)) => made,
             Err(e) if is_used_up(&e) => {
                 self.record(job, |new| new.token = another(&new.token)).await?;
-                return Ok(Did::Pending);
+                return Ok(Did::Prepared);
             }
             Err(e) if is_refusal(&e) && job.volume.phase == VolumePhase::Deleting => {
                 self.forget(job).await?;
                 return Ok(Did::Deleted);
             }
-            Err(e) if is_refusal(&e) => {
+            // Without its key nobody could ever read it.
+            Err(e) if is_refusal(&e) || is_erased(&e) => {
                 self.record(job, |new| new.phase = VolumePhase::Failed(e.to_string())).await?;
                 return Ok(Did::Refused);
             }
@@ -224,9 +193,14 @@ impl VolumeController {
         request.topology = volume.requirement.clone();
         // Nothing of it is the provider's word: the volume may have been made long ago.
         request.source = self.source(volume).await.map_err(|e| e.with_retry(Retry::Later))?;
-        request.secrets = self.secrets(volume).await.map_err(|e| e.with_retry(Retry::Later))?;
+        request.secrets = match self.secrets(volume).await {
+            // It may have been made before its key was erased, and then it has to be made again to learn what it is called.
+            Err(e) if is_erased(&e) && volume.phase == VolumePhase::Deleting => worthless(volume),
+            secrets => secrets.map_err(|e| e.with_retry(Retry::Later))?,
+        };
         job.provider.capabilities().require_options(&volume.provider, &volume.options)?;
-        job.provider.create_volume(&request).await
+        let call = job.provider.create_volume(&request);
+        self.within(&volume.provider, ProviderApi::Create, call).await
     }
 
     async fn source(&self, volume: &Volume) -> Result<Option<VolumeSource>> {
@@ -265,11 +239,12 @@ impl VolumeController {
                 .with_read_only(wish.read_only)
                 .of_epoch(wish.epoch)
                 .with_secrets(self.secrets(volume).await?);
-            match job.provider.attach_volume(&request).await {
+            let call = job.provider.attach_volume(&request);
+            match self.within(&volume.provider, ProviderApi::Attach, call).await {
                 Ok(Progress::Ready(at)) => at,
-                Ok(Progress::Pending(_)) => {
+                Ok(Progress::Pending(at_it)) => {
                     self.take_back(&job.volume, node, wish).await?;
-                    return Ok(Did::Pending);
+                    return Ok(Did::pending(&at_it));
                 }
                 Err(e) => {
                     if e.effect() != Effect::NotStarted {
@@ -295,23 +270,39 @@ impl VolumeController {
         let (Some(made), Some(leaving)) = (volume.made(), volume.maybe_attached.get(node)) else {
             return Ok(Did::Nothing);
         };
-        let (name, known) = self.node(&volume.provider, node).await?;
+        self.require_record(&volume.key, leaving).await?;
         if job.provider.capabilities().has(Capability::Attach) {
+            let (name, _) = self.node(&volume.provider, node).await?;
             let mut request = DetachVolume::new(token(&job.volume, &volume.token, "detach"), made, name);
             request.proof = leaving.proof.clone();
-            if job.provider.detach_volume(&request).await?.ready().is_none() {
-                return Ok(Did::Pending);
+            let call = job.provider.detach_volume(&request);
+            if let Progress::Pending(at_it) = self.within(&volume.provider, ProviderApi::Attach, call).await?
+            {
+                return Ok(Did::pending(&at_it));
             }
         }
-        let mut txn = Txn::new();
-        // A wish to have it back keeps the slot.
-        if let Some(known) = known.filter(|_| !volume.desired.contains_key(node)) {
-            let mut record = (*known.value).clone();
-            record.volumes.remove(&volume.key);
-            nodes()?.update(&mut txn, &known, &record)?;
-        }
-        self.record_with(job, txn, |new| new.maybe_attached.remove(node)).await?;
+        self.detached(job, node).await?;
         Ok(Did::Detached)
+    }
+
+    /// Writes down that a node has lost the volume. Others may be leaving the same node at the same time.
+    async fn detached(&self, job: &Job<'_>, node: &NodeId) -> Result<()> {
+        let volume = &*job.volume.value;
+        let mut attempts = 0;
+        loop {
+            let mut txn = Txn::new();
+            let (_, known) = self.node(&volume.provider, node).await?;
+            // A wish to have it back keeps the slot.
+            if let Some(known) = known.filter(|_| !volume.desired.contains_key(node)) {
+                let mut record = (*known.value).clone();
+                record.volumes.remove(&volume.key);
+                nodes()?.update(&mut txn, &known, &record)?;
+            }
+            match self.record_with(job, txn, |new| new.maybe_attached.remove(node)).await {
+                Err(e) if is_about_a_node(&e) && attempts < ATTEMPTS => attempts += 1,
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn expand(&self, job: &Job<'_>) -> Result<Did> {
@@ -321,12 +312,14 @@ impl VolumeController {
             return Ok(Did::Nothing);
         }
         let asked = job.provider.capabilities().require(&volume.provider, Capability::Expand);
+        let size = SizeRange::at_least(growth.to)?;
+        let call = job.provider.expand_volume(&growth.token, &made, size);
         let answer = match asked {
-            Ok(()) => job.provider.expand_volume(&growth.token, &made, SizeRange::at_least(growth.to)?).await,
+            Ok(()) => self.within(&volume.provider, ProviderApi::Modify, call).await,
             Err(e) => Err(e),
         };
         match answer {
-            Ok(Progress::Pending(_)) => Ok(Did::Pending),
+            Ok(Progress::Pending(at_it)) => Ok(Did::pending(&at_it)),
             Ok(Progress::Ready(grown)) => {
                 self.record(job, |new| {
                     new.size = new.size.max(grown.size);
@@ -356,11 +349,14 @@ impl VolumeController {
             return Ok(Did::Nothing);
         };
         let answer = match job.provider.capabilities().require(&volume.provider, Capability::Modify) {
-            Ok(()) => job.provider.modify_volume(&change.token, &made, &change.parameters).await,
+            Ok(()) => {
+                let call = job.provider.modify_volume(&change.token, &made, &change.parameters);
+                self.within(&volume.provider, ProviderApi::Modify, call).await
+            }
             Err(e) => Err(e),
         };
         match answer {
-            Ok(Progress::Pending(_)) => Ok(Did::Pending),
+            Ok(Progress::Pending(at_it)) => Ok(Did::pending(&at_it)),
             Ok(Progress::Ready(())) => {
                 self.record(job, |new| {
                     if let Some(done) = new.modification.take() {
@@ -391,7 +387,7 @@ impl VolumeController {
             Err(e) => Err(e),
         };
         match answer {
-            Ok(Progress::Pending(_)) => Ok(Did::Pending),
+            Ok(Progress::Pending(at_it)) => Ok(Did::pending(&at_it)),
             Ok(Progress::Ready(())) => {
                 self.record(job, |new| new.restoration = None).await?;
                 Ok(Did::Altered)
@@ -424,7 +420,8 @@ impl VolumeController {
         let from = read(&snapshots()?, &view, &from)?.ok_or_else(|| gone(&from))?;
         let from =
             from.made().ok_or_else(|| waits(format!("snapshot {} is not there yet", wanted.snapshot)))?;
-        job.provider.restore_snapshot(&wanted.token, &from, made).await
+        let call = job.provider.restore_snapshot(&wanted.token, &from, made);
+        self.within(&job.volume.provider, ProviderApi::Snapshot, call).await
     }
 
     /// Whatever is still to be made of the volume comes first: its snapshots and its clones.
@@ -463,14 +460,23 @@ impl VolumeController {
     async fn delete(&self, job: &Job<'_>) -> Result<Did> {
         let Some(made) = job.volume.made() else { return Ok(Did::Nothing) };
         self.nobody_needs(&job.volume).await?;
-        match job.provider.delete_volume(&token(&job.volume, &job.volume.token, "delete"), &made).await? {
-            Progress::Pending(_) => Ok(Did::Pending),
+        let token = token(&job.volume, &job.volume.token, "delete");
+        let call = job.provider.delete_volume(&token, &made);
+        match self.within(&job.volume.provider, ProviderApi::Delete, call).await? {
+            Progress::Pending(at_it) => Ok(Did::pending(&at_it)),
             Progress::Ready(()) => {
                 self.forget(job).await?;
                 Ok(Did::Deleted)
             }
         }
     }
+}
+
+/// Whether somebody else has just written down something about a node: then that is read again, and nothing is asked
+/// of the provider again.
+fn is_about_a_node(error: &Error) -> bool {
+    let node = |conflict: &Conflict| nodes().is_ok_and(|nodes| nodes.prefix().covers(&conflict.key));
+    error.detail::<Conflict>().is_some_and(node)
 }
 
 /// Writes down what the provider made.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use hivemind_core::{Error, ProviderName, Result};
 use serde::{Deserialize, Serialize};
 
+use super::CallLimits;
 use crate::{StorageProvider, StorageProviderType};
 
 /// A provider, as it is configured.
@@ -36,12 +37,22 @@ pub struct ProviderConfig {
     /// Where it is, and what else its factory wants to know. No secrets: say where those are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
+    /// How long its calls may take, and how many go on at once.
+    #[serde(default, skip_serializing_if = "CallLimits::is_default")]
+    pub limits: CallLimits,
 }
 
 impl ProviderConfig {
     /// A provider of this type, without settings.
     pub fn new(name: ProviderName, provider_type: StorageProviderType) -> Self {
-        Self { name, provider_type, settings: BTreeMap::new() }
+        Self { name, provider_type, settings: BTreeMap::new(), limits: CallLimits::default() }
+    }
+
+    /// With these limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: CallLimits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// With a setting.

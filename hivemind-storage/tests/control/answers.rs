@@ -16,7 +16,7 @@ use hivemind_storage::{
     VolumePhase, VolumeRef, VolumeSnapshot, VolumeStatus,
 };
 
-use super::world::{World, gib, memory, node, spec};
+use super::world::{World, controller, gib, memory, node, spec};
 
 /// What becomes of the next call, and what is said of it.
 type Script = Mutex<VecDeque<(bool, Error)>>;
@@ -141,7 +141,7 @@ impl Stage {
         let mut providers = ProviderRegistry::new();
         providers.add(provider.clone()).unwrap();
         let storage = StorageManager::new(providers.names());
-        let controller = VolumeController::new(Arc::new(store.clone()), providers, clock.clone());
+        let controller = controller(Arc::new(store.clone()), providers, clock.clone());
         Self { store, provider, storage, controller, clock, ctx: World::new(memory()).ctx("acme") }
     }
 

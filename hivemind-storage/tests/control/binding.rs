@@ -4,7 +4,10 @@ use std::thread;
 
 use hivemind_core::labels::Labels;
 use hivemind_core::{ErrorKind, VolumeId};
-use hivemind_storage::{AccessMode, ClaimSpec, ReclaimPolicy, VolumeMode, VolumeOptions, VolumePhase};
+use hivemind_storage::{
+    AccessMode, ClaimSpec, PolicyRule, ReclaimPolicy, StoragePolicy, Topology, VolumeMode, VolumeOptions,
+    VolumePhase,
+};
 
 use super::world::{World, class, gib, memory, spec};
 
@@ -147,4 +150,54 @@ fn pitfall_22_claims_that_race_for_volumes_get_one_each() {
     distinct.dedup();
     assert_eq!(bound.len(), distinct.len(), "a volume has two claims");
     assert_eq!(u64::try_from(bound.len()).unwrap(), volumes, "an offered volume was left over");
+}
+
+fn zone(name: &str) -> Topology {
+    Topology::everywhere().with("zone", name)
+}
+
+#[test]
+fn a_rule_of_places_is_obeyed_when_a_volume_is_made_and_when_one_is_bound() {
+    let world = World::new(memory().with_places(["a", "b", "c"].map(zone)));
+    let mut rule = PolicyRule::new("residency");
+    rule.allowed_topologies = vec![zone("b"), zone("c")];
+    let policy = StoragePolicy::new([rule]);
+    let acme = world.ctx("acme").tenant().id.clone();
+    let ruled = |claim: &ClaimSpec| policy.decide(&acme, claim).claim;
+
+    // One that is offered is in zone a, and so it is not taken, small as it is.
+    offered(&world, &[1]);
+    assert_eq!(world.volume_named("v1").topology, [zone("a")]);
+    world.claim(&ruled(&spec("data"))).unwrap();
+    world.settle();
+    assert_eq!(world.volume("data").topology, [zone("b")]);
+    world.claim(&spec("anywhere")).unwrap();
+    assert_eq!(world.volume("anywhere").key.volume.as_str(), "v1");
+
+    // The class has volumes elsewhere only.
+    let class = class("in-a").with_allowed_topologies([zone("a")]);
+    world.commit(|s, view, txn| s.stage_class(view, txn, &class)).unwrap();
+    let refused = world.claim(&ruled(&spec("nowhere").of_class("in-a".parse().unwrap()))).unwrap_err();
+    assert_eq!(
+        (refused.kind(), refused.message()),
+        (
+            ErrorKind::Invalid,
+            "claim nowhere may be in zone=b or zone=c, and class in-a has volumes in zone=a only"
+        )
+    );
+}
+
+#[test]
+fn copies_that_are_to_be_apart_need_as_many_places() {
+    let world = World::new(memory().with_places(["a", "b"].map(zone)));
+    let copies = VolumeOptions::default().with_replicas(2.try_into().unwrap());
+    let apart = |name: &str| spec(name).with_options(copies.clone()).spread_over("zone");
+    let refused = world.claim(&apart("data").with_allowed_topologies([zone("a")])).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    assert!(refused.message().contains("the 2 copies of claim data are to differ in zone"));
+    // A provider that has no place for the second copy is found out.
+    world.claim(&apart("data").with_allowed_topologies([zone("a"), zone("b")])).unwrap();
+    world.settle();
+    let told = world.storage.explain_claim(&world.view(), &world.ctx("acme"), &"data".parse().unwrap());
+    assert_eq!(told.unwrap().waits_for, ["its copies are to differ in zone, and do so in 1 of 2"]);
 }

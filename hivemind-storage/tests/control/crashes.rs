@@ -10,10 +10,11 @@ use hivemind_core::{
     block_on,
 };
 use hivemind_storage::{
-    Fenced, MemoryProvider, ProviderRegistry, StorageManager, StorageProvider, VolumeController,
+    Fenced, MemoryProvider, NodeInfo, ProviderRegistry, StorageManager, StorageProvider, VolumeController,
 };
 
-use super::world::{World, gib, memory, node, spec};
+use super::quotas::{Ledger, charges};
+use super::world::{World, controller, gib, memory, name, node, spec};
 
 /// One process: its view of a store that may die, and what it runs.
 struct Life {
@@ -28,8 +29,10 @@ impl Life {
         let store = FaultyStore::new(Arc::new(disk.clone()), plan);
         let mut providers = ProviderRegistry::new();
         providers.add(provider.clone()).unwrap();
-        let (storage, clock) = (StorageManager::new(providers.names()), Arc::new(ManualClock::default()));
-        let controller = VolumeController::new(Arc::new(store.clone()), providers, clock.clone());
+        let quota = Arc::new(Ledger::default());
+        let storage = StorageManager::new(providers.names()).with_quota(quota);
+        let clock = Arc::new(ManualClock::default());
+        let controller = controller(Arc::new(store.clone()), providers, clock.clone());
         Self { store, storage, controller, clock }
     }
 
@@ -73,11 +76,16 @@ fn ignore_gone(outcome: Result<()>) {
     }
 }
 
-/// A whole life: claimed, brought to a node, grown, snapshotted, moved by force, and at last released but one.
+/// A whole life, on nodes of one slot each: claimed, brought to a node, grown, snapshotted, moved from a node that is kept
+/// out and let in again, and at last released but one. All of it is charged.
 async fn story(life: &Life, acme: &TenantContext) {
     let (data, keep): (ClaimId, ClaimId) = ("data".parse().unwrap(), "keep".parse().unwrap());
     let (n1, n2) = (node("n1"), node("n2"));
-    let snapshot = "s1".parse().unwrap();
+    let (snapshot, at) = ("s1".parse().unwrap(), name());
+    for node in [&n1, &n2] {
+        let info = NodeInfo::new(node.clone()).with_max_volumes(1);
+        life.transact(|s, view, txn| s.stage_node(view, txn, &at, &info)).await.unwrap();
+    }
     for claim in ["data", "keep"] {
         life.transact(|s, view, txn| s.stage_claim(view, txn, acme, &spec(claim))).await.unwrap();
         life.settle().await;
@@ -87,8 +95,12 @@ async fn story(life: &Life, acme: &TenantContext) {
     life.transact(|s, view, txn| s.stage_expand(view, txn, acme, &data, gib(2))).await.unwrap();
     life.transact(|s, view, txn| s.stage_snapshot(view, txn, acme, &data, &snapshot)).await.unwrap();
     life.settle().await;
-    let proof = Fenced::PowerOff;
+    life.transact(|s, view, txn| s.stage_fence(view, txn, &at, &n1)).await.unwrap();
+    life.settle().await;
+    let proof = Fenced::ByStorage;
     life.transact(|s, view, txn| s.stage_move(view, txn, acme, &data, &n1, &n2, &proof)).await.unwrap();
+    life.settle().await;
+    life.transact(|s, view, txn| s.stage_unfence(view, txn, &at, &n1)).await.unwrap();
     life.settle().await;
     life.transact(|s, view, txn| s.stage_attach(view, txn, acme, &keep, &n1)).await.unwrap();
     let volume = "data".parse().unwrap();
@@ -133,8 +145,21 @@ fn crash_at(call: u64, lose: u64, delay: u64) -> bool {
             "crash at {call}, {lose}, {delay}: something leaked"
         );
         let records = block_on(disk.snapshot(&[hivemind_storage::prefix().unwrap()])).unwrap();
-        let kept: Vec<_> = records.scan(&Prefix::ROOT).map(|record| record.key.to_string()).collect();
+        // Nodes stay, and have nothing.
+        let nodes = Prefix::new(["storage", "nodes"]).unwrap();
+        for record in records.scan(&nodes) {
+            let text = String::from_utf8_lossy(&record.value);
+            assert!(text.contains(r#""volumes":[]"#), "crash at {call}: a slot is taken for ever: {text}");
+        }
+        let mut kept: Vec<_> = records.scan(&Prefix::ROOT).map(|record| record.key.clone()).collect();
+        kept.retain(|key| !nodes.covers(key));
         assert!(kept.is_empty(), "crash at {call}: {kept:?}");
+        let whole = block_on(disk.snapshot(&[Prefix::ROOT])).unwrap();
+        assert_eq!(
+            whole.scan(charges().prefix()).count(),
+            0,
+            "crash at {call}: something is charged for ever"
+        );
     }
     crashed
 }

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use hivemind_core::{MemoryKeys, SeededIds, block_on};
 use hivemind_storage::{
-    ClaimSource, ProviderRegistry, VOLUME_KEY, Volume, VolumeController, VolumeKeys, VolumeOptions,
-    VolumePhase,
+    ClaimSource, ProviderRegistry, VOLUME_KEY, Volume, VolumeKeys, VolumeOptions, VolumePhase,
 };
 
-use super::world::{World, memory, spec};
+use super::world::{World, controller, memory, spec};
 
 #[test]
 fn an_encrypted_volume_keeps_the_key_it_was_made_with() {
@@ -18,8 +17,8 @@ fn an_encrypted_volume_keeps_the_key_it_was_made_with() {
     let keys = VolumeKeys::new(Arc::new(world.store.clone()), kms, "kek".parse().unwrap());
     let mut providers = ProviderRegistry::new();
     providers.add(world.provider.clone()).unwrap();
-    let controller = VolumeController::new(Arc::new(world.store.clone()), providers, world.clock.clone())
-        .with_keys(keys.clone());
+    let controller =
+        controller(Arc::new(world.store.clone()), providers, world.clock.clone()).with_keys(keys.clone());
     let settle = || while block_on(controller.tick()).unwrap().changed() {};
     let encrypted = |name: &str| spec(name).with_options(VolumeOptions::default().with_encryption(true));
 

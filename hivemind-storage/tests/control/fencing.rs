@@ -50,7 +50,7 @@ fn pitfall_07_a_slow_node_keeps_its_volumes_until_there_is_proof() {
     world.settle();
     assert_eq!(world.nodes_of("data").into_iter().collect::<Vec<_>>(), ["n1"]);
     let ada: UserId = "ada".parse().unwrap();
-    move_to(&world, "n1", "n2", &Fenced::Operator(ada)).unwrap();
+    move_to(&world, "n1", "n2", &Fenced::operator(ada, "the rack is dark")).unwrap();
     assert!(world.volume("data").maybe_attached[&node("n1")].proof.is_some(), "the proof is on record");
     world.settle();
     assert_eq!(world.nodes_of("data").into_iter().collect::<Vec<_>>(), ["n2"]);
@@ -68,7 +68,7 @@ fn every_workload_of_a_lost_node_goes_along_and_a_stranger_ends_nothing() {
             .unwrap();
     }
     world.settle();
-    move_to(&world, "n1", "n2", &Fenced::Operator("ada".parse().unwrap())).unwrap();
+    move_to(&world, "n1", "n2", &Fenced::operator("ada".parse().unwrap(), "the rack is dark")).unwrap();
     world.settle();
     let wanted = || world.volume("data").desired.get(&node("n2")).map(|wish| wish.workloads.len());
     assert_eq!(wanted(), Some(2));
@@ -93,7 +93,7 @@ fn workloads_of_a_lost_node_join_those_of_a_node_that_has_the_volume() {
         world.commit(|s, view, txn| s.stage_attach_as(view, txn, &world.ctx("acme"), &claim, &of)).unwrap();
     }
     world.settle();
-    move_to(&world, "n1", "n2", &Fenced::Operator("ada".parse().unwrap())).unwrap();
+    move_to(&world, "n1", "n2", &Fenced::operator("ada".parse().unwrap(), "the rack is dark")).unwrap();
     assert_eq!(world.volume("data").desired[&node("n2")].workloads.len(), 3);
 }
 
@@ -162,7 +162,7 @@ fn volumes_of_a_fenced_node_go_on_whatever_was_decided_about_each_before() {
     // What was taken by force before has a higher epoch than the others.
     world.attach("moved", "n2").unwrap();
     world.settle();
-    let ada = || Fenced::Operator("ada".parse().unwrap());
+    let ada = || Fenced::operator("ada".parse().unwrap(), "the rack is dark");
     let go = |claim: &str, from: &str, to: &str, proof: &Fenced| {
         let (claim, from, to) = (claim.parse().unwrap(), node(from), node(to));
         world

@@ -16,7 +16,7 @@ use hivemind_storage::{
     VolumeStatus,
 };
 
-use super::world::{World, memory, name, node};
+use super::world::{World, controller, memory, name, node};
 
 /// What is said of an attachment that is made.
 #[derive(Debug, Clone, Copy)]
@@ -108,7 +108,7 @@ impl Two {
         let gated = Arc::new(Gated { inner: world.provider.clone(), attaches, detaches });
         let mut providers = ProviderRegistry::new();
         providers.add(gated.clone()).unwrap();
-        let first = VolumeController::new(Arc::new(world.store.clone()), providers, world.clock.clone());
+        let first = controller(Arc::new(world.store.clone()), providers, world.clock.clone());
         Self { world, gated, first }
     }
 

@@ -3,19 +3,25 @@
 
 mod adoption;
 mod answers;
+mod audit;
 mod binding;
 mod crashes;
+mod deadlines;
 #[cfg(feature = "encryption")]
 mod encryption;
 mod fencing;
 mod growth;
+mod health;
 mod holds;
 mod late;
 mod orphans;
 mod owners;
+mod places;
 mod populators;
 mod quotas;
 mod reclaim;
 mod snapshots;
+#[cfg(feature = "encryption")]
+mod tenants;
 mod volumes;
 mod world;

@@ -99,7 +99,8 @@ fn a_lost_node_brings_a_volume_that_is_to_be_filled_to_nobody() {
     let world = World::new(memory());
     filled(&world, "data");
     let move_to = |to: &str| {
-        let (claim, proof) = ("data".parse().unwrap(), Fenced::Operator("ada".parse().unwrap()));
+        let (claim, proof) =
+            ("data".parse().unwrap(), Fenced::operator("ada".parse().unwrap(), "the rack is dark"));
         let (lost, to) = (node("n1"), node(to));
         world.commit(|s, view, txn| s.stage_move(view, txn, &world.ctx("acme"), &claim, &lost, &to, &proof))
     };

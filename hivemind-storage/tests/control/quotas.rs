@@ -14,18 +14,18 @@ use super::world::{World, gib, memory, spec};
 
 /// A quota that keeps a record of each charge: without limits, or with one for each charge.
 #[derive(Debug, Default)]
-struct Ledger {
+pub(crate) struct Ledger {
     each: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
-struct Charge(u64);
+pub(crate) struct Charge(u64);
 
 impl Stored for Charge {
     const KIND: &'static str = "charge";
 }
 
-fn charges() -> Collection<Charge> {
+pub(crate) fn charges() -> Collection<Charge> {
     Collection::new(Prefix::new(["charges"]).unwrap())
 }
 

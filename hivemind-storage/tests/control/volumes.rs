@@ -16,6 +16,8 @@ use hivemind_storage::{
 };
 use proptest::prelude::*;
 
+use super::world::controller;
+
 struct World {
     store: MemoryStore,
     provider: Arc<MemoryProvider>,
@@ -30,7 +32,7 @@ impl World {
         let mut providers = ProviderRegistry::new();
         providers.add(provider.clone()).unwrap();
         let (storage, clock) = (StorageManager::new(providers.names()), Arc::new(ManualClock::default()));
-        let controller = VolumeController::new(Arc::new(store.clone()), providers, clock.clone());
+        let controller = controller(Arc::new(store.clone()), providers, clock.clone());
         Self { store, provider, storage, controller, clock }
     }
 

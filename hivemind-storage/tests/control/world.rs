@@ -7,8 +7,8 @@ use std::time::Duration;
 use hivemind_core::resources::ByteSize;
 use hivemind_core::store::{Prefix, Snapshot, Txn};
 use hivemind_core::{
-    Clock, Generation, ManualClock, MemoryStore, NodeId, Principal, ProviderName, Result, StateStore,
-    StateStoreExt, TenantContext, TenantRef, block_on,
+    Clock, Generation, ManualClock, MemoryAudit, MemoryStore, NodeId, Principal, ProviderName, Result,
+    StateStore, StateStoreExt, TenantContext, TenantRef, ThreadRuntime, block_on,
 };
 use hivemind_storage::{
     ClaimSpec, MemoryProvider, ProviderRegistry, StorageClass, StorageManager, StorageProvider, Volume,
@@ -21,6 +21,7 @@ pub(crate) struct World {
     pub(crate) storage: StorageManager,
     pub(crate) controller: VolumeController,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) audit: Arc<MemoryAudit>,
 }
 
 pub(crate) fn memory() -> MemoryProvider {
@@ -47,14 +48,25 @@ pub(crate) fn class(name: &str) -> StorageClass {
     StorageClass::new(name.parse().unwrap(), self::name())
 }
 
+/// A controller whose deadlines are as by default: no test waits for one.
+pub(crate) fn controller(
+    store: Arc<dyn StateStore>,
+    providers: ProviderRegistry,
+    clock: Arc<ManualClock>,
+) -> VolumeController {
+    VolumeController::new(store, providers, clock, Arc::new(ThreadRuntime::new()))
+}
+
 impl World {
     pub(crate) fn new(provider: MemoryProvider) -> Self {
         let (store, provider) = (MemoryStore::new(), Arc::new(provider));
         let mut providers = ProviderRegistry::new();
         providers.add(provider.clone()).unwrap();
         let (storage, clock) = (StorageManager::new(providers.names()), Arc::new(ManualClock::default()));
-        let controller = VolumeController::new(Arc::new(store.clone()), providers, clock.clone());
-        Self { store, provider, storage, controller, clock }
+        let audit = Arc::new(MemoryAudit::new());
+        let controller =
+            controller(Arc::new(store.clone()), providers, clock.clone()).with_audit(audit.clone());
+        Self { store, provider, storage, controller, clock, audit }
     }
 
     /// What `tenant` asks now.
@@ -104,6 +116,13 @@ impl World {
         let claim = claim.parse().unwrap();
         let found = self.storage.volume(&self.view(), &Txn::new(), &self.ctx("acme"), &claim).unwrap();
         (*found.value).clone()
+    }
+
+    /// A volume of the tenant, claimed or not.
+    pub(crate) fn volume_named(&self, name: &str) -> Volume {
+        let all = self.storage.volumes(&self.view(), &self.ctx("acme")).unwrap();
+        let found = all.into_iter().find(|volume| volume.key.volume.as_str() == name);
+        (*found.unwrap().value).clone()
     }
 
     /// Ticks until nothing changes, and lets time pass meanwhile.

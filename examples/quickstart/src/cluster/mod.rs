@@ -104,7 +104,12 @@ impl Cluster {
             ipam: IpamManager::new(Arc::clone(&ports.store), Arc::clone(&ports.clock)),
             names: ServiceRegistry::new("cluster.local")?,
             storage: StorageManager::new(providers.names()).with_quota(quota),
-            controller: VolumeController::new(Arc::clone(&ports.store), providers, Arc::clone(&ports.clock)),
+            controller: VolumeController::new(
+                Arc::clone(&ports.store),
+                providers,
+                Arc::clone(&ports.clock),
+                Arc::clone(&ports.runtime),
+            ),
             ports,
             mirror,
             feed,
