@@ -24,6 +24,7 @@ mod lab;
 mod lost;
 mod matrix;
 mod probe;
+mod reuse;
 mod rules;
 mod services;
 mod uplink;
