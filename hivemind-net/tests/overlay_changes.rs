@@ -10,10 +10,11 @@ use hivemind_net::dataplane::{KernelState, Op, diff};
 use hivemind_net::overlay::{
     AddressPlan, OverlayChange, OverlayConfig, OverlayNetwork, OverlayWorkload, Transit, UnderlayFamily, Vni,
 };
-use overlay_world::{Wire, block, kernels, net, network, node, node_id, remove, tenant, workload};
+use overlay_world::{Wire, block, kernels, net, network, node, node_id, peering, remove, tenant, workload};
 use proptest::prelude::*;
 
-const TENANTS: [&str; 2] = ["red", "blue"];
+/// The first two have the same addresses.
+const TENANTS: [&str; 4] = ["red", "blue", "green", "gold"];
 const NODES: usize = 4;
 
 /// Prefixes of the pools: the pools themselves, usual blocks, and blocks of one address.
@@ -29,12 +30,18 @@ const BLOCKS: [&str; 9] = [
     "fd00::5/128",
 ];
 
+/// The same prefix or address in the network of the tenant.
+fn of_tenant(of: usize, text: &str) -> String {
+    let number = of.saturating_sub(1);
+    text.replace("10.0.", &format!("10.{number}.")).replace("fd00:", &format!("fd0{number}:"))
+}
+
 fn a_workload() -> impl Strategy<Value = OverlayWorkload> {
     let address = proptest::option::weighted(0.8, 0u8..32);
-    (0usize..2, 0u8..7, 1..=NODES, address.clone(), address, proptest::bool::weighted(0.1)).prop_map(
+    (0usize..4, 0u8..7, 1..=NODES, address.clone(), address, proptest::bool::weighted(0.1)).prop_map(
         |(of, id, on, v4, v6, named)| {
-            let v4 = v4.map(|last| format!("10.0.0.{last}"));
-            let v6 = v6.map(|last| format!("fd00::{last:x}"));
+            let v4 = v4.map(|last| of_tenant(of, &format!("10.0.0.{last}")));
+            let v6 = v6.map(|last| of_tenant(of, &format!("fd00::{last:x}")));
             let addresses: Vec<_> = v4.iter().chain(&v6).map(String::as_str).collect();
             let workload = workload(TENANTS[of], &format!("w{id}"), on, &addresses);
             if named { workload.with_link("tap0".parse().unwrap()) } else { workload }
@@ -43,13 +50,15 @@ fn a_workload() -> impl Strategy<Value = OverlayWorkload> {
 }
 
 fn change() -> impl Strategy<Value = OverlayChange> {
-    let tenant_change = (0usize..2, 0u32..3, 0u8..4, any::<bool>()).prop_map(|(of, vni, pools, leaves)| {
+    let tenant_change = (0usize..4, 0u32..5, 0u8..4, any::<bool>()).prop_map(|(of, vni, pools, leaves)| {
         let pools: &[&str] = match pools {
             0 => &["10.0.0.0/27"],
             1 => &["10.0.0.0/28", "fd00::/123"],
             _ => &["10.0.0.0/27", "fd00::/123"],
         };
-        let network = network(TENANTS[of], 100 + vni, pools);
+        let pools: Vec<_> = pools.iter().map(|pool| of_tenant(of, pool)).collect();
+        let pools: Vec<_> = pools.iter().map(String::as_str).collect();
+        let network = network(TENANTS[of], 100 + vni, &pools);
         let plan = pools
             .iter()
             .fold(AddressPlan::new(), |plan, pool| plan.with_pool(network.tenant.clone(), net(pool)));
@@ -63,15 +72,22 @@ fn change() -> impl Strategy<Value = OverlayChange> {
     });
     prop_oneof![
         8 => a_workload().prop_map(OverlayChange::PutWorkload),
-        3 => (0usize..2, 0u8..7).prop_map(|(of, id)| remove(TENANTS[of], &format!("w{id}"))),
-        4 => (0usize..2, 0..BLOCKS.len(), 1..=NODES).prop_map(|(of, prefix, on)| {
-            block(TENANTS[of], BLOCKS[prefix], on)
+        3 => (0usize..4, 0u8..7).prop_map(|(of, id)| remove(TENANTS[of], &format!("w{id}"))),
+        4 => (0usize..4, 0..BLOCKS.len(), 1..=NODES).prop_map(|(of, prefix, on)| {
+            block(TENANTS[of], &of_tenant(of, BLOCKS[prefix]), on)
         }),
-        2 => (0usize..2, 0..BLOCKS.len()).prop_map(|(of, prefix)| {
-            OverlayChange::RemoveBlock { tenant: tenant(TENANTS[of]), prefix: net(BLOCKS[prefix]) }
+        2 => (0usize..4, 0..BLOCKS.len()).prop_map(|(of, prefix)| {
+            let prefix = net(&of_tenant(of, BLOCKS[prefix]));
+            OverlayChange::RemoveBlock { tenant: tenant(TENANTS[of]), prefix }
+        }),
+        4 => (0usize..4, 0usize..4).prop_map(|(one, other)| {
+            OverlayChange::PutPeering(peering(TENANTS[one], TENANTS[other]))
+        }),
+        2 => (0usize..4, 0usize..4).prop_map(|(one, other)| {
+            OverlayChange::RemovePeering(peering(TENANTS[one], TENANTS[other]))
         }),
         1 => tenant_change,
-        1 => (0usize..2).prop_map(|of| OverlayChange::RemoveTenant(tenant(TENANTS[of]))),
+        1 => (0usize..4).prop_map(|of| OverlayChange::RemoveTenant(tenant(TENANTS[of]))),
         1 => node_change,
         1 => (1..=NODES).prop_map(|number| OverlayChange::RemoveNode(node_id(number))),
     ]
@@ -82,8 +98,9 @@ fn start(config: OverlayConfig) -> OverlayNetwork {
     overlay.load((1..=NODES).map(node).map(OverlayChange::PutNode)).unwrap();
     for (index, of) in TENANTS.iter().enumerate() {
         let vni = 100 + u32::try_from(index).unwrap();
+        let pools = ["10.0.0.0/27", "fd00::/123"].map(|pool| of_tenant(index, pool));
         // With direct routing the second is refused: both have the same addresses.
-        let _ = overlay.load([OverlayChange::PutTenant(network(of, vni, &["10.0.0.0/27", "fd00::/123"]))]);
+        let _ = overlay.load([OverlayChange::PutTenant(network(of, vni, &[&pools[0], &pools[1]]))]);
     }
     overlay
 }
@@ -180,5 +197,5 @@ fn a_workload_in_the_block_of_its_node_is_news_to_that_node_alone() {
     assert_eq!(moved[&node_id(3)].ops().len(), 1);
     assert_eq!(overlay.apply(put("d", 2, "10.0.0.2")).unwrap().len(), 0);
     let vni = Vni::new(100).unwrap();
-    assert_eq!(overlay.tenants().next().unwrap().vni, vni.max(Vni::new(101).unwrap()));
+    assert_eq!(overlay.tenants().last().unwrap().vni, vni);
 }

@@ -1,7 +1,7 @@
 //! The way from what a kernel holds to what it shall hold. No I/O, no clock, no async.
 //!
-//! The order is safe at every step: packet rules are in force before a link comes up, what is used is there before its
-//! user, links go before the rules that guarded them, namespaces go last.
+//! The order is safe at every step: links go, or go down, before the rules that guarded them go or change; rules are in
+//! force before a link comes up; what is used is there before its user; namespaces go last.
 
 use super::op::{Action, Op};
 use super::rules::{Hook, RuleTable, TableChange, TableKey};
@@ -15,11 +15,12 @@ pub fn diff(actual: &KernelState, desired: &KernelState) -> Vec<Op> {
         return Vec::new();
     }
     plan.namespaces();
+    // What is over is over before the rules forget what they knew of it.
+    plan.each(Plan::links_down);
+    plan.links_gone();
     // Before anything is forwarded, there are the rules for it.
     plan.each(|plan, at, want| plan.tables(at, want, false));
     plan.each(Plan::early_sysctls);
-    plan.each(Plan::links_down);
-    plan.links_gone();
     plan.each(Plan::entries_gone);
     plan.links_made();
     plan.each(|plan, at, want| plan.tables(at, want, true));

@@ -23,7 +23,7 @@ pub(super) const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// The workload's end of its link.
 const INSIDE: &str = "eth0";
 
-type Compiled = Result<(), InvalidKernelName>;
+pub(super) type Compiled = Result<(), InvalidKernelName>;
 
 /// Compiles for `at`, as one of the nodes of `tenant`.
 pub(super) struct Compiler<'a> {
@@ -31,6 +31,8 @@ pub(super) struct Compiler<'a> {
     /// The MTU inside, in bytes.
     pub(super) mtu: u32,
     pub(super) tenant: &'a TenantState,
+    /// The tenants that there is a way to.
+    pub(super) peers: Vec<&'a TenantState>,
     pub(super) at: &'a OverlayNode,
 }
 
@@ -50,7 +52,10 @@ impl Compiler<'_> {
     }
 
     /// The namespace that routes for the tenant.
-    fn routing<'k>(&self, kernel: &'k mut KernelState) -> Result<&'k mut NetnsState, InvalidKernelName> {
+    pub(super) fn routing<'k>(
+        &self,
+        kernel: &'k mut KernelState,
+    ) -> Result<&'k mut NetnsState, InvalidKernelName> {
         let owned = self.config.encapsulation != Encapsulation::Direct;
         let netns = kernel.namespace_mut(&self.router()?);
         netns.owned = owned;
@@ -61,6 +66,7 @@ impl Compiler<'_> {
     /// addresses that nobody has.
     pub(super) fn base(&self, kernel: &mut KernelState) -> Compiled {
         self.pools(kernel)?;
+        self.peers(kernel)?;
         if let Some(masquerade) = &self.tenant.network.egress {
             egress::tenant(self, &self.router()?, masquerade, kernel)?;
         }
@@ -95,7 +101,7 @@ impl Compiler<'_> {
         tunnel_link(self.tenant.network.vni)
     }
 
-    fn vtep(&self, node: &NodeId) -> Mac {
+    pub(super) fn vtep(&self, node: &NodeId) -> Mac {
         vtep_mac(node, &self.tenant.network.tenant, self.tenant.network.vni)
     }
 
@@ -121,7 +127,10 @@ impl Compiler<'_> {
 
     /// What this node knows of `peer` as a next hop: its MAC, and where the tunnel to it ends.
     pub(super) fn neighbour(&self, peer: &OverlayNode, kernel: &mut KernelState) -> Compiled {
-        if !self.is_remote(&peer.id) || self.config.encapsulation == Encapsulation::Direct {
+        // What crosses to another tenant does so where that one's workload is.
+        let is_next_hop = self.is_remote(&peer.id)
+            || peer.id != self.at.id && self.peers.iter().any(|other| other.present.contains_key(&peer.id));
+        if !is_next_hop || self.config.encapsulation == Encapsulation::Direct {
             return Ok(());
         }
         let Some(remote) = peer.address(self.config.family) else { return Ok(()) };

@@ -150,7 +150,10 @@ pub(super) fn tenant(
     kernel.add_veth((routing, &inside, end(router_mac)), (&Netns::Host, &outside, end(machine_mac)));
 
     let router = kernel.namespace_mut(routing);
-    let rules = masquerading(&masquerade.sources, &masquerade.inside)?
+    // Peers know the tenant's own addresses.
+    let peers = compiler.peers.iter().flat_map(|peer| &peer.network.pools);
+    let known: Vec<_> = masquerade.inside.iter().chain(peers).copied().collect();
+    let rules = masquerading(&masquerade.sources, &known)?
         .with_chain("no-tunnels".parse()?, no_tunnels(&inside, port));
     router.tables.insert(table("")?, rules);
     router

@@ -101,6 +101,38 @@ pub enum InvalidOverlay {
         /// How many.
         workloads: usize,
     },
+    /// There is a way between the network and another.
+    #[error("tenant {tenant} is peered with tenant {other}: remove that peering first")]
+    TenantPeered {
+        /// The tenant.
+        tenant: TenantId,
+        /// With whom.
+        other: TenantId,
+    },
+    /// A tenant needs no way to itself.
+    #[error("tenant {tenant} cannot be peered with itself")]
+    PeeredWithItself {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Packets to an address of one would be packets to one of the other.
+    #[error(
+        "pool {pool} of tenant {tenant} overlaps pool {other_pool} of tenant {other}: of tenants between whom there \
+         is a way, and of all peers of one tenant, no address may be the same"
+    )]
+    PeeredPoolsOverlap {
+        /// The tenant.
+        tenant: TenantId,
+        /// Its pool.
+        pool: IpNet,
+        /// The other tenant, which may be a peer of the same peer.
+        other: TenantId,
+        /// The pool of the other.
+        other_pool: IpNet,
+    },
+    /// All tenants are routed in one namespace, and every way is there.
+    #[error("with direct routing there is a way between all tenants already: rules alone decide what passes")]
+    NoPeeringNeeded,
     /// Two networks with one VNI.
     #[error("VNI {vni} is that of another network")]
     VniTaken {

@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::egress::Transit;
 use super::mtu::UnderlayFamily;
 use super::names::{workload_link, workload_mac, workload_netns};
+use super::peering::Peering;
 use super::plan::Masquerade;
 use super::vni::Vni;
 use crate::dataplane::state::{InvalidKernelName, LinkName, Mac, Netns};
+#[cfg(doc)]
+use crate::policy::rules::PeerNetwork;
 
 /// The UDP port of VXLAN (RFC 7348).
 const VXLAN_PORT: u16 = 4789;
@@ -297,7 +300,7 @@ pub enum OverlayChange {
     RemoveNode(NodeId),
     /// A tenant's network is there, or is different.
     PutTenant(TenantNetwork),
-    /// A tenant's network is gone, its blocks with it; no workload may be in it.
+    /// A tenant's network is gone, its blocks with it; no workload may be in it, and no peering be with it.
     RemoveTenant(TenantRef),
     /// A part of a tenant's pool is on one node, so that one route leads to all of it.
     PutBlock {
@@ -324,4 +327,11 @@ pub enum OverlayChange {
         /// Its name.
         workload: WorkloadId,
     },
+    /// There is a way between two tenants, in VXLAN; no pool of theirs may overlap the other's, or one of another peer.
+    ///
+    /// It opens nothing, and leads nowhere on a node before the rules of the tenant there [know](PeerNetwork) the other.
+    PutPeering(Peering),
+    /// There is none any longer. First have rules on all nodes that no grant is behind: what rules were told of a
+    /// tenant that is none of the peers any more, they take for somebody outside.
+    RemovePeering(Peering),
 }

@@ -18,6 +18,9 @@ const DIGITS: [char; 32] = [
     'v', 'w', 'x', 'y', 'z', '2', '3', '4', '5', '6', '7',
 ];
 
+/// What the names of links between tenants' routers begin with.
+const PEER: &str = "pr";
+
 /// A unicast, locally administered MAC (IEEE 802, bit 0 of the first byte clear, bit 1 set) of 46 bits of `hash`.
 fn local_mac(hash: u64) -> Mac {
     let [_, _, first, rest @ ..] = hash.to_be_bytes();
@@ -92,6 +95,23 @@ pub(crate) fn tunnel_link(vni: Vni) -> Result<LinkName, InvalidKernelName> {
 /// The name of the machine's end of the way out of `vni`, at most 10 bytes.
 pub(crate) fn egress_link(vni: Vni) -> Result<LinkName, InvalidKernelName> {
     format!("hm{vni}").parse()
+}
+
+/// The name of the link of a router that leads to the one of `vni` on the same node, at most 10 bytes.
+pub(crate) fn peer_link(vni: Vni) -> Result<LinkName, InvalidKernelName> {
+    format!("{PEER}{vni}").parse()
+}
+
+/// Whether `link` may be one that leads to another tenant's router: by its name, so also for tenants that come later.
+pub(crate) fn is_peer_link(link: &LinkName) -> bool {
+    let number = link.as_str().strip_prefix(PEER);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The MAC of the end, in the router of `vni` on `node`, of the link to the router of `far`.
+pub(crate) fn peer_mac(node: &NodeId, vni: Vni, far: Vni) -> Mac {
+    let (vni, far) = (vni.as_u32().to_be_bytes(), far.as_u32().to_be_bytes());
+    local_mac(stable([b"peer", node.as_str().as_bytes(), &vni, &far]))
 }
 
 /// The MACs of both ends of the way out of `vni` on `node`: the router's, and the machine's.

@@ -13,9 +13,11 @@ use ipnet::IpNet;
 use super::error::InvalidOverlay;
 use super::model::{OverlayChange, OverlayConfig, OverlayNode, OverlayWorkload, TenantNetwork};
 use super::mtu::inner_mtu;
+use super::peering::{self, Peering};
 use super::tenant::TenantState;
 use super::vni::Vni;
 use crate::dataplane::state::{LinkName, Mac, Netns};
+use crate::policy::rules::PeerNetwork;
 
 pub use change::NodeChange;
 
@@ -26,6 +28,7 @@ pub use change::NodeChange;
 /// `/32` and `/128` and one link-local gateway for both IP versions. Other nodes of the tenant are next hops behind one
 /// VXLAN link: one permanent neighbour and one forwarding entry for each node, one route for each block, and a route of
 /// its own for each address outside the blocks of its node. Nothing is learnt, flooded or resolved on the wire.
+/// Between two tenants there is a way only by a [`Peering`].
 ///
 /// A change says what is different on which node. Nothing is told twice: [`apply`](Self::apply) of a change that is true
 /// already is empty.
@@ -64,11 +67,13 @@ pub struct OverlayNetwork {
     mtu: u32,
     nodes: BTreeMap<NodeId, OverlayNode>,
     tenants: BTreeMap<TenantRef, TenantState>,
-    /// Which tenants are on a node.
+    /// Which tenants are routed on a node.
     on_node: BTreeMap<NodeId, BTreeSet<TenantRef>>,
     underlay: BTreeMap<IpAddr, NodeId>,
     vnis: BTreeMap<Vni, TenantRef>,
-    /// Whose tunnel end has a MAC in a network; nodes without workloads of it included no more.
+    /// Between whom there is a way, from both sides.
+    peers: BTreeMap<TenantRef, BTreeSet<TenantRef>>,
+    /// Whose tunnel end has a MAC in a network; nodes where it is not routed included no more.
     vteps: BTreeMap<(Vni, Mac), NodeId>,
     /// Whose the links and the namespaces are that workloads have on a node.
     links: BTreeMap<(NodeId, LinkName), (TenantRef, WorkloadId)>,
@@ -92,6 +97,7 @@ impl OverlayNetwork {
             on_node: BTreeMap::new(),
             underlay: BTreeMap::new(),
             vnis: BTreeMap::new(),
+            peers: BTreeMap::new(),
             vteps: BTreeMap::new(),
             links: BTreeMap::new(),
             netns: BTreeMap::new(),
@@ -130,6 +136,28 @@ impl OverlayNetwork {
         blocks.map(|block| (block.prefix, &block.node))
     }
 
+    /// Between whom there is a way, in order.
+    pub fn peerings(&self) -> impl Iterator<Item = Peering> {
+        let pairs = self.peers.iter().flat_map(|(one, others)| others.iter().map(move |other| (one, other)));
+        pairs.filter(|(one, other)| one < other).map(|(one, other)| Peering::new(one.clone(), other.clone()))
+    }
+
+    /// What rules about `tenant` must know of those to which there is a way:
+    /// [`NodeRules::with_peer`](crate::policy::rules::NodeRules::with_peer).
+    ///
+    /// # Errors
+    /// None in practice: names that are made here are valid.
+    pub fn peer_networks(&self, tenant: &TenantRef) -> Result<Vec<PeerNetwork>, InvalidOverlay> {
+        let Some(own) = self.tenants.get(tenant) else { return Ok(Vec::new()) };
+        let peers = self.peers_of(tenant).map(|peer| peering::peer_network(&own.network, &peer.network));
+        Ok(peers.collect::<Result<_, _>>()?)
+    }
+
+    fn peers_of(&self, tenant: &TenantRef) -> impl Iterator<Item = &TenantState> {
+        let peers = self.peers.get(tenant).into_iter().flatten();
+        peers.filter_map(|peer| self.tenants.get(peer))
+    }
+
     /// Takes in many changes without saying what follows from each: for a start, before
     /// [`node_state`](Self::node_state).
     ///
@@ -156,6 +184,6 @@ impl OverlayNetwork {
             let workloads = state.workloads.values().cloned().map(OverlayChange::PutWorkload);
             std::iter::once(OverlayChange::PutTenant(state.network.clone())).chain(blocks).chain(workloads)
         });
-        nodes.chain(tenants)
+        nodes.chain(tenants).chain(self.peerings().map(OverlayChange::PutPeering))
     }
 }

@@ -9,19 +9,24 @@ use crate::addr::IpFamily;
 use crate::dataplane::KernelState;
 use crate::dataplane::rules::{Family, TableKey};
 use crate::dataplane::state::{InvalidKernelName, LinkName, Netns, NetnsState};
+use crate::dataplane::state::{Route, RouteKey};
+use crate::policy::rules::PeerNetwork;
 use crate::policy::{Endpoint, Prepared};
 
 /// What a node's kernel shall hold of an overlay, while rules about its workloads are still missing.
 ///
 /// Give it what [`NodeRules::prepare`](crate::policy::rules::NodeRules::prepare) made for each tenant; then it is
 /// [what the kernel shall hold](Self::into_kernel), in which the node's end of a workload's link is up only if rules
-/// cover the workload as it is. A data plane puts tables in force before it brings links up.
+/// cover the workload as it is, and the way to another tenant open only if they know that tenant as it is. A data plane
+/// puts tables in force before it brings links up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use]
 pub struct OverlayState {
     pub(super) kernel: KernelState,
     routers: BTreeMap<TenantRef, Netns>,
     places: BTreeMap<(TenantRef, WorkloadId), Place>,
+    /// From whom to whom.
+    ways: BTreeMap<(TenantRef, TenantRef), Way>,
     /// Whose rules a table has.
     tables: BTreeMap<(Netns, TableKey), TenantRef>,
 }
@@ -36,7 +41,15 @@ struct Place {
     cover: Cover,
 }
 
-/// What keeps a workload from being reached by anybody.
+/// A way to another tenant, as a tenant with workloads on the node has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Way {
+    peer: PeerNetwork,
+    router: Netns,
+    cover: Cover,
+}
+
+/// What keeps a workload from being reached by anybody, or by another tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Cover {
     Nothing,
@@ -102,7 +115,15 @@ impl OverlayState {
         Ok(())
     }
 
-    /// The namespace that routes for a tenant with workloads here: for its services, for example.
+    /// Notes a way that was just put into the kernel, as `tenant` has it; `unasked` if it needs no rules.
+    pub(super) fn join(&mut self, tenant: &TenantRef, router: Netns, peer: PeerNetwork, unasked: bool) {
+        let cover = if unasked { Cover::Unasked } else { Cover::Nothing };
+        let between = (tenant.clone(), peer.tenant.clone());
+        self.ways.insert(between, Way { peer, router, cover });
+    }
+
+    /// The namespace that routes for a tenant with workloads here, or with a peer that has: for its services, for
+    /// example.
     pub fn router(&mut self, tenant: &TenantRef) -> Option<&mut NetnsState> {
         let router = self.routers.get(tenant)?;
         Some(self.kernel.namespace_mut(router))
@@ -149,13 +170,10 @@ impl OverlayState {
             rules.covered().map(|(endpoint, link)| (endpoint.key().id, (endpoint, link))).collect();
         for ((_, id), place) in self.places.iter_mut().filter(own) {
             let is_covered = covered.get(id).is_some_and(|(endpoint, link)| place.is(endpoint, link));
-            match &place.cover {
-                Cover::Unasked => {}
-                _ if is_covered => place.cover = Cover::By(key.clone()),
-                // By another table, which is there as well.
-                Cover::By(other) if *other != key => {}
-                _ => place.cover = Cover::Nothing,
-            }
+            place.cover.judge(is_covered, &key);
+        }
+        for (_, way) in self.ways.iter_mut().filter(|((own, _), _)| own == tenant) {
+            way.cover.judge(rules.knows(&way.peer), &key);
         }
         Ok(())
     }
@@ -169,11 +187,23 @@ impl OverlayState {
         self.bare().map(|((tenant, workload), _)| (tenant, workload))
     }
 
-    /// Leaves alone the workloads that are as they were: nothing about them is to be judged anew.
+    /// The ways that are closed, because the rules of the first tenant do not know the second as it is: neither reaches
+    /// the other here.
+    pub fn closed_ways(&self) -> impl Iterator<Item = (&TenantRef, &TenantRef)> {
+        let closed = self.ways.iter().filter(|(_, way)| way.cover == Cover::Nothing);
+        closed.map(|((tenant, peer), _)| (tenant, peer))
+    }
+
+    /// Leaves alone the workloads and ways that are as they were: nothing about them is to be judged anew.
     pub(super) fn judge_only_changed(&mut self, before: &Self) {
         for (name, place) in &mut self.places {
             if place.cover == Cover::Nothing && before.places.get(name) == Some(place) {
                 place.cover = Cover::AsBefore;
+            }
+        }
+        for (between, way) in &mut self.ways {
+            if way.cover == Cover::Nothing && before.ways.get(between) == Some(way) {
+                way.cover = Cover::AsBefore;
             }
         }
     }
@@ -192,7 +222,37 @@ impl OverlayState {
             netns.routes.retain(|_, route| route.dev() != Some(&place.link));
             netns.neighbours.retain(|key, _| key.dev != place.link);
         }
+        for way in self.ways.values().filter(|way| way.cover == Cover::Nothing) {
+            way.close(kernel.namespace_mut(&way.router));
+        }
         kernel
+    }
+}
+
+impl Cover {
+    /// Whether it is what the table `key`, which is new, covers.
+    fn judge(&mut self, is_covered: bool, key: &TableKey) {
+        match self {
+            Self::Unasked => {}
+            _ if is_covered => *self = Self::By(key.clone()),
+            // By another table, which is there as well.
+            Self::By(other) if other != key => {}
+            _ => *self = Self::Nothing,
+        }
+    }
+}
+
+impl Way {
+    /// Without it: whoever sends to the peer is told that nobody is there, wherever on the way the packet is.
+    fn close(&self, router: &mut NetnsState) {
+        if let Some(link) = router.links.get_mut(&self.peer.link) {
+            link.up = false;
+        }
+        router.neighbours.retain(|key, _| key.dev != self.peer.link);
+        // Of no other network are addresses in its pools.
+        router.routes.retain(|key, _| !self.peer.pools.iter().any(|pool| pool.contains(&key.destination)));
+        let nowhere = self.peer.pools.iter().map(|pool| (RouteKey::new(*pool), Route::unreachable()));
+        router.routes.extend(nowhere);
     }
 }
 

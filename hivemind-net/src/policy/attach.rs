@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 use hivemind_core::{NodeId, TenantRef, WorkloadId};
 
-use super::rules::NodeRules;
+use super::rules::{NodeRules, PeerNetwork};
 use super::{Endpoint, EndpointKey};
 use crate::dataplane::rules::RuleTable;
 use crate::dataplane::state::{InvalidKernelName, Link, LinkName};
@@ -31,6 +31,7 @@ pub struct Prepared {
     table: RuleTable,
     covers: BTreeMap<WorkloadId, Endpoint>,
     links: BTreeMap<WorkloadId, LinkName>,
+    peers: BTreeMap<TenantRef, PeerNetwork>,
     tenant: TenantRef,
     node: NodeId,
 }
@@ -80,8 +81,9 @@ impl NodeRules<'_> {
         let here =
             all.filter(|(id, placed)| *placed.endpoint.node() == self.node && self.links.contains_key(*id));
         let covers = here.map(|(id, placed)| (id.clone(), placed.endpoint.clone())).collect();
+        let (links, peers) = (self.links.clone(), self.peers.clone());
         let (tenant, node) = (self.tenant.clone(), self.node.clone());
-        Ok(Prepared { table: self.table()?, covers, links: self.links.clone(), tenant, node })
+        Ok(Prepared { table: self.table()?, covers, links, peers, tenant, node })
     }
 }
 
@@ -104,6 +106,11 @@ impl Prepared {
     /// The workloads that it was made with, each with its link.
     pub(crate) fn covered(&self) -> impl Iterator<Item = (&Endpoint, &LinkName)> {
         self.covers.iter().filter_map(|(id, endpoint)| Some((endpoint, self.links.get(id)?)))
+    }
+
+    /// Whether it was made with that network of another tenant.
+    pub(crate) fn knows(&self, peer: &PeerNetwork) -> bool {
+        self.peers.get(&peer.tenant) == Some(peer)
     }
 
     /// Compares it with what was read back from the kernel.

@@ -9,18 +9,51 @@
 mod chains;
 mod elements;
 mod flush;
+mod peers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
 use hivemind_core::{NodeId, TenantRef, WorkloadId};
+use ipnet::IpNet;
 
 use super::{Class, EndpointKey, Engine};
 use crate::dataplane::rules::{RuleName, RuleTable};
 use crate::dataplane::state::{InvalidKernelName, LinkName};
 
 pub use flush::{Connection, Established, orphaned_connections, stale_connections};
+
+/// The network of another tenant to which there is a way, as a tenant's routers have it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub struct PeerNetwork {
+    /// Whose it is.
+    pub tenant: TenantRef,
+    /// Its addresses; all of them are that tenant's, whether a workload has them or not.
+    pub pools: BTreeSet<IpNet>,
+    /// The link by which packets between nodes come in.
+    pub tunnel: LinkName,
+    /// The link to the other tenant's router on the same node.
+    pub link: LinkName,
+}
+
+impl PeerNetwork {
+    /// The network of `tenant`, behind `link`; packets for it come from other nodes by `tunnel`.
+    pub fn new(
+        tenant: TenantRef,
+        pools: impl IntoIterator<Item = IpNet>,
+        tunnel: LinkName,
+        link: LinkName,
+    ) -> Self {
+        Self { tenant, pools: pools.into_iter().map(|pool| pool.trunc()).collect(), tunnel, link }
+    }
+
+    /// Whether the address is one of its.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.pools.iter().any(|pool| pool.contains(&address))
+    }
+}
 
 /// What the rules of a tenant on a node are made of.
 ///
@@ -33,6 +66,7 @@ pub struct NodeRules<'a> {
     pub(super) hosts: BTreeSet<IpAddr>,
     pub(super) links: BTreeMap<WorkloadId, LinkName>,
     pub(super) foreign: BTreeMap<IpAddr, EndpointKey>,
+    pub(super) peers: BTreeMap<TenantRef, PeerNetwork>,
     pub(super) zone: Option<u16>,
     pub(super) shared: bool,
     pub(super) refusing: bool,
@@ -41,8 +75,18 @@ pub struct NodeRules<'a> {
 impl<'a> NodeRules<'a> {
     /// The rules for the workloads of `tenant` on `node`.
     pub fn new(engine: &'a Engine, tenant: TenantRef, node: NodeId) -> Self {
-        let (hosts, links, foreign) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
-        Self { engine, tenant, node, hosts, links, foreign, zone: None, shared: false, refusing: false }
+        Self {
+            engine,
+            tenant,
+            node,
+            hosts: BTreeSet::new(),
+            links: BTreeMap::new(),
+            foreign: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            zone: None,
+            shared: false,
+            refusing: false,
+        }
     }
 
     /// The addresses from which the node itself reaches its workloads.
@@ -64,6 +108,15 @@ impl<'a> NodeRules<'a> {
     #[must_use]
     pub fn with_foreign(mut self, address: IpAddr, workload: EndpointKey) -> Self {
         self.foreign.insert(address.to_canonical(), workload);
+        self
+    }
+
+    /// Another tenant whose workloads are reached, and reach out, under their own addresses. Those of its addresses that
+    /// no grant reaches are nobody's, and never taken for somebody outside. What is only handed on to it, from this
+    /// tenant's workloads on other nodes, passes: it was judged there, and is judged again by the other tenant's rules.
+    #[must_use]
+    pub fn with_peer(mut self, peer: PeerNetwork) -> Self {
+        self.peers.insert(peer.tenant.clone(), peer);
         self
     }
 

@@ -10,8 +10,8 @@ use hivemind_net::dataplane::state::{
     LinkKind, LinkName, Mac, Neighbour, NeighbourKey, Netns, NetnsState, RemoteMac, RouteTarget,
 };
 use hivemind_net::overlay::{
-    OverlayChange, OverlayConfig, OverlayNetwork, OverlayNode, OverlayWorkload, TenantNetwork,
-    UnderlayFamily, Vni,
+    Encapsulation, OverlayChange, OverlayConfig, OverlayNetwork, OverlayNode, OverlayWorkload, Peering,
+    TenantNetwork, UnderlayFamily, Vni,
 };
 use ipnet::IpNet;
 
@@ -179,8 +179,37 @@ impl Wire<'_> {
         self.overlay.nodes().find(has).map(|node| node.id.clone())
     }
 
-    /// Checks every workload against every address of every tenant; how many pairs.
+    /// Checks every workload against every address of every tenant; how many pairs reach each other.
     pub(crate) fn check_all(&self) -> usize {
+        self.check_own() + self.check_others()
+    }
+
+    /// Between tenants: who has a peering arrives, and nobody else does.
+    fn check_others(&self) -> usize {
+        // All tenants are routed in one namespace then, and rules alone keep them apart.
+        if self.overlay.config().encapsulation == Encapsulation::Direct {
+            return 0;
+        }
+        let (mut pairs, peerings) = (0, self.overlay.peerings().collect::<Vec<_>>());
+        let tenants: Vec<_> = self.overlay.tenants().map(|network| &network.tenant).collect();
+        for (own, other) in tenants.iter().flat_map(|own| tenants.iter().map(move |other| (*own, *other))) {
+            let peered = peerings.contains(&Peering::new(own.clone(), other.clone()));
+            for from in self.overlay.workloads(own).filter(|_| own != other) {
+                for to in self.overlay.workloads(other) {
+                    let speaks = |to: &IpAddr| from.addresses().any(|own| own.is_ipv4() == to.is_ipv4());
+                    for address in to.addresses().filter(speaks) {
+                        let fate = self.send(from, address);
+                        let arrived = fate == Fate::Delivered(to.node.clone(), to.effective_netns().unwrap());
+                        assert_eq!(arrived, peered, "{} to {address} of {}: {fate:?}", from.id, to.id);
+                        pairs += usize::from(peered);
+                    }
+                }
+            }
+        }
+        pairs
+    }
+
+    fn check_own(&self) -> usize {
         let mut pairs = 0;
         for network in self.overlay.tenants() {
             let all: Vec<_> = self.overlay.workloads(&network.tenant).collect();
@@ -203,6 +232,10 @@ impl Wire<'_> {
         }
         pairs
     }
+}
+
+pub(crate) fn peering(one: &str, other: &str) -> Peering {
+    Peering::new(tenant(one), tenant(other))
 }
 
 pub(crate) fn remove(of: &str, id: &str) -> OverlayChange {

@@ -7,7 +7,7 @@ use hivemind_net::dataplane::rules::{
     ConnectionState, Data, Hook, RulePacket, RuleTable, TableChange, Verdict, evaluate,
 };
 use hivemind_net::policy::rules::{
-    Connection, Established, NodeRules, orphaned_connections, stale_connections,
+    Connection, Established, NodeRules, PeerNetwork, orphaned_connections, stale_connections,
 };
 use hivemind_net::policy::{AnyPolicy, Change, Engine, Flow, Party, Protocol, Traffic, World};
 use proptest::collection::vec;
@@ -212,6 +212,46 @@ fn pitfall_35_a_stranger_never_passes_for_somebody_outside() {
     assert!(!passes(&table(&engine), &out), "it is gone, and its address is still nobody else's");
     let going_on = out.with_connection(ConnectionState::Established);
     assert!(!passes(&table(&engine), &going_on), "nor does what was there before go on");
+}
+
+#[test]
+fn pitfall_35_every_address_of_a_peer_is_that_tenants_and_what_is_handed_on_needs_no_state() {
+    let mut engine = Engine::new(cluster());
+    let at = |text: &str| text.parse::<IpAddr>().unwrap();
+    let profile = engine.world().endpoint(&key("globex:x/a")).unwrap().profile().clone();
+    let far = hivemind_net::policy::Endpoint::new("far".parse().unwrap(), "n2".parse().unwrap(), profile);
+    engine.apply(Change::Endpoint(far.at(at("10.9.0.1"))));
+    let pool = "10.9.0.0/24".parse().unwrap();
+    let peer = PeerNetwork::new(tenant("globex"), [pool], "vx1".parse().unwrap(), "pr2".parse().unwrap());
+    let table = |engine: &Engine| {
+        let table = NodeRules::new(engine, tenant("acme"), "n1".parse().unwrap()).with_peer(peer.clone());
+        let table = table.table().unwrap();
+        table.validate().unwrap();
+        table
+    };
+    let handed_on = |from: &str, to: &str, out: &str| {
+        let mut packet = packet(at(from), at(to), Traffic::tcp(80)).with_connection(ConnectionState::Invalid);
+        packet.in_link = Some("vx1".parse().unwrap());
+        packet.out_link = Some(out.parse().unwrap());
+        packet
+    };
+    let closed = table(&engine);
+    for (from, to) in [("10.0.1.1", "10.9.0.1"), ("10.0.1.1", "10.9.0.7"), ("10.9.0.7", "10.0.1.1")] {
+        let of = |traffic| packet(at(from), at(to), traffic);
+        assert!(!passes(&closed, &of(Traffic::tcp(80))), "{from} to {to}");
+        let going_on = of(Traffic::tcp(80)).with_connection(ConnectionState::Established);
+        assert!(!passes(&closed, &going_on), "{from} to {to}");
+        assert!(!passes(&closed, &of(Traffic::icmp(3, 4))), "{from} to {to}: also what IP itself needs");
+    }
+    assert!(!passes(&closed, &handed_on("10.0.2.2", "10.9.0.1", "pr2")));
+    engine.apply(grant(r#"{"by":"acme.0000000000000001","name":"out","direction":"Egress","to":{"tenant":"globex.0000000000000001"},"ports":[{"port":80}]}"#));
+    let open = table(&engine);
+    assert!(passes(&open, &packet(at("10.0.1.1"), at("10.9.0.1"), Traffic::tcp(80))));
+    assert!(!passes(&open, &packet(at("10.0.1.1"), at("10.9.0.1"), Traffic::tcp(81))));
+    assert!(!passes(&open, &packet(at("10.0.1.1"), at("10.9.0.7"), Traffic::tcp(80))), "nobody");
+    assert!(passes(&open, &handed_on("10.0.2.2", "10.9.0.1", "pr2")));
+    assert!(!passes(&open, &handed_on("10.0.2.2", "10.9.0.7", "pr2")), "nobody");
+    assert!(!passes(&open, &handed_on("10.0.2.2", "10.9.0.1", "elsewhere")));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::overlay::error::InvalidOverlay;
 use crate::overlay::model::{Encapsulation, OverlayChange, OverlayWorkload, TenantNetwork};
 use crate::overlay::names::vtep_mac;
 use crate::overlay::node::{NotEnforced, OverlayState};
+use crate::overlay::peering::Peering;
 use crate::overlay::tenant::TenantState;
 use crate::overlay::touched::Touched;
 use crate::policy::Prepared;
@@ -93,11 +94,14 @@ impl OverlayNetwork {
                 if let Some(state) =
                     self.tenants.get(&network.tenant).filter(|state| state.network != *network)
                 {
-                    let tenant = touched.tenants.entry(network.tenant.clone()).or_default();
-                    tenant.whole = state.present.keys().cloned().collect();
+                    for one in self.peers_of(&network.tenant).chain([state]) {
+                        let whole = self.routers(one).into_iter().cloned();
+                        touched.tenants.entry(one.network.tenant.clone()).or_default().whole =
+                            whole.collect();
+                    }
                 }
             }
-            // Nobody is in it.
+            // Nobody is in it, or its peer.
             OverlayChange::RemoveTenant(_) => {}
             OverlayChange::PutBlock { tenant, prefix, node } => {
                 self.touch_block(tenant, &prefix.trunc(), Some(node), &mut touched);
@@ -111,8 +115,26 @@ impl OverlayNetwork {
             OverlayChange::RemoveWorkload { tenant, workload } => {
                 self.touch_workload(tenant, workload, None, &mut touched);
             }
+            OverlayChange::PutPeering(peering) => self.touch_peering(peering, true, &mut touched),
+            OverlayChange::RemovePeering(peering) => self.touch_peering(peering, false, &mut touched),
         }
         touched
+    }
+
+    fn is_peered(&self, peering: &Peering) -> bool {
+        let (one, other) = peering.tenants();
+        self.peers.get(one).is_some_and(|peers| peers.contains(other))
+    }
+
+    fn touch_peering(&self, peering: &Peering, there: bool, touched: &mut Touched) {
+        if self.is_peered(peering) == there {
+            return;
+        }
+        for (own, other) in peering.sides() {
+            let (Some(own), Some(other)) = (self.tenants.get(own), self.tenants.get(other)) else { continue };
+            let nodes = self.routers(own).into_iter().chain(other.present.keys());
+            touched.tenants.entry(own.network.tenant.clone()).or_default().whole = nodes.cloned().collect();
+        }
     }
 
     fn touch_node(&self, node: &NodeId, touched: &mut Touched) {
@@ -147,6 +169,18 @@ impl OverlayNetwork {
         if old == new {
             return;
         }
+        let left = old.map(|old| &old.node).filter(|node| {
+            new.is_none_or(|new| new.node != **node)
+                && state.present.get(*node).is_some_and(|on| on.len() == 1)
+        });
+        let joined = new.map(|new| &new.node).filter(|node| !state.present.contains_key(*node));
+        let comes_or_goes: Vec<_> = left.into_iter().chain(joined).collect();
+        // Where a tenant is its peers are routed too.
+        for routed in self.peers_of(tenant).chain([state]).filter(|_| !comes_or_goes.is_empty()) {
+            let routed = touched.tenants.entry(routed.network.tenant.clone()).or_default();
+            routed.whole.extend(comes_or_goes.iter().copied().cloned());
+            routed.peers.extend(comes_or_goes.iter().copied().cloned());
+        }
         let tenant = touched.tenants.entry(tenant.clone()).or_default();
         tenant.workloads.insert(id.clone());
         for workload in [old, new].into_iter().flatten() {
@@ -159,14 +193,7 @@ impl OverlayNetwork {
                 tenant.blocks.extend(block.filter(|prefix| prefix.network() == address));
             }
         }
-        let left = old.map(|old| &old.node).filter(|node| {
-            new.is_none_or(|new| new.node != **node)
-                && state.present.get(*node).is_some_and(|on| on.len() == 1)
-        });
-        let joined = new.map(|new| &new.node).filter(|node| !state.present.contains_key(*node));
-        for node in left.into_iter().chain(joined) {
-            tenant.whole.insert(node.clone());
-            tenant.peers.insert(node.clone());
+        for node in comes_or_goes {
             let owns_a_pool = |pool: &IpNet| state.block(pool).is_some_and(|block| block.node == *node);
             tenant.bases |= state.network.pools.iter().any(owns_a_pool);
         }
@@ -200,6 +227,53 @@ impl OverlayNetwork {
             }
             OverlayChange::PutWorkload(workload) => self.admit_workload(workload),
             OverlayChange::RemoveWorkload { tenant, workload } => self.forget_workload(&tenant, &workload),
+            OverlayChange::PutPeering(peering) => self.admit_peering(&peering, true),
+            OverlayChange::RemovePeering(peering) => self.admit_peering(&peering, false),
+        }
+    }
+
+    fn admit_peering(&mut self, peering: &Peering, there: bool) {
+        for (own, other) in peering.sides() {
+            let peers = self.peers.entry(own.clone()).or_default();
+            if there {
+                peers.insert(other.clone())
+            } else {
+                peers.remove(other)
+            };
+            if peers.is_empty() {
+                self.peers.remove(own);
+            }
+        }
+        for (own, other) in peering.sides() {
+            let nodes = self.tenants.get(other).into_iter().flat_map(|state| state.present.keys());
+            for node in nodes.cloned().collect::<Vec<_>>() {
+                self.note_router(own, &node);
+            }
+        }
+    }
+
+    /// Notes whether the tenant is routed on the node.
+    fn note_router(&mut self, tenant: &TenantRef, node: &NodeId) {
+        let Some(state) = self.tenants.get(tenant) else { return };
+        let (vni, is_routed) = (state.network.vni, self.is_routed(state, node));
+        let on_node = self.on_node.entry(node.clone()).or_default();
+        if is_routed {
+            on_node.insert(tenant.clone());
+            self.vteps.insert((vni, vtep_mac(node, tenant, vni)), node.clone());
+            return;
+        }
+        on_node.remove(tenant);
+        if on_node.is_empty() {
+            self.on_node.remove(node);
+        }
+        self.vteps.remove(&(vni, vtep_mac(node, tenant, vni)));
+    }
+
+    /// Notes the same of the tenant and of its peers.
+    fn note_routers(&mut self, tenant: &TenantRef, node: &NodeId) {
+        let peers = self.peers.get(tenant).into_iter().flatten().cloned().collect::<Vec<_>>();
+        for routed in peers.iter().chain([tenant]) {
+            self.note_router(routed, node);
         }
     }
 
@@ -221,22 +295,24 @@ impl OverlayNetwork {
             let pool = |pool: &IpNet| (pool.network(), (*pool, network.tenant.clone()));
             self.shared.extend(network.pools.iter().map(pool));
         }
-        match self.tenants.get_mut(&network.tenant) {
-            Some(state) => {
-                let (vni, tenant) = (network.vni, network.tenant.clone());
-                state.network = network;
-                let tunnel = |node: &NodeId| ((vni, vtep_mac(node, &tenant, vni)), node.clone());
-                let tunnels = state.present.keys().map(tunnel);
-                self.vteps.extend(tunnels);
-            }
-            None => drop(self.tenants.insert(network.tenant.clone(), TenantState::new(network))),
+        let (tenant, vni) = (network.tenant.clone(), network.vni);
+        match self.tenants.get_mut(&tenant) {
+            Some(state) => state.network = network,
+            None => drop(self.tenants.insert(tenant.clone(), TenantState::new(network))),
         }
+        let routers = self.tenants.get(&tenant).map(|state| self.routers(state)).unwrap_or_default();
+        let tunnels = routers.into_iter().map(|node| ((vni, vtep_mac(node, &tenant, vni)), node.clone()));
+        let tunnels: Vec<_> = tunnels.collect();
+        self.vteps.extend(tunnels);
     }
 
     fn forget_network(&mut self, network: &TenantNetwork) {
         self.vnis.remove(&network.vni);
-        for node in self.tenants.get(&network.tenant).into_iter().flat_map(|state| state.present.keys()) {
-            self.vteps.remove(&(network.vni, vtep_mac(node, &network.tenant, network.vni)));
+        let routers = self.tenants.get(&network.tenant).map(|state| self.routers(state)).unwrap_or_default();
+        let end = |node| vtep_mac(node, &network.tenant, network.vni);
+        let tunnels: Vec<_> = routers.into_iter().map(end).collect();
+        for mac in tunnels {
+            self.vteps.remove(&(network.vni, mac));
         }
         self.shared.retain(|_, (_, holder)| *holder != network.tenant);
     }
@@ -251,10 +327,8 @@ impl OverlayNetwork {
         if let Ok(netns) = workload.effective_netns() {
             self.netns.insert((node.clone(), netns), ours.clone());
         }
-        let vni = state.network.vni;
         state.put_workload(workload);
-        self.vteps.insert((vni, vtep_mac(&node, &ours.0, vni)), node.clone());
-        self.on_node.entry(node).or_default().insert(ours.0);
+        self.note_routers(&ours.0, &node);
     }
 
     fn forget_workload(&mut self, tenant: &TenantRef, id: &WorkloadId) {
@@ -269,14 +343,7 @@ impl OverlayNetwork {
             self.netns.remove(&(node.clone(), netns));
         }
         if !state.present.contains_key(&node) {
-            let vni = state.network.vni;
-            self.vteps.remove(&(vni, vtep_mac(&node, tenant, vni)));
-            if let Some(tenants) = self.on_node.get_mut(&node) {
-                tenants.remove(tenant);
-                if tenants.is_empty() {
-                    self.on_node.remove(&node);
-                }
-            }
+            self.note_routers(tenant, &node);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a change must not do. No I/O, no clock, no async.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hivemind_core::{NodeId, TenantRef};
@@ -11,7 +11,8 @@ use crate::dataplane::state::Netns;
 use crate::overlay::egress::UPLINK;
 use crate::overlay::error::InvalidOverlay;
 use crate::overlay::model::{Encapsulation, OverlayChange, OverlayNode, OverlayWorkload, TenantNetwork};
-use crate::overlay::names::{gateway_mac, is_router, tunnel_link, vtep_mac};
+use crate::overlay::names::{gateway_mac, is_peer_link, is_router, tunnel_link, vtep_mac};
+use crate::overlay::peering::{Peering, overlap};
 use crate::overlay::tenant::TenantState;
 
 type Checked = Result<(), InvalidOverlay>;
@@ -28,11 +29,17 @@ impl OverlayNetwork {
                     tenant: tenant.id.clone(),
                     workloads: state.workloads.len(),
                 }),
-                _ => Ok(()),
+                _ => self.peers_of(tenant).next().map_or(Ok(()), |other| {
+                    let other = other.network.tenant.id.clone();
+                    Err(InvalidOverlay::TenantPeered { tenant: tenant.id.clone(), other })
+                }),
             },
             OverlayChange::PutBlock { tenant, prefix, node } => self.check_block(tenant, prefix, node),
             OverlayChange::PutWorkload(workload) => self.check_workload(workload),
-            OverlayChange::RemoveBlock { .. } | OverlayChange::RemoveWorkload { .. } => Ok(()),
+            OverlayChange::PutPeering(peering) => self.check_peering(peering),
+            OverlayChange::RemoveBlock { .. }
+            | OverlayChange::RemoveWorkload { .. }
+            | OverlayChange::RemovePeering(_) => Ok(()),
         }
     }
 
@@ -95,18 +102,42 @@ impl OverlayNetwork {
         if let Some(prefix) = outside {
             return Err(InvalidOverlay::OutsidePools { tenant: tenant.id.clone(), prefix });
         }
+        self.check_pools_of_peers(network)?;
         if state.network.vni != network.vni {
-            let mut ends = BTreeMap::new();
-            for node in state.present.keys() {
-                let (vni, mac) = (network.vni, vtep_mac(node, &network.tenant, network.vni));
-                if let Some(other) = ends.insert(mac, node.clone()) {
-                    return Err(InvalidOverlay::VtepMacTaken { node: node.clone(), other, mac, vni });
-                }
-            }
+            check_vteps(network, self.routers(state))?;
             for workload in state.workloads.values() {
                 self.check_mac(workload, network)?;
                 self.check_names(workload, network)?;
             }
+        }
+        Ok(())
+    }
+
+    fn check_peering(&self, peering: &Peering) -> Checked {
+        let (one, other) = peering.tenants();
+        if self.config.encapsulation == Encapsulation::Direct {
+            return Err(InvalidOverlay::NoPeeringNeeded);
+        }
+        if one == other {
+            return Err(InvalidOverlay::PeeredWithItself { tenant: one.id.clone() });
+        }
+        let (one, other) = (self.tenant(one)?, self.tenant(other)?);
+        for (own, new) in [(one, other), (other, one)] {
+            let tenant = &own.network.tenant;
+            let apart = self.peers_of(tenant).filter(|peer| peer.network.tenant != new.network.tenant);
+            apart.chain([own]).try_for_each(|seen| check_apart(&new.network, &seen.network))?;
+            let routers = self.routers(own).into_iter().chain(new.present.keys());
+            check_vteps(&own.network, routers.collect::<BTreeSet<_>>())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the network keeps apart from its peers, and from theirs: one router has routes to all of them.
+    fn check_pools_of_peers(&self, network: &TenantNetwork) -> Checked {
+        for peer in self.peers_of(&network.tenant) {
+            let seen = self.peers_of(&peer.network.tenant).chain([peer]);
+            let mut others = seen.filter(|other| other.network.tenant != network.tenant);
+            others.try_for_each(|other| check_apart(network, &other.network))?;
         }
         Ok(())
     }
@@ -175,7 +206,8 @@ impl OverlayNetwork {
             }
         }
         self.check_mac(workload, &state.network)?;
-        self.check_vtep(&workload.node, &state.network)?;
+        let routed = self.peers_of(&workload.tenant).chain([state]);
+        routed.into_iter().try_for_each(|routed| self.check_vtep(&workload.node, &routed.network))?;
         self.check_names(workload, &state.network)
     }
 
@@ -209,7 +241,8 @@ impl OverlayNetwork {
         {
             return Err(InvalidOverlay::LinkTaken { node: node.clone(), link, workload: id });
         }
-        if taken || [UPLINK, tunnel_link(network.vni)?.as_str()].contains(&link.as_str()) {
+        let is_ours = [UPLINK, tunnel_link(network.vni)?.as_str()].contains(&link.as_str());
+        if taken || is_ours || is_peer_link(&link) {
             return Err(InvalidOverlay::LinkTaken { node: node.clone(), link, workload: id });
         }
         let netns = workload.effective_netns()?;
@@ -219,4 +252,23 @@ impl OverlayNetwork {
         }
         Ok(())
     }
+}
+
+/// Whether all tunnel ends of a network on these nodes differ.
+fn check_vteps<'a>(network: &TenantNetwork, nodes: impl IntoIterator<Item = &'a NodeId>) -> Checked {
+    let (vni, mut ends) = (network.vni, BTreeMap::new());
+    for node in nodes {
+        let mac = vtep_mac(node, &network.tenant, vni);
+        if let Some(other) = ends.insert(mac, node.clone()) {
+            return Err(InvalidOverlay::VtepMacTaken { node: node.clone(), other, mac, vni });
+        }
+    }
+    Ok(())
+}
+
+/// Whether two networks have no address in common.
+fn check_apart(one: &TenantNetwork, other: &TenantNetwork) -> Checked {
+    let Some((pool, other_pool)) = overlap(one, other) else { return Ok(()) };
+    let (tenant, other) = (one.tenant.id.clone(), other.tenant.id.clone());
+    Err(InvalidOverlay::PeeredPoolsOverlap { tenant, pool, other, other_pool })
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::super::compile::Domain;
 use super::super::{Direction, Endpoint, NamedPorts, Protocol, Traffic};
 use super::elements::{Verdicts, bytes, ports, protocols, verdict};
-use super::{NodeRules, class_hash, hash, name};
+use super::{NodeRules, class_hash, hash, name, peers};
 use crate::addr::IpFamily;
 use crate::dataplane::rules::{
     BaseChain, Chain, Comparison, ConnectionState, Data, DataType, Field, FieldType, Hook, Interval,
@@ -104,7 +104,9 @@ impl Builder<'_> {
         // An address of another tenant's workload that is gone, or that no grant reaches, is nobody's: it is never taken
         // for one outside.
         let foreign: BTreeMap<IpAddr, Option<u32>> = foreign.collect();
-        let known = foreign.iter().filter_map(|(address, peer)| Some((*address, (*peer)?))).collect();
+        let reached = peers::reached(self.rules, self.domain);
+        let known = foreign.iter().filter_map(|(address, peer)| Some((*address, (*peer)?)));
+        let known = known.chain(reached.clone()).collect();
         for family in IpFamily::BOTH {
             let (_, _, kind, digit) = family_fields(family);
             let mut peers = NamedSet::new([kind], DataType::Mark).with_intervals();
@@ -117,6 +119,10 @@ impl Builder<'_> {
             let strangers = foreign.iter().filter(|(_, peer)| peer.is_none()).map(|(address, _)| *address);
             self.members(&format!("strangers{digit}"), family, strangers.collect())?;
             self.members(&format!("foreign{digit}"), family, foreign.keys().copied().collect())?;
+            if !self.rules.peers.is_empty() {
+                self.set(&format!("beyond{digit}"), peers::beyond(self.rules, family))?;
+                self.members(&format!("reached{digit}"), family, reached.keys().copied().collect())?;
+            }
             let local = self.local.iter().filter_map(|endpoint| endpoint.address(family)).collect();
             self.members(&format!("local{digit}"), family, local)?;
             self.members(&format!("hosts{digit}"), family, self.rules.hosts.iter().copied().collect())?;
@@ -289,7 +295,13 @@ impl Builder<'_> {
             chain = chain.with_rule([in_set([Field::InLink], &name("links")?), own, drop()]);
             for field in [source, destination] {
                 chain = chain.with_rule([in_set([field], &name(&format!("strangers{digit}"))?), drop()]);
+                if !self.rules.peers.is_empty() {
+                    chain = chain.with_rule(peers::stranger(field, digit)?);
+                }
             }
+        }
+        for peer in self.rules.peers.values() {
+            chain = chain.with_rule(peers::handed_on(peer));
         }
         if self.rules.shared {
             // Neither from nor to a workload of ours: not ours to decide.
@@ -307,10 +319,16 @@ impl Builder<'_> {
         }
         for (family, field) in [(IpFamily::V4, Field::IcmpType), (IpFamily::V6, Field::Icmpv6Type)] {
             let (source, destination, _, digit) = family_fields(family);
-            let foreign = name(&format!("foreign{digit}"))?;
-            let own = |field| Statement::InSet { fields: vec![field], set: foreign.clone(), negate: true };
-            let essential = in_set([field], &name(&format!("essential{digit}"))?);
-            chain = chain.with_rule([essential, own(source), own(destination), accept()]);
+            let mut rule = vec![in_set([field], &name(&format!("essential{digit}"))?)];
+            let elsewhere =
+                ["foreign", "beyond"].into_iter().take(1 + usize::from(!self.rules.peers.is_empty()));
+            for set in elsewhere {
+                let set = name(&format!("{set}{digit}"))?;
+                let not = |field| Statement::InSet { fields: vec![field], set: set.clone(), negate: true };
+                rule.extend([not(source), not(destination)]);
+            }
+            rule.push(accept());
+            chain = chain.with_rule(rule);
         }
         let known = BTreeSet::from([ConnectionState::Established, ConnectionState::Related]);
         chain = chain.with_rule([Statement::Connection(known), accept()]);
