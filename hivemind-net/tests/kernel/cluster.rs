@@ -1,4 +1,5 @@
-//! A cluster on the lab's hosts: two tenants with the same addresses, and what the evaluator says of them.
+//! A cluster on the lab's hosts: two tenants with the same addresses, or with different ones, and what the evaluator says of
+//! them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,11 +13,12 @@ use hivemind_net::dataplane::services::VirtualServices;
 use hivemind_net::dataplane::state::Netns;
 use hivemind_net::dataplane::{KernelState, Op};
 use hivemind_net::overlay::{
-    OverlayChange, OverlayConfig, OverlayNetwork, OverlayNode, OverlayWorkload, TenantNetwork,
+    OverlayChange, OverlayConfig, OverlayNetwork, OverlayNode, OverlayWorkload, Peering, TenantNetwork,
     UnderlayFamily, Vni,
 };
 use hivemind_net::policy::{
-    AnyPolicy, Change, Endpoint, EndpointKey, Flow, NetworkPolicy, Party, PolicySpec, Profile, Traffic, World,
+    AnyPolicy, Change, Direction, Endpoint, EndpointKey, Flow, Grant, GrantTo, NetworkPolicy, Party,
+    PolicyRef, PolicySpec, Profile, Traffic, World,
 };
 use hivemind_net::{Dataplane, DataplaneExt};
 
@@ -24,11 +26,19 @@ use crate::enforce;
 use crate::lab::{Lab, ip};
 use crate::probe::{Kind, Probe, Servers, ask};
 
+/// Two with the same addresses.
 pub(crate) const TENANTS: [(&str, u32); 2] = [("red", 1001), ("blue", 1002)];
+/// Two with addresses of their own.
+const NEIGHBOURS: [(&str, u32); 2] = [("red", 1001), ("green", 1003)];
 pub(crate) const KINDS: [Kind; 4] = [Kind::Tcp(8080), Kind::Tcp(9090), Kind::Udp(5353), Kind::Echo];
 
 pub(crate) fn tenant(of: &str) -> TenantRef {
     TenantRef::new(of.parse().unwrap(), Generation::from_u64(1))
+}
+
+/// What the addresses of a tenant begin with.
+fn prefixes(of: &str) -> (&'static str, &'static str) {
+    if of == "green" { ("fd20::", "10.20.") } else { ("fd10::", "10.10.") }
 }
 
 /// Which inner addresses there are.
@@ -45,6 +55,8 @@ pub(crate) struct Cluster {
     /// The services of tenants, by tenant.
     pub(crate) services: BTreeMap<String, VirtualServices>,
     pub(crate) agents: BTreeMap<u8, LinuxDataplane>,
+    /// The tenants that there are, with their VNIs.
+    pub(crate) tenants: [(&'static str, u32); 2],
     inner: Inner,
     lost: Option<u8>,
     /// What policies deny is refused, not dropped.
@@ -54,6 +66,25 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Three hosts and twelve workloads: `w11` and `w12` of each tenant on host 1, and so on.
     pub(crate) fn new(tag: &str, underlay: UnderlayFamily, inner: Inner) -> Self {
+        let mut cluster = Self::empty(tag, underlay, inner, TENANTS);
+        for (of, host) in TENANTS.into_iter().flat_map(|(of, _)| (1..=3).map(move |host| (of, host))) {
+            cluster.put(of, host, 1, host);
+            cluster.put(of, host, 2, host);
+        }
+        cluster
+    }
+
+    /// Three hosts and eight workloads of tenants who might be joined: red's on hosts 1 and 2, green's on hosts 2 and 3.
+    pub(crate) fn neighbours(tag: &str, underlay: UnderlayFamily, inner: Inner) -> Self {
+        let mut cluster = Self::empty(tag, underlay, inner, NEIGHBOURS);
+        for (of, host) in [("red", 1), ("red", 2), ("green", 2), ("green", 3)] {
+            cluster.put(of, host, 1, host);
+            cluster.put(of, host, 2, host);
+        }
+        cluster
+    }
+
+    fn empty(tag: &str, underlay: UnderlayFamily, inner: Inner, tenants: [(&'static str, u32); 2]) -> Self {
         let lab = Lab::new(tag, 3);
         let overlay = OverlayNetwork::new(OverlayConfig::vxlan(underlay, 1500)).unwrap();
         let agents = (1..=3).map(|host| (host, lab.agent(host))).collect();
@@ -63,6 +94,7 @@ impl Cluster {
             world: World::new(),
             services: BTreeMap::new(),
             agents,
+            tenants,
             inner,
             lost: None,
             refusing: false,
@@ -73,18 +105,14 @@ impl Cluster {
                 node.with_address(ip(&format!("fd6e::{host}"))).with_address(ip(&format!("10.255.0.{host}")));
             cluster.overlay.load([OverlayChange::PutNode(node)]).unwrap();
         }
-        for (of, vni) in TENANTS {
+        for (of, vni) in tenants {
+            let (v6, v4) = prefixes(of);
             let mut network = TenantNetwork::new(tenant(of), Vni::new(vni).unwrap())
-                .with_pool("fd10::/64".parse().unwrap());
+                .with_pool(format!("{v6}/64").parse().unwrap());
             if inner == Inner::Dual {
-                network = network.with_pool("10.10.0.0/16".parse().unwrap());
+                network = network.with_pool(format!("{v4}0.0/16").parse().unwrap());
             }
             cluster.overlay.load([OverlayChange::PutTenant(network)]).unwrap();
-            for host in 1..=3 {
-                for number in 1..=2 {
-                    cluster.put(of, host, number, host);
-                }
-            }
         }
         cluster
     }
@@ -93,10 +121,11 @@ impl Cluster {
         self.lab.host(host).to_string().parse().unwrap()
     }
 
-    fn addresses(&self, home: u8, number: u8) -> Vec<IpAddr> {
-        let v6 = ip(&format!("fd10::{home}:{number}"));
+    fn addresses(&self, of: &str, home: u8, number: u8) -> Vec<IpAddr> {
+        let (v6, v4) = prefixes(of);
+        let v6 = ip(&format!("{v6}{home}:{number}"));
         match self.inner {
-            Inner::Dual => vec![v6, ip(&format!("10.10.{home}.{number}"))],
+            Inner::Dual => vec![v6, ip(&format!("{v4}{home}.{number}"))],
             Inner::V6 => vec![v6],
         }
     }
@@ -104,7 +133,7 @@ impl Cluster {
     /// Puts the workload `w<home><number>` on a host; its addresses are those of its home.
     pub(crate) fn put(&mut self, of: &str, home: u8, number: u8, on: u8) {
         let app = if number == 1 { "web" } else { "db" };
-        self.put_with(of, &format!("w{home}{number}"), app, self.addresses(home, number), on);
+        self.put_with(of, &format!("w{home}{number}"), app, self.addresses(of, home, number), on);
     }
 
     /// One more workload, of one address.
@@ -129,6 +158,24 @@ impl Cluster {
         let spec: PolicySpec = serde_json::from_str(spec).unwrap();
         let policy = NetworkPolicy::new(tenant(of), "shop".parse().unwrap(), name.parse().unwrap(), spec);
         self.world.apply(Change::Policy(AnyPolicy::Network(policy)));
+    }
+
+    /// A tenant grants another to reach it (`Ingress`), or to be reached (`Egress`).
+    pub(crate) fn grant(&mut self, of: &str, direction: Direction, to: &str) {
+        let name = format!("{direction}").parse().unwrap();
+        let grant = Grant::new(tenant(of), name, direction, GrantTo::Tenant(tenant(to)));
+        self.world.apply(Change::Policy(AnyPolicy::Grant(grant)));
+    }
+
+    pub(crate) fn withdraw(&mut self, of: &str, direction: Direction) {
+        let name = format!("{direction}").parse().unwrap();
+        self.world.apply(Change::NoPolicy(PolicyRef::Grant(tenant(of), name)));
+    }
+
+    /// Both tenants, joined.
+    pub(crate) fn peering(&self) -> Peering {
+        let [(one, _), (other, _)] = self.tenants;
+        Peering::new(tenant(one), tenant(other))
     }
 
     /// What a host's kernel shall hold.
@@ -199,7 +246,7 @@ impl Cluster {
 
     fn workloads(&self) -> Vec<(&'static str, OverlayWorkload)> {
         let mut found = Vec::new();
-        for (of, _) in TENANTS {
+        for (of, _) in self.tenants {
             found.extend(self.overlay.workloads(&tenant(of)).map(|workload| (of, workload.clone())));
         }
         found
@@ -212,7 +259,14 @@ impl Cluster {
 
     /// What the evaluator says: whether the workload reaches its tenant's workload with that address.
     pub(crate) fn allowed(&self, of: &str, from: &str, to: &str, family: IpFamily, kind: Kind) -> bool {
-        let party = |id: &str| Party::Workload(EndpointKey { tenant: tenant(of), id: id.parse().unwrap() });
+        self.allowed_between((of, from), (of, to), family, kind)
+    }
+
+    /// The same of workloads of whichever tenants.
+    fn allowed_between(&self, from: (&str, &str), to: (&str, &str), family: IpFamily, kind: Kind) -> bool {
+        let party = |(of, id): (&str, &str)| {
+            Party::Workload(EndpointKey { tenant: tenant(of), id: id.parse().unwrap() })
+        };
         let traffic = match (kind, family) {
             (Kind::Tcp(port), _) => Traffic::tcp(port),
             (Kind::Udp(port), _) => Traffic::udp(port),
@@ -264,14 +318,14 @@ impl Cluster {
         for (of, from) in workloads.iter().filter(|(_, from)| !self.is_lost(from)) {
             let mut probes = Vec::new();
             for (other, to) in workloads {
-                // The addresses of both tenants are the same: those of one are all that there are.
-                if other != of {
+                // If the addresses of both tenants are the same, those of one are all that there are.
+                if other != of && prefixes(other) == prefixes(of) {
                     continue;
                 }
                 for address in to.addresses() {
                     for kind in KINDS {
                         if wanted(number) {
-                            probes.push((to, Probe::new(kind, address)));
+                            probes.push(((other, to), Probe::new(kind, address)));
                         }
                         number += 1;
                     }
@@ -282,11 +336,12 @@ impl Cluster {
         }
         let mut results = Vec::new();
         for (of, from, targets, thread) in running {
-            for (to, probe) in targets.into_iter().zip(thread.join().unwrap()) {
+            for ((other, to), probe) in targets.into_iter().zip(thread.join().unwrap()) {
                 let family = if probe.to.is_ipv6() { IpFamily::V6 } else { IpFamily::V4 };
-                let allowed = self.allowed(of, from.id.as_str(), to.id.as_str(), family, probe.kind);
+                let (own, far) = ((*of, from.id.as_str()), (*other, to.id.as_str()));
+                let allowed = self.allowed_between(own, far, family, probe.kind);
                 let from_whom =
-                    if probe.kind == Kind::Echo { String::new() } else { format!("{of} {}", to.id) };
+                    if probe.kind == Kind::Echo { String::new() } else { format!("{other} {}", to.id) };
                 let expected = (allowed && !self.is_lost(to)).then_some(from_whom);
                 let text = format!(
                     "{of} {} -> {} {:?}: {:?}, expected is {:?}",

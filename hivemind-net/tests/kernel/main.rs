@@ -23,6 +23,7 @@ mod kinds;
 mod lab;
 mod lost;
 mod matrix;
+mod peering;
 mod probe;
 mod reuse;
 mod rules;

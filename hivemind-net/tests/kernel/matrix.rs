@@ -1,6 +1,7 @@
 //! Every workload to every other, with real packets, against what the evaluator says.
 
-use hivemind_net::overlay::UnderlayFamily;
+use hivemind_net::overlay::{OverlayChange, UnderlayFamily};
+use hivemind_net::policy::Direction;
 
 use crate::cluster::{Cluster, Inner};
 use crate::lab::is_root;
@@ -66,4 +67,60 @@ fn every_pair_over_an_ipv4_underlay() {
 #[test]
 fn every_pair_with_ipv6_alone_inside() {
     whole_life("mi6", UnderlayFamily::V6, Inner::V6);
+}
+
+/// Two tenants with addresses of their own: apart, joined without grants, with one, with both, under another policy, after a
+/// move to where the tenant was not, and apart again.
+fn two_tenants(tag: &str, underlay: UnderlayFamily, inner: Inner) {
+    if !is_root() {
+        return;
+    }
+    let mut cluster = Cluster::neighbours(tag, underlay, inner);
+    let name = format!("two tenants, {underlay:?} below, {inner:?} inside");
+    cluster.sync();
+    check(&cluster, &format!("{name}: apart"));
+
+    let peering = cluster.peering();
+    cluster.overlay.apply(OverlayChange::PutPeering(peering.clone())).unwrap();
+    cluster.sync();
+    check(&cluster, &format!("{name}: a peering and no grant"));
+    cluster.grant("red", Direction::Egress, "green");
+    cluster.sync();
+    check(&cluster, &format!("{name}: one side's grant"));
+    cluster.grant("green", Direction::Ingress, "red");
+    cluster.sync();
+    check(&cluster, &format!("{name}: both sides' grants"));
+
+    let from_web = r#"{"podSelector": {"matchLabels": {"app": "db"}},
+        "ingress": [{"from": [{"tenantSelector": {}, "podSelector": {"matchLabels": {"app": "web"}}}],
+                     "ports": [{"port": 8080}, {"protocol": "UDP", "port": 5353}]}]}"#;
+    cluster.policy("green", "db", from_web);
+    cluster.grant("green", Direction::Egress, "red");
+    cluster.grant("red", Direction::Ingress, "green");
+    cluster.sync();
+    check(&cluster, &format!("{name}: a policy, and grants the other way"));
+
+    cluster.put("red", 1, 1, 3);
+    cluster.sync();
+    check(&cluster, &format!("{name}: one moved"));
+    cluster.restart_agents();
+    assert!(cluster.sync().values().all(Vec::is_empty), "a new agent finds everything as it shall be");
+
+    cluster.withdraw("green", Direction::Ingress);
+    cluster.withdraw("red", Direction::Ingress);
+    cluster.sync();
+    check(&cluster, &format!("{name}: grants withdrawn"));
+    cluster.overlay.apply(OverlayChange::RemovePeering(peering)).unwrap();
+    cluster.sync();
+    check(&cluster, &format!("{name}: apart again"));
+}
+
+#[test]
+fn every_pair_of_two_tenants_over_an_ipv6_underlay() {
+    two_tenants("mt6", UnderlayFamily::V6, Inner::Dual);
+}
+
+#[test]
+fn every_pair_of_two_tenants_over_an_ipv4_underlay_with_ipv6_alone_inside() {
+    two_tenants("mt4", UnderlayFamily::V4, Inner::V6);
 }
