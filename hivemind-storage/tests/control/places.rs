@@ -28,27 +28,29 @@ fn chosen(
     choose_topology(&TopologyRequirement::new(zones(requisite), zones(preferred)), &zones(offered), count)
 }
 
+/// In how many zones, of which requisite, preferred and offered ones, and where the volume is accessible from then.
+type Row = (usize, &'static [usize], &'static [usize], &'static [usize], Option<&'static [usize]>);
+
 #[test]
 fn the_table_of_the_csi_specification() {
-    let all = [1, 2, 3, 4, 5];
-    // (zones of the volume, requisite, preferred, offered, what the volume is accessible from)
-    let table: &[(usize, &[usize], &[usize], &[usize], Option<&[usize]>)] = &[
+    const ALL: &[usize] = &[1, 2, 3, 4, 5];
+    let table: &[Row] = &[
         // requisite, x = n: all of them.
-        (1, &[2], &[], &all, Some(&[2])),
-        (2, &[2, 3], &[], &all, Some(&[2, 3])),
+        (1, &[2], &[], ALL, Some(&[2])),
+        (2, &[2, 3], &[], ALL, Some(&[2, 3])),
         // requisite, x < n: x of them.
-        (1, &[2, 3], &[], &all, Some(&[2])),
-        (2, &[3, 4, 5], &[], &all, Some(&[3, 4])),
+        (1, &[2, 3], &[], ALL, Some(&[2])),
+        (2, &[3, 4, 5], &[], ALL, Some(&[3, 4])),
         // requisite, x > n: all of them, and any others.
-        (2, &[3], &[], &all, Some(&[3, 1])),
-        (3, &[4, 5], &[], &all, Some(&[4, 5, 1])),
+        (2, &[3], &[], ALL, Some(&[3, 1])),
+        (3, &[4, 5], &[], ALL, Some(&[4, 5, 1])),
         // preferred: as many of them as there can be, in their order, and then of the other requisite ones.
-        (1, &[2, 3], &[3], &all, Some(&[3])),
+        (1, &[2, 3], &[3], ALL, Some(&[3])),
         (1, &[2, 3], &[3], &[1, 2], Some(&[2])),
-        (1, &[2, 3, 4, 5], &[4, 2], &all, Some(&[4])),
+        (1, &[2, 3, 4, 5], &[4, 2], ALL, Some(&[4])),
         (1, &[2, 3, 4, 5], &[4, 2], &[2, 3, 5], Some(&[2])),
         (1, &[2, 3, 4, 5], &[4, 2], &[3, 5], Some(&[3])),
-        (2, &[2, 3, 4, 5], &[5, 3], &all, Some(&[5, 3])),
+        (2, &[2, 3, 4, 5], &[5, 3], ALL, Some(&[5, 3])),
         (2, &[2, 3, 4, 5], &[5, 3], &[2, 4, 5], Some(&[5, 2])),
         (2, &[2, 3, 4, 5], &[5, 3], &[2, 4], Some(&[2, 4])),
         // Nothing of what is requisite is offered.
