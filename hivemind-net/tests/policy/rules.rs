@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use hivemind_core::TenantRef;
 use hivemind_net::dataplane::rules::{
     ConnectionState, Data, Hook, RulePacket, RuleTable, TableChange, Verdict, evaluate,
 };
@@ -331,12 +332,19 @@ fn connections_of_a_workload_that_is_gone_are_orphaned_and_those_of_the_next_are
         of("10.0.2.2", "8.8.8.8"),
         of("fd00::2:2", "fd00::1:1"),
         of("8.8.8.8", "9.9.9.9"),
+        // With a workload of a peer.
+        of("10.0.2.2", "10.9.0.1"),
     ];
-    let own = |address: IpAddr| {
-        address.to_string().starts_with("10.0.") || address.to_string().starts_with("fd00:")
+    let owner = |of: &TenantRef, address: IpAddr| {
+        let text = address.to_string();
+        let own = text.starts_with("10.0.") || text.starts_with("fd00:");
+        own.then(|| of.clone()).or_else(|| text.starts_with("10.9.").then(|| tenant("globex")))
     };
     let orphaned =
-        |engine: &Engine| orphaned_connections(engine, own, known.clone()).collect::<BTreeSet<_>>();
+        |engine: &Engine| orphaned_connections(engine, owner, known.clone()).collect::<BTreeSet<_>>();
+    assert_eq!(orphaned(&engine), BTreeSet::from([known[5].clone()]), "the peer has none there");
+    let there = engine.world().endpoint(&key("globex:x/a")).unwrap().clone();
+    engine.apply(Change::Endpoint(there.at(at("10.9.0.1"))));
     assert!(orphaned(&engine).is_empty());
     let gone = engine.world().at(&tenant("acme"), at("10.0.1.1")).unwrap().clone();
     let was = engine.world().endpoint(&gone).unwrap().clone();

@@ -53,18 +53,21 @@ impl Connection {
     }
 }
 
-/// The connections of workloads that are gone: with an end that is one of the tenant's own addresses (`is_own`; no service's
-/// and no node's), and that no workload has. They are to be taken out of connection tracking whatever is to become of
-/// those that are established: who gets the address next would be reached by them without being asked.
+/// The connections of workloads that are gone: with an end that is one of a tenant's addresses, and that no workload has.
+/// They are to be taken out of connection tracking whatever is to become of those that are established: who gets the
+/// address next would be reached by them without being asked.
 ///
-/// Look for them whenever the engine has changed, and at least once while an address rests.
+/// `owner` tells whose an address is in the network of a tenant: its own, or a peer's; no one's are those of services, of
+/// nodes, and outside. Look for them whenever the engine has changed, and at least once while an address rests.
 pub fn orphaned_connections<'a>(
     engine: &'a Engine,
-    is_own: impl Fn(IpAddr) -> bool + 'a,
+    owner: impl Fn(&TenantRef, IpAddr) -> Option<TenantRef> + 'a,
     connections: impl IntoIterator<Item = Connection> + 'a,
 ) -> impl Iterator<Item = Connection> + 'a {
     connections.into_iter().filter(move |one| {
-        let gone = |address| is_own(address) && engine.world().at(&one.tenant, address).is_none();
+        let gone = |address| {
+            owner(&one.tenant, address).is_some_and(|owner| engine.world().at(&owner, address).is_none())
+        };
         gone(one.from) || gone(one.to)
     })
 }
