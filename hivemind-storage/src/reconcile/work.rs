@@ -3,7 +3,7 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
 use hivemind_core::store::{Key, Snapshot, Txn};
 use hivemind_core::{BoxFuture, ProviderName, Result, Stamped, StateStoreExt};
 
@@ -76,22 +76,27 @@ impl VolumeController {
     /// What is due, and how much of the rest waits for its time because it failed or goes on.
     pub(super) async fn due(&self) -> Result<(Vec<Work>, u64)> {
         let view = self.store.snapshot(&[todos()?.prefix().clone()]).await?;
-        let (mut due, mut waiting) = (Vec::new(), 0);
-        for todo in todos()?.list(&view, &Txn::new(), todos()?.prefix())? {
-            if todo.not_before > self.clock.now() {
-                // An archived volume waits for its time, and that is as wished.
-                waiting += u64::from(todo.failures > 0 || todo.pending);
-                continue;
-            }
-            let at = todo_of(&todo.stored_at)?;
-            let view = self.records(std::slice::from_ref(&at)).await?;
-            // What cannot be read is told by whoever works on it.
-            let (lane, about) = classify(&view, &at).unwrap_or((NO_CALL, Vec::new()));
-            due.push(Work { todo, lane, about });
-        }
-        Ok((due, waiting))
+        let now = self.clock.now();
+        let all = todos()?.list(&view, &Txn::new(), todos()?.prefix())?;
+        let (due, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|todo| todo.not_before <= now);
+        // An archived volume waits for its time, and that is as wished.
+        let waiting = later.iter().filter(|todo| todo.failures > 0 || todo.pending).count();
+        // One after the other, far stores would be asked for long before anything begins.
+        let works = stream::iter(due).map(|todo| self.work(todo)).buffered(LOOKS);
+        Ok((works.try_collect().await?, u64::try_from(waiting).unwrap_or(u64::MAX)))
+    }
+
+    async fn work(&self, todo: Stamped<Todo>) -> Result<Work> {
+        let at = todo_of(&todo.stored_at)?;
+        let view = self.records(std::slice::from_ref(&at)).await?;
+        // What cannot be read is told by whoever works on it.
+        let (lane, about) = classify(&view, &at).unwrap_or((NO_CALL, Vec::new()));
+        Ok(Work { todo, lane, about })
     }
 }
+
+/// How many records are asked for at once.
+const LOOKS: usize = 32;
 
 /// The lane of what calls nobody.
 const NO_CALL: Lane = (None, ProviderApi::Describe);
