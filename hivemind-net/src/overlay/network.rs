@@ -11,7 +11,9 @@ use hivemind_core::{NodeId, TenantRef, WorkloadId};
 use ipnet::IpNet;
 
 use super::error::InvalidOverlay;
-use super::model::{OverlayChange, OverlayConfig, OverlayNode, OverlayWorkload, TenantNetwork};
+use super::model::{
+    Encapsulation, OverlayChange, OverlayConfig, OverlayNode, OverlayWorkload, TenantNetwork,
+};
 use super::mtu::inner_mtu;
 use super::peering::{self, Peering};
 use super::tenant::TenantState;
@@ -142,13 +144,17 @@ impl OverlayNetwork {
         pairs.filter(|(one, other)| one < other).map(|(one, other)| Peering::new(one.clone(), other.clone()))
     }
 
-    /// What rules about `tenant` must know of those to which there is a way:
+    /// What rules about `tenant` must know of those to which there is a way, which with direct routing are all:
     /// [`NodeRules::with_peer`](crate::policy::rules::NodeRules::with_peer).
     ///
     /// # Errors
     /// None in practice: names that are made here are valid.
     pub fn peer_networks(&self, tenant: &TenantRef) -> Result<Vec<PeerNetwork>, InvalidOverlay> {
         let Some(own) = self.tenants.get(tenant) else { return Ok(Vec::new()) };
+        if self.config.encapsulation == Encapsulation::Direct {
+            let others = self.tenants.values().filter(|other| other.network.tenant != *tenant);
+            return Ok(others.map(|other| peering::in_one_network(&other.network)).collect());
+        }
         let peers = self.peers_of(tenant).map(|peer| peering::peer_network(&own.network, &peer.network));
         Ok(peers.collect::<Result<_, _>>()?)
     }

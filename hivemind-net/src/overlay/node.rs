@@ -10,7 +10,7 @@ use crate::dataplane::KernelState;
 use crate::dataplane::rules::{Family, TableKey};
 use crate::dataplane::state::{InvalidKernelName, LinkName, Netns, NetnsState};
 use crate::dataplane::state::{Route, RouteKey};
-use crate::policy::rules::PeerNetwork;
+use crate::policy::rules::{PeerNetwork, PeerWay};
 use crate::policy::{Endpoint, Prepared};
 
 /// What a node's kernel shall hold of an overlay, while rules about its workloads are still missing.
@@ -245,10 +245,12 @@ impl Cover {
 impl Way {
     /// Without it: whoever sends to the peer is told that nobody is there, wherever on the way the packet is.
     fn close(&self, router: &mut NetnsState) {
-        if let Some(link) = router.links.get_mut(&self.peer.link) {
-            link.up = false;
+        if let Some(PeerWay { link, .. }) = &self.peer.way {
+            if let Some(link) = router.links.get_mut(link) {
+                link.up = false;
+            }
+            router.neighbours.retain(|key, _| key.dev != *link);
         }
-        router.neighbours.retain(|key, _| key.dev != self.peer.link);
         // Of no other network are addresses in its pools.
         router.routes.retain(|key, _| !self.peer.pools.iter().any(|pool| pool.contains(&key.destination)));
         let nowhere = self.peer.pools.iter().map(|pool| (RouteKey::new(*pool), Route::unreachable()));

@@ -22,7 +22,7 @@ use crate::dataplane::KernelState;
 use crate::dataplane::state::{
     Address, AddressKey, InvalidKernelName, Link, Neighbour, NeighbourKey, Route, RouteKey,
 };
-use crate::policy::rules::PeerNetwork;
+use crate::policy::rules::{PeerNetwork, PeerWay};
 
 /// Two tenants between whose networks there is a way. It opens nothing: rules of both decide what passes.
 ///
@@ -71,13 +71,18 @@ pub(super) fn overlap(one: &TenantNetwork, other: &TenantNetwork) -> Option<(IpN
     one.pools.iter().find_map(of_other)
 }
 
+/// What rules of others must know of `peer` where all are routed in one namespace.
+pub(super) fn in_one_network(peer: &TenantNetwork) -> PeerNetwork {
+    PeerNetwork::new(peer.tenant.clone(), peer.pools.iter().copied())
+}
+
 /// What rules about `own` must know of `peer`, to which there is a way.
 pub(super) fn peer_network(
     own: &TenantNetwork,
     peer: &TenantNetwork,
 ) -> Result<PeerNetwork, InvalidKernelName> {
     let (tunnel, link) = (tunnel_link(own.vni)?, peer_link(peer.vni)?);
-    Ok(PeerNetwork::new(peer.tenant.clone(), peer.pools.iter().copied(), tunnel, link))
+    Ok(in_one_network(peer).by(PeerWay::new(tunnel, link)))
 }
 
 /// The nodes where `tenant` is routed: where it has workloads, and where its peers have, for what crosses there.

@@ -24,7 +24,7 @@ use crate::dataplane::state::{InvalidKernelName, LinkName};
 
 pub use flush::{Connection, Established, orphaned_connections, stale_connections};
 
-/// The network of another tenant to which there is a way, as a tenant's routers have it.
+/// The network of another tenant to which there is a way.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub struct PeerNetwork {
@@ -32,21 +32,38 @@ pub struct PeerNetwork {
     pub tenant: TenantRef,
     /// Its addresses; all of them are that tenant's, whether a workload has them or not.
     pub pools: BTreeSet<IpNet>,
-    /// The link by which packets between nodes come in.
+    /// How packets get there, if each tenant has a router of its own.
+    pub way: Option<PeerWay>,
+}
+
+/// The way to another tenant's router, as a tenant's router on the same node has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub struct PeerWay {
+    /// The link by which packets of the tenant come in from other nodes.
     pub tunnel: LinkName,
-    /// The link to the other tenant's router on the same node.
+    /// The link to the other tenant's router.
     pub link: LinkName,
 }
 
+impl PeerWay {
+    /// What comes in by `tunnel` leaves by `link`.
+    pub fn new(tunnel: LinkName, link: LinkName) -> Self {
+        Self { tunnel, link }
+    }
+}
+
 impl PeerNetwork {
-    /// The network of `tenant`, behind `link`; packets for it come from other nodes by `tunnel`.
-    pub fn new(
-        tenant: TenantRef,
-        pools: impl IntoIterator<Item = IpNet>,
-        tunnel: LinkName,
-        link: LinkName,
-    ) -> Self {
-        Self { tenant, pools: pools.into_iter().map(|pool| pool.trunc()).collect(), tunnel, link }
+    /// The network of `tenant`, in the same routing table.
+    pub fn new(tenant: TenantRef, pools: impl IntoIterator<Item = IpNet>) -> Self {
+        Self { tenant, pools: pools.into_iter().map(|pool| pool.trunc()).collect(), way: None }
+    }
+
+    /// Behind a router of its own.
+    #[must_use]
+    pub fn by(mut self, way: PeerWay) -> Self {
+        self.way = Some(way);
+        self
     }
 
     /// Whether the address is one of its.
@@ -127,7 +144,9 @@ impl<'a> NodeRules<'a> {
         self
     }
 
-    /// In a namespace that others route through too: packets that are neither from nor to a workload are left alone.
+    /// In a namespace that others route through too: packets that are neither from nor to a workload are left alone. Under
+    /// their addresses, workloads of other tenants that the engine knows are those, and what no grant reaches is dropped.
+    /// [`with_peer`](Self::with_peer) tells whole pools, so that this holds for what the engine does not know yet as well.
     #[must_use]
     pub fn in_shared_namespace(mut self) -> Self {
         self.shared = true;

@@ -15,7 +15,8 @@ use hivemind_net::overlay::{
 };
 use hivemind_net::policy::rules::NodeRules;
 use hivemind_net::policy::{
-    AnyPolicy, Change, Endpoint, EndpointKey, Engine, Flow, NetworkPolicy, Party, Profile, Traffic, World,
+    AnyPolicy, Change, Direction, Endpoint, EndpointKey, Engine, Flow, Grant, GrantTo, NetworkPolicy, Party,
+    PolicyRef, PortMatch, Profile, Protocol, Traffic, World,
 };
 
 use crate::cluster::{KINDS, tenant};
@@ -83,6 +84,16 @@ impl Routed {
         self.world.apply(Change::Policy(AnyPolicy::Network(policy)));
     }
 
+    /// Lets workloads of `of` reach `to`, or be reached, at one port.
+    fn grant(&mut self, of: &str, direction: Direction, to: &str) -> PolicyRef {
+        let them = GrantTo::Tenant(tenant(to));
+        let grant = Grant::new(tenant(of), format!("{direction}-{to}").parse().unwrap(), direction, them);
+        let grant = AnyPolicy::Grant(grant.with_port(PortMatch::port(Protocol::TCP, 8080).unwrap()));
+        let key = grant.key();
+        self.world.apply(Change::Policy(grant));
+        key
+    }
+
     /// Brings every host in line; says how many steps that took.
     fn sync(&self) -> usize {
         let engine = Engine::new(self.world.clone());
@@ -93,6 +104,9 @@ impl Routed {
             for (of, ..) in TENANTS {
                 // One namespace routes for all of them: each has a table of its own there.
                 let mut rules = NodeRules::new(&engine, tenant(of), node.clone()).in_shared_namespace();
+                for other in self.overlay.peer_networks(&tenant(of)).unwrap() {
+                    rules = rules.with_peer(other);
+                }
                 for workload in self.overlay.workloads(&tenant(of)).filter(|workload| workload.node == node) {
                     rules = rules.with_link(workload.id.clone(), workload.effective_link().unwrap());
                 }
@@ -127,7 +141,7 @@ impl Routed {
         self.world.reach(&flow).is_ok_and(|verdict| verdict.verdict().passes())
     }
 
-    /// Every workload to every one of its tenant: how many pairs, and which are not as the evaluator says.
+    /// Every workload to every one, of any tenant: how many pairs, and which are not as the evaluator says.
     fn matrix(&self) -> (usize, Vec<String>) {
         let workloads = self.workloads();
         let name = |one: &OverlayWorkload| format!("{} {}", one.tenant.id, one.id);
@@ -140,7 +154,7 @@ impl Routed {
             let mut running = Vec::new();
             for from in &workloads {
                 let mut targets = Vec::new();
-                for to in workloads.iter().filter(|to| to.tenant == from.tenant) {
+                for to in &workloads {
                     for (address, kind) in to.addresses().flat_map(|a| KINDS.map(|kind| (a, kind))) {
                         if self.allowed(from, to, address, kind) == passes {
                             targets.push((name(to), Probe::new(kind, address)));
@@ -168,7 +182,7 @@ impl Routed {
     fn check(&self, what: &str) {
         let (pairs, differ) = self.matrix();
         println!("kernel matrix, direct routing: {pairs} pairs, {} differ ({what})", differ.len());
-        assert!(pairs == 6 * 3 * 2 * KINDS.len() && differ.is_empty(), "{what}: {differ:#?}");
+        assert!(pairs == 6 * 6 * 2 * KINDS.len() && differ.is_empty(), "{what}: {differ:#?}");
     }
 }
 
@@ -196,6 +210,22 @@ fn whole_life(tag: &str, family: UnderlayFamily) {
     assert_eq!(routed.sync(), 0, "and nothing is left to do");
     let way = run(&routed.lab.host(3), "ip -6 route show fd10::1:1");
     assert!(way.contains("via fd6e::2 dev eth0"), "{way}");
+
+    // Routes to a tenant are on the nodes where it runs.
+    routed.put("red", 1, 1);
+    let out = routed.grant("red", Direction::Egress, "blue");
+    routed.sync();
+    routed.check(&format!("{family:?} below, one grants"));
+    routed.grant("blue", Direction::Ingress, "red");
+    routed.sync();
+    routed.check(&format!("{family:?} below, both grant"));
+    let web = routed.workloads().into_iter().find(|one| one.tenant == tenant("red")).unwrap();
+    let there = routed.workloads().into_iter().find(|one| one.tenant == tenant("blue")).unwrap();
+    let first = there.addresses().next().unwrap();
+    assert!(routed.allowed(&web, &there, first, Kind::Tcp(8080)), "the grants are about something");
+    routed.world.apply(Change::NoPolicy(out));
+    routed.sync();
+    routed.check(&format!("{family:?} below, one has taken its grant back"));
 }
 
 #[test]

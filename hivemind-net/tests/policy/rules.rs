@@ -8,7 +8,7 @@ use hivemind_net::dataplane::rules::{
     ConnectionState, Data, Hook, RulePacket, RuleTable, TableChange, Verdict, evaluate,
 };
 use hivemind_net::policy::rules::{
-    Connection, Established, NodeRules, PeerNetwork, orphaned_connections, stale_connections,
+    Connection, Established, NodeRules, PeerNetwork, PeerWay, orphaned_connections, stale_connections,
 };
 use hivemind_net::policy::{AnyPolicy, Change, Engine, Flow, Party, Protocol, Traffic, World};
 use proptest::collection::vec;
@@ -223,7 +223,8 @@ fn pitfall_35_every_address_of_a_peer_is_that_tenants_and_what_is_handed_on_need
     let far = hivemind_net::policy::Endpoint::new("far".parse().unwrap(), "n2".parse().unwrap(), profile);
     engine.apply(Change::Endpoint(far.at(at("10.9.0.1"))));
     let pool = "10.9.0.0/24".parse().unwrap();
-    let peer = PeerNetwork::new(tenant("globex"), [pool], "vx1".parse().unwrap(), "pr2".parse().unwrap());
+    let peer = PeerNetwork::new(tenant("globex"), [pool])
+        .by(PeerWay::new("vx1".parse().unwrap(), "pr2".parse().unwrap()));
     let table = |engine: &Engine| {
         let table = NodeRules::new(engine, tenant("acme"), "n1".parse().unwrap()).with_peer(peer.clone());
         let table = table.table().unwrap();
@@ -253,6 +254,57 @@ fn pitfall_35_every_address_of_a_peer_is_that_tenants_and_what_is_handed_on_need
     assert!(passes(&open, &handed_on("10.0.2.2", "10.9.0.1", "pr2")));
     assert!(!passes(&open, &handed_on("10.0.2.2", "10.9.0.7", "pr2")), "nobody");
     assert!(!passes(&open, &handed_on("10.0.2.2", "10.9.0.1", "elsewhere")));
+}
+
+#[test]
+fn tenants_that_are_routed_together_reach_each_other_by_grants_of_both_alone() {
+    let mut engine = Engine::new(cluster());
+    let at = |text: &str| text.parse::<IpAddr>().unwrap();
+    for (like, node, address) in [("acme:x/a", "n1", "10.8.0.1"), ("globex:x/a", "n2", "10.9.0.1")] {
+        let profile = engine.world().endpoint(&key(like)).unwrap().profile().clone();
+        let one =
+            hivemind_net::policy::Endpoint::new("apart".parse().unwrap(), node.parse().unwrap(), profile);
+        engine.apply(Change::Endpoint(one.at(at(address))));
+    }
+    let table = |engine: &Engine, of: &str, node: &str| {
+        let rules = NodeRules::new(engine, tenant(of), node.parse().unwrap()).in_shared_namespace();
+        let table = rules.table().unwrap();
+        table.validate().unwrap();
+        table
+    };
+    let over = packet(at("10.8.0.1"), at("10.9.0.1"), Traffic::tcp(80));
+    let (out, into) = (
+        |engine: &Engine| passes(&table(engine, "acme", "n1"), &over),
+        |engine: &Engine| passes(&table(engine, "globex", "n2"), &over),
+    );
+    assert!(!out(&engine) && !into(&engine), "no policy selects anybody, and yet neither lets it pass");
+    let going_on = over.clone().with_connection(ConnectionState::Established);
+    assert!(!passes(&table(&engine, "acme", "n1"), &going_on));
+    assert!(
+        passes(&table(&engine, "acme", "n3"), &over),
+        "where neither is, it is not for this table to decide"
+    );
+    let within = packet(at("10.8.0.1"), at("10.0.1.2"), Traffic::tcp(80));
+    assert!(passes(&table(&engine, "acme", "n1"), &within));
+
+    // What the engine does not know is told by pools.
+    let unknown = packet(at("10.8.0.1"), at("10.9.0.2"), Traffic::tcp(80));
+    assert!(passes(&table(&engine, "acme", "n1"), &unknown));
+    let rules = NodeRules::new(&engine, tenant("acme"), "n1".parse().unwrap()).in_shared_namespace();
+    let pool = PeerNetwork::new(tenant("globex"), ["10.9.0.0/24".parse().unwrap()]);
+    assert!(!passes(&rules.with_peer(pool).table().unwrap(), &unknown));
+
+    let of = |by: &str, direction: &str, other: &str| {
+        grant(&format!(
+            r#"{{"by":"{by}.0000000000000001","name":"g","direction":"{direction}","to":{{"tenant":"{other}.0000000000000001"}},"ports":[{{"port":80}}]}}"#
+        ))
+    };
+    engine.apply(of("acme", "Egress", "globex"));
+    assert!(out(&engine) && !into(&engine), "one grants it");
+    engine.apply(of("globex", "Ingress", "acme"));
+    assert!(out(&engine) && into(&engine), "both do");
+    let other = packet(at("10.8.0.1"), at("10.9.0.1"), Traffic::tcp(81));
+    assert!(!passes(&table(&engine, "acme", "n1"), &other));
 }
 
 #[test]

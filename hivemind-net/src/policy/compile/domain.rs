@@ -356,6 +356,11 @@ impl Domain {
         owners.get(at).map(|(_, peer)| *peer)
     }
 
+    /// Whether a workload of the tenant has `address`.
+    pub(in crate::policy) fn has_address(&self, address: IpAddr) -> bool {
+        self.addresses.contains_key(&place(address))
+    }
+
     /// The peer that another tenant's workload is.
     pub(in crate::policy) fn foreign_peer(&self, profile: &Arc<Profile>) -> Option<u32> {
         let profile = self.peers.profile_number(profile)?;

@@ -119,8 +119,8 @@ impl Builder<'_> {
             let strangers = foreign.iter().filter(|(_, peer)| peer.is_none()).map(|(address, _)| *address);
             self.members(&format!("strangers{digit}"), family, strangers.collect())?;
             self.members(&format!("foreign{digit}"), family, foreign.keys().copied().collect())?;
-            if !self.rules.peers.is_empty() {
-                self.set(&format!("beyond{digit}"), peers::beyond(self.rules, family))?;
+            if peers::any(self.rules) {
+                self.set(&format!("beyond{digit}"), peers::beyond(self.rules, self.domain, family))?;
                 self.members(&format!("reached{digit}"), family, reached.keys().copied().collect())?;
             }
             let local = self.local.iter().filter_map(|endpoint| endpoint.address(family)).collect();
@@ -295,13 +295,7 @@ impl Builder<'_> {
             chain = chain.with_rule([in_set([Field::InLink], &name("links")?), own, drop()]);
             for field in [source, destination] {
                 chain = chain.with_rule([in_set([field], &name(&format!("strangers{digit}"))?), drop()]);
-                if !self.rules.peers.is_empty() {
-                    chain = chain.with_rule(peers::stranger(field, digit)?);
-                }
             }
-        }
-        for peer in self.rules.peers.values() {
-            chain = chain.with_rule(peers::handed_on(peer));
         }
         if self.rules.shared {
             // Neither from nor to a workload of ours: not ours to decide.
@@ -317,11 +311,19 @@ impl Builder<'_> {
                 chain = chain.with_rule([outside(source)?, outside(destination)?, accept()]);
             }
         }
+        if peers::any(self.rules) {
+            for (source, destination, _, digit) in IpFamily::BOTH.map(family_fields) {
+                chain = chain.with_rule(peers::stranger(source, digit)?);
+                chain = chain.with_rule(peers::stranger(destination, digit)?);
+            }
+        }
+        for way in self.rules.peers.values().filter_map(|peer| peer.way.as_ref()) {
+            chain = chain.with_rule(peers::handed_on(way));
+        }
         for (family, field) in [(IpFamily::V4, Field::IcmpType), (IpFamily::V6, Field::Icmpv6Type)] {
             let (source, destination, _, digit) = family_fields(family);
             let mut rule = vec![in_set([field], &name(&format!("essential{digit}"))?)];
-            let elsewhere =
-                ["foreign", "beyond"].into_iter().take(1 + usize::from(!self.rules.peers.is_empty()));
+            let elsewhere = ["foreign", "beyond"].into_iter().take(1 + usize::from(peers::any(self.rules)));
             for set in elsewhere {
                 let set = name(&format!("{set}{digit}"))?;
                 let not = |field| Statement::InSet { fields: vec![field], set: set.clone(), negate: true };
