@@ -200,16 +200,16 @@ fn what_cannot_be_peered_is_refused_and_changes_nothing() {
 
 #[test]
 fn tunnel_ends_of_peers_are_checked_where_they_come_to_be() {
-    // Two names of nodes whose MACs are the same in this VNI, found by search.
-    let (one, other): (NodeId, NodeId) = ("n1733597".parse().unwrap(), "n14119134".parse().unwrap());
+    // Two names of nodes whose MACs are the same in green's network, found by search.
+    let (one, other): (NodeId, NodeId) = ("n3151226".parse().unwrap(), "n13954757".parse().unwrap());
     let mut overlay = overlay(UnderlayFamily::V6, 1);
     for (index, id) in [&one, &other].into_iter().enumerate() {
         let mut at = node(90 + index);
         at.id = id.clone();
         overlay.load([OverlayChange::PutNode(at)]).unwrap();
     }
-    overlay.load([OverlayChange::PutTenant(network("red", 100, &pools("red")))]).unwrap();
-    overlay.load([OverlayChange::PutTenant(network("green", 101, &pools("green")))]).unwrap();
+    overlay.load([OverlayChange::PutTenant(network("red", 101, &pools("red")))]).unwrap();
+    overlay.load([OverlayChange::PutTenant(network("green", 100, &pools("green")))]).unwrap();
     let on = |of: &str, node: &NodeId, address: &str| {
         let mut workload = workload(of, "a", 1, &[address]);
         workload.node = node.clone();

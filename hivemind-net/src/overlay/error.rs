@@ -131,7 +131,9 @@ pub enum InvalidOverlay {
         other_pool: IpNet,
     },
     /// All tenants are routed in one namespace, and every way is there.
-    #[error("with direct routing there is a way between all tenants of a node already: rules alone decide what passes")]
+    #[error(
+        "with direct routing there is a way between all tenants of a node already: rules alone decide what passes"
+    )]
     NoPeeringNeeded,
     /// Two networks with one VNI.
     #[error("VNI {vni} is that of another network")]
