@@ -18,6 +18,7 @@
 
 mod attach;
 mod compile;
+mod digest;
 mod eval;
 mod explain;
 mod flow;

@@ -1,6 +1,6 @@
 //! Which labels are wanted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,8 @@ pub enum Operator {
 pub struct Requirement {
     key: LabelKey,
     operator: Operator,
-    values: BTreeSet<LabelValue>,
+    /// In order, each once.
+    values: Box<[LabelValue]>,
 }
 
 /// An operator does not take these values.
@@ -63,7 +64,9 @@ impl Requirement {
         operator: Operator,
         values: impl IntoIterator<Item = LabelValue>,
     ) -> Result<Self, InvalidRequirement> {
-        let values: BTreeSet<_> = values.into_iter().collect();
+        let mut values: Vec<_> = values.into_iter().collect();
+        values.sort_unstable();
+        values.dedup();
         let (fine, takes) = match operator {
             Operator::In | Operator::NotIn => (!values.is_empty(), "one value or more"),
             Operator::Exists | Operator::DoesNotExist => (values.is_empty(), "no value"),
@@ -72,7 +75,7 @@ impl Requirement {
             }
         };
         if fine {
-            return Ok(Self { key, operator, values });
+            return Ok(Self { key, operator, values: values.into() });
         }
         Err(InvalidRequirement { key, operator, takes, found: values.len() })
     }
@@ -87,8 +90,8 @@ impl Requirement {
         self.operator
     }
 
-    /// The values.
-    pub fn values(&self) -> &BTreeSet<LabelValue> {
+    /// The values, in order, each once.
+    pub fn values(&self) -> &[LabelValue] {
         &self.values
     }
 
@@ -96,9 +99,10 @@ impl Requirement {
     pub fn matches(&self, labels: &Labels) -> bool {
         let found = labels.get(self.key.as_str());
         let wanted = || self.values.first().and_then(integer);
+        let among = |value| self.values.binary_search(value).is_ok();
         match self.operator {
-            Operator::In => found.is_some_and(|value| self.values.contains(value)),
-            Operator::NotIn => found.is_none_or(|value| !self.values.contains(value)),
+            Operator::In => found.is_some_and(among),
+            Operator::NotIn => found.is_none_or(|value| !among(value)),
             Operator::Exists => found.is_some(),
             Operator::DoesNotExist => found.is_none(),
             Operator::Gt => {
@@ -175,7 +179,7 @@ impl From<&Labels> for Selector {
         let equals = |(key, value): (&LabelKey, &LabelValue)| Requirement {
             key: key.clone(),
             operator: Operator::In,
-            values: BTreeSet::from([value.clone()]),
+            values: Box::new([value.clone()]),
         };
         Self(labels.iter().map(equals).collect())
     }

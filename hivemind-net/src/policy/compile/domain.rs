@@ -6,12 +6,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hivemind_core::{TenantRef, WorkloadId};
+use smallvec::smallvec;
 
 use crate::addr::{IpFamily, address_number};
 
 use super::super::eval::{All, Applicable, LISTED};
 use super::super::{Action, AnyPolicy, Because, Direction, Endpoint, NamedPorts, Profile, Traffic};
 use super::groups::Group;
+use super::index::OneOrMore;
 use super::peers::{PeerKey, PeerTable, PeerView};
 use super::policies::{Policies, Policy};
 use super::prefixes::Prefixes;
@@ -31,7 +33,7 @@ pub(in crate::policy) struct Domain {
     pub(in crate::policy) tenant: TenantRef,
     pub(in crate::policy) endpoints: BTreeMap<WorkloadId, Placed>,
     /// Who claims an address, in order, with the peers that they are.
-    pub(super) addresses: BTreeMap<Place, Vec<(WorkloadId, u32)>>,
+    pub(super) addresses: BTreeMap<Place, OneOrMore<(WorkloadId, u32)>>,
     /// How many addresses have domain names.
     pub(super) named: usize,
     pub(super) prefixes: Prefixes,
@@ -83,21 +85,30 @@ impl Domain {
     /// Takes workloads in the order of their names; there are none so far.
     pub(in crate::policy) fn load_endpoints(&mut self, all: &[&Endpoint]) {
         self.peers.reserve(all.len());
+        let mut claims = Vec::with_capacity(2 * all.len());
         let placed = all.iter().map(|endpoint| {
-            let profile = self.place_endpoint(endpoint);
+            let profile =
+                self.place_endpoint(endpoint, |_, place, peer| claims.push((place, endpoint.id(), peer)));
             (endpoint.id().clone(), Placed { endpoint: (*endpoint).clone(), profile })
         });
         let placed: BTreeMap<_, _> = placed.collect();
         self.endpoints = placed;
+        // Stable, so owners stay in the order of their names.
+        claims.sort_by_key(|(place, ..)| *place);
+        let owners = claims.chunk_by(|(one, ..), (next, ..)| one == next).filter_map(|same| {
+            let owners = same.iter().map(|(_, id, peer)| ((*id).clone(), *peer)).collect();
+            Some((same.first()?.0, owners))
+        });
+        self.addresses = owners.collect();
     }
 
     /// Gives a workload its peers, one for each address; tells its profile.
-    fn place_endpoint(&mut self, endpoint: &Endpoint) -> u32 {
+    fn place_endpoint(&mut self, endpoint: &Endpoint, mut put: impl FnMut(&mut Self, Place, u32)) -> u32 {
         let profile = self.acquire_profile(endpoint.profile(), false);
         for address in endpoint.addresses() {
             let key = PeerKey { profile: Some(profile), prefix: self.prefixes.longest(address) };
             let peer = self.acquire_peer(key);
-            self.put_address(place(address), endpoint.id(), peer);
+            put(self, place(address), peer);
         }
         profile
     }
@@ -108,7 +119,8 @@ impl Domain {
         let old = before.iter().flat_map(|placed| placed.endpoint.addresses());
         let old: Vec<_> = old.filter_map(|address| self.take_address(address, &id)).collect();
         // The new one comes before the old one goes: what both have is then not made twice.
-        let profile = self.place_endpoint(endpoint);
+        let put = |this: &mut Self, place, peer| this.put_address(place, endpoint.id(), peer);
+        let profile = self.place_endpoint(endpoint, put);
         self.endpoints.insert(id, Placed { endpoint: endpoint.clone(), profile });
         old.into_iter().for_each(|peer| self.release_peer(peer));
         if let Some(before) = before {
@@ -130,7 +142,7 @@ impl Domain {
         let owners = match self.addresses.entry(place) {
             Entry::Occupied(found) => found.into_mut(),
             Entry::Vacant(free) => {
-                free.insert(vec![(id.clone(), peer)]);
+                free.insert(smallvec![(id.clone(), peer)]);
                 return;
             }
         };

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use hivemind_core::Namespace;
 use hivemind_core::labels::Selector;
 
+use super::super::digest::hash_of;
 use super::super::{AnyPolicy, ClusterPolicy, Direction, PolicyName, Profile};
-use super::index::{Few, Index, hash_of};
-use super::selectors::{Axis, label_of, own_labels};
+use super::index::{Few, Index};
+use super::policies::Policy;
 use super::slab::Slab;
 
 /// Whom a policy selects. Policies of the cluster have an order, so each is on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Subject<'a> {
     Cluster(&'a PolicyName),
-    Network(&'a Namespace, &'a Selector),
+    /// With the hash of the selector.
+    Network(&'a Namespace, u64, &'a Selector),
     Grant(&'a Selector),
 }
 
@@ -24,8 +26,18 @@ impl<'a> Subject<'a> {
     fn of(policy: &'a AnyPolicy) -> Self {
         match policy {
             AnyPolicy::Cluster(one) => Self::Cluster(one.name()),
-            AnyPolicy::Network(one) => Self::Network(one.namespace(), one.spec().selector()),
+            AnyPolicy::Network(one) => {
+                Self::Network(one.namespace(), one.spec().digest().hash, one.spec().selector())
+            }
             AnyPolicy::Grant(one) => Self::Grant(one.own()),
+        }
+    }
+
+    /// The hash by which it is found; `home` is that of the namespace.
+    fn hash(self, home: u64) -> u64 {
+        match self {
+            Self::Network(_, selector, _) => hash_of(&(home, selector)),
+            other => hash_of(&other),
         }
     }
 }
@@ -55,18 +67,18 @@ impl Group {
     fn like(policy: &Arc<AnyPolicy>) -> Self {
         Self {
             like: policy.clone(),
-            policies: Few::None,
+            policies: Few::default(),
             naming: 0,
             rules: (0, 0),
-            always: Few::None,
-            sets: Few::None,
+            always: Few::default(),
+            sets: Few::default(),
         }
     }
 
     pub(super) fn selects(&self, profile: &Profile) -> bool {
         match &*self.like {
             AnyPolicy::Cluster(policy) => policy.selects(profile),
-            AnyPolicy::Network(policy) => policy.selects(profile),
+            AnyPolicy::Network(policy) => policy.spec().digest().may_mean(profile) && policy.selects(profile),
             AnyPolicy::Grant(grant) => grant.selects(profile),
         }
     }
@@ -75,10 +87,7 @@ impl Group {
     /// anywhere.
     pub(super) fn where_about(&self) -> Option<(u64, Option<u64>)> {
         match &*self.like {
-            AnyPolicy::Network(policy) => {
-                let label = label_of(Axis::Workload, policy.spec().selector());
-                Some((hash_of(policy.namespace()), label))
-            }
+            AnyPolicy::Network(policy) => Some((hash_of(policy.namespace()), policy.spec().digest().label())),
             AnyPolicy::Cluster(_) | AnyPolicy::Grant(_) => None,
         }
     }
@@ -149,9 +158,10 @@ pub(super) struct Groups {
 
 impl Groups {
     /// Takes a policy; tells its group.
-    pub(super) fn join(&mut self, number: u32, policy: &Arc<AnyPolicy>, has: Has) -> (u32, Joined) {
+    pub(super) fn join(&mut self, number: u32, policy: &Policy) -> (u32, Joined) {
+        let (has, home, policy) = (policy.has(), policy.home, &policy.source);
         let subject = Subject::of(policy);
-        let hash = hash_of(&subject);
+        let hash = subject.hash(home);
         let same =
             |group| self.all.get(group).is_some_and(|found: &Group| Subject::of(&found.like) == subject);
         if let Some(group) = self.numbers.find(hash, same)
@@ -167,8 +177,7 @@ impl Groups {
         self.numbers.insert(hash, group);
         match &**policy {
             AnyPolicy::Network(one) => {
-                let label = label_of(Axis::Workload, one.spec().selector());
-                self.network.insert(place(hash_of(one.namespace()), label), group);
+                self.network.insert(place(home, one.spec().digest().label()), group);
                 self.networks += 1;
             }
             AnyPolicy::Grant(_) => {
@@ -190,17 +199,17 @@ impl Groups {
     }
 
     /// Lets a policy go. An empty group selects nobody any more; it stays until [`Groups::remove`].
-    pub(super) fn leave(&mut self, number: u32, group: u32, has: Has) -> Joined {
+    pub(super) fn leave(&mut self, number: u32, policy: &Policy) -> Joined {
+        let (group, has, home) = (policy.group, policy.has(), policy.home);
         let Some(found) = self.all.get_mut(group) else { return Joined::default() };
         let before = found.naming;
         found.give(number, has);
         let joined = Joined { alone: found.policies.is_empty(), naming: before > 0 && found.naming == 0 };
         if joined.alone {
-            self.numbers.remove(hash_of(&Subject::of(&found.like)), group);
+            self.numbers.remove(Subject::of(&found.like).hash(home), group);
             match &*found.like {
                 AnyPolicy::Network(one) => {
-                    let label = label_of(Axis::Workload, one.spec().selector());
-                    self.network.remove(place(hash_of(one.namespace()), label), group);
+                    self.network.remove(place(home, one.spec().digest().label()), group);
                     self.networks = self.networks.saturating_sub(1);
                 }
                 AnyPolicy::Grant(_) => {
@@ -239,8 +248,8 @@ impl Groups {
         let selects = |number: &u32| self.all.get(*number).is_some_and(|group| group.selects(profile));
         let mut found: Vec<u32> = self.cluster.iter().copied().filter(selects).collect();
         let cluster = found.len();
-        let namespace = hash_of(profile.namespace());
-        for label in own_labels(profile).map(Some).chain([None]) {
+        let namespace = profile.namespace_mark();
+        for label in profile.own_marks().iter().copied().map(Some).chain([None]) {
             found.extend(self.network.all(place(namespace, label)).filter(selects));
         }
         if let Some(network) = found.get_mut(cluster..) {

@@ -1,100 +1,44 @@
 //! Finds things by a hash of them, without a copy of each as a key. No I/O, no clock, no async.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash};
 
 use foldhash::fast::FixedState;
+use smallvec::SmallVec;
 
-/// The hash by which a thing is found.
-pub(super) fn hash_of(thing: &(impl Hash + ?Sized)) -> u64 {
-    FixedState::default().hash_one(thing)
-}
-
-/// Some numbers, mostly one, in order. New ones are mostly the highest, so a list is faster than a tree.
+/// Some numbers, mostly few, in order. New ones are mostly the highest, so a list is faster than a tree.
 #[derive(Debug, Clone, Default)]
-pub(super) enum Few {
-    #[default]
-    None,
-    One(u32),
-    Many(Vec<u32>),
-}
+pub(super) struct Few(SmallVec<[u32; 4]>);
 
 impl Few {
     pub(super) fn insert(&mut self, number: u32) {
-        match self {
-            Self::None => *self = Self::One(number),
-            Self::One(only) if *only == number => {}
-            Self::One(only) => *self = Self::Many(vec![(*only).min(number), (*only).max(number)]),
-            Self::Many(all) if all.last().is_none_or(|last| *last < number) => all.push(number),
-            Self::Many(all) => {
-                if let Err(at) = all.binary_search(&number) {
-                    all.insert(at, number);
-                }
-            }
+        if self.0.last().is_none_or(|last| *last < number) {
+            self.0.push(number);
+        } else if let Err(at) = self.0.binary_search(&number) {
+            self.0.insert(at, number);
         }
     }
 
     pub(super) fn remove(&mut self, number: u32) {
-        match self {
-            Self::One(only) if *only == number => *self = Self::None,
-            Self::None | Self::One(_) => {}
-            Self::Many(all) => {
-                if let Ok(at) = all.binary_search(&number) {
-                    all.remove(at);
-                }
-                if all.is_empty() {
-                    *self = Self::None;
-                }
-            }
+        if let Ok(at) = self.0.binary_search(&number) {
+            self.0.remove(at);
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::None)
+        self.0.is_empty()
     }
 
     pub(super) fn has(&self, number: u32) -> bool {
-        self.all().binary_search(&number).is_ok()
-    }
-
-    pub(super) fn all(&self) -> &[u32] {
-        match self {
-            Self::None => &[],
-            Self::One(only) => std::slice::from_ref(only),
-            Self::Many(all) => all,
-        }
+        self.0.binary_search(&number).is_ok()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
-        self.all().iter().copied()
+        self.0.iter().copied()
     }
 }
 
 /// Things, mostly one.
-#[derive(Debug, Clone)]
-pub(super) enum OneOrMore<T> {
-    One(T),
-    More(Vec<T>),
-}
-
-impl<T> OneOrMore<T> {
-    pub(super) fn all(&self) -> &[T] {
-        match self {
-            Self::One(only) => std::slice::from_ref(only),
-            Self::More(all) => all,
-        }
-    }
-}
-
-impl<T> FromIterator<T> for OneOrMore<T> {
-    fn from_iter<I: IntoIterator<Item = T>>(things: I) -> Self {
-        let mut things = things.into_iter();
-        match (things.next(), things.next()) {
-            (Some(only), None) => Self::One(only),
-            (first, second) => Self::More(first.into_iter().chain(second).chain(things).collect()),
-        }
-    }
-}
+pub(super) type OneOrMore<T> = SmallVec<[T; 1]>;
 
 /// The numbers of things by their hashes. Others may have the same hash: whoever asks looks at the things themselves.
 #[derive(Debug, Clone, Default)]
@@ -159,12 +103,6 @@ mod tests {
                 prop_assert_eq!(few.is_empty(), model.is_empty());
                 prop_assert!((0..6).all(|number| few.has(number) == model.contains(&number)));
             }
-        }
-
-        #[test]
-        fn things_are_all_there_in_order(things in vec(any::<u8>(), 0..5)) {
-            let kept: OneOrMore<u8> = things.iter().copied().collect();
-            prop_assert_eq!(kept.all(), things.as_slice());
         }
 
         #[test]

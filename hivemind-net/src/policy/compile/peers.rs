@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
+use super::super::digest::hash_of;
 use super::super::{NamedPort, Profile};
 use super::bits::Peers;
-use super::index::{Few, Index, hash_of};
+use super::index::{Few, Index};
 use super::prefixes::Prefix;
-use super::selectors::labels_of;
 use super::slab::Slab;
 
 /// What tells one peer from another: the number of a profile, and that of a prefix.
@@ -76,13 +76,14 @@ impl PeerTable {
             entry.refs += 1;
             return (number, false);
         }
-        let entry = ProfileEntry { profile: profile.clone(), foreign, refs: 1, set: None, peers: Few::None };
+        let entry =
+            ProfileEntry { profile: profile.clone(), foreign, refs: 1, set: None, peers: Few::default() };
         let number = self.profiles.insert(entry);
         self.profile_numbers.insert(hash, number);
-        for label in labels_of(profile) {
-            self.by_label.insert(label, number);
+        for label in profile.marks() {
+            self.by_label.insert(*label, number);
         }
-        self.by_namespace.insert(hash_of(profile.namespace()), number);
+        self.by_namespace.insert(profile.namespace_mark(), number);
         (number, true)
     }
 
@@ -100,10 +101,10 @@ impl PeerTable {
         }
         let gone = self.profiles.remove(number)?;
         self.profile_numbers.remove(hash_of(&*gone.profile), number);
-        for label in labels_of(&gone.profile) {
-            self.by_label.remove(label, number);
+        for label in gone.profile.marks() {
+            self.by_label.remove(*label, number);
         }
-        self.by_namespace.remove(hash_of(gone.profile.namespace()), number);
+        self.by_namespace.remove(gone.profile.namespace_mark(), number);
         Some(gone)
     }
 

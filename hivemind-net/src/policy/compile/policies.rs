@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use smallvec::smallvec;
+
+use super::super::digest::hash_of;
 use super::super::{Action, AnyPolicy, Direction, NamedPort, PolicyRef, PortMatch, Profile, Tier};
 use super::groups::{Groups, Has, Joined};
-use super::index::{Index, OneOrMore, hash_of};
+use super::index::{Index, OneOrMore};
 use super::slab::Slab;
 
 /// The whole range of [`Traffic`](super::super::Traffic)'s keys.
@@ -33,7 +36,7 @@ pub(super) struct Rule {
 impl Rule {
     pub(super) fn new(action: Action, peers: Option<OneOrMore<u32>>, ports: &[PortMatch]) -> Self {
         let ranges = if ports.is_empty() {
-            OneOrMore::One(ALL_KEYS)
+            smallvec![ALL_KEYS]
         } else {
             ports.iter().filter_map(PortMatch::keys).collect()
         };
@@ -43,7 +46,7 @@ impl Rule {
 
     /// The selectors, any of which must match.
     pub(super) fn selectors(&self) -> &[u32] {
-        self.peers.as_ref().map_or(&[], OneOrMore::all)
+        self.peers.as_deref().unwrap_or_default()
     }
 }
 
@@ -52,10 +55,12 @@ pub(super) struct Policy {
     pub(super) source: Arc<AnyPolicy>,
     pub(super) stage: Stage,
     /// Of each direction; `None` leaves it alone.
-    pub(super) ingress: Option<Vec<Rule>>,
-    pub(super) egress: Option<Vec<Rule>>,
+    pub(super) ingress: Option<OneOrMore<Rule>>,
+    pub(super) egress: Option<OneOrMore<Rule>>,
     /// With those that select the same workloads.
     pub(super) group: u32,
+    /// The hash of its namespace, if it has one.
+    pub(super) home: u64,
 }
 
 impl Policy {
@@ -66,7 +71,11 @@ impl Policy {
             AnyPolicy::Network(_) => Stage::Network,
             AnyPolicy::Grant(_) => Stage::Grant,
         };
-        Self { source, stage, ingress: None, egress: None, group: u32::MAX }
+        let home = match &*source {
+            AnyPolicy::Network(policy) => hash_of(policy.namespace()),
+            AnyPolicy::Cluster(_) | AnyPolicy::Grant(_) => 0,
+        };
+        Self { source, stage, ingress: None, egress: None, group: u32::MAX, home }
     }
 
     pub(super) fn rules(&self, direction: Direction) -> Option<&[Rule]> {
@@ -83,7 +92,7 @@ impl Policy {
     }
 
     /// What it brings into its group.
-    fn has(&self) -> Has {
+    pub(super) fn has(&self) -> Has {
         let network = self.stage == Stage::Network;
         let rules = |direction| self.rules(direction).filter(|_| network);
         let always = |rules: &[Rule]| rules.is_empty() || rules.iter().any(|rule| rule.peers.is_none());
@@ -97,9 +106,9 @@ impl Policy {
 }
 
 /// The hash of a policy's name among those of a domain, all of whose own policies are of one tenant.
-fn name_hash(policy: &AnyPolicy) -> u64 {
-    match policy {
-        AnyPolicy::Network(one) => hash_of(&(0_u8, one.namespace(), one.name())),
+fn name_hash(policy: &Policy) -> u64 {
+    match &*policy.source {
+        AnyPolicy::Network(one) => hash_of(&(policy.home, one.name())),
         AnyPolicy::Cluster(one) => hash_of(&(1_u8, one.name())),
         AnyPolicy::Grant(one) => hash_of(&(2_u8, one.name())),
     }
@@ -108,7 +117,7 @@ fn name_hash(policy: &AnyPolicy) -> u64 {
 /// The same of a name.
 fn ref_hash(name: &PolicyRef) -> u64 {
     match name {
-        PolicyRef::Network(_, namespace, name) => hash_of(&(0_u8, namespace, name)),
+        PolicyRef::Network(_, namespace, name) => hash_of(&(hash_of(namespace), name)),
         PolicyRef::Cluster(name) => hash_of(&(1_u8, name)),
         PolicyRef::Grant(_, name) => hash_of(&(2_u8, name)),
     }
@@ -150,11 +159,11 @@ impl Policies {
     /// ingress only now.
     pub(super) fn show(&mut self, number: u32) -> Joined {
         let Some(policy) = self.all.get_mut(number) else { return Joined::default() };
-        self.numbers.insert(name_hash(&policy.source), number);
+        self.numbers.insert(name_hash(policy), number);
         if policy.names(Direction::Egress).next().is_some() {
             self.named.insert(number);
         }
-        let (group, joined) = self.groups.join(number, &policy.source, policy.has());
+        let (group, joined) = self.groups.join(number, policy);
         policy.group = group;
         joined
     }
@@ -163,9 +172,9 @@ impl Policies {
     /// is empty now, or has no named ports in ingress any more.
     pub(super) fn hide(&mut self, number: u32) -> Joined {
         let Some(policy) = self.all.get(number) else { return Joined::default() };
-        self.numbers.remove(name_hash(&policy.source), number);
+        self.numbers.remove(name_hash(policy), number);
         self.named.remove(&number);
-        self.groups.leave(number, policy.group, policy.has())
+        self.groups.leave(number, policy)
     }
 
     pub(super) fn remove(&mut self, number: u32) -> Option<Policy> {

@@ -63,7 +63,7 @@ impl Prefixes {
             found.refs += 1;
             return (number, false);
         }
-        let number = self.all.insert(Prefix { net, refs: 1, names: BTreeSet::new(), peers: Few::None });
+        let number = self.all.insert(Prefix { net, refs: 1, names: BTreeSet::new(), peers: Few::default() });
         let lengths = if net.addr().is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         let length = net.prefix_len();
         let at = match lengths.binary_search_by_key(&length, |(length, _)| *length) {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use hivemind_core::Namespace;
 use ipnet::IpNet;
+use smallvec::smallvec;
 
 use super::super::{Action, AnyPolicy, ClusterRule, Direction, Peer, PolicyRef, PolicyRule};
 use super::bits::{Bits, Peers};
 use super::domain::Domain;
 use super::groups::Joined;
-use super::index::OneOrMore;
 use super::policies::{Policy, Rule};
 use super::selectors::{Anchor, Wanted};
 use super::table::Sources;
@@ -27,7 +27,6 @@ impl Domain {
     pub(in crate::policy) fn put_policy(&mut self, policy: &Arc<AnyPolicy>) {
         // What is loaded is there once.
         let before = if self.loading { None } else { self.policies.number(&policy.key()) };
-        nets_of(policy).for_each(|net| self.acquire_prefix(net));
         let number = self.policies.insert(Policy::new(policy.clone()));
         self.resolve(number, policy);
         if self.loading {
@@ -124,7 +123,7 @@ impl Domain {
                 }
                 AnyPolicy::Grant(grant) => (grant.direction() == direction).then(|| {
                     let peers = self.selector(number, Wanted::Grant(grant));
-                    vec![Rule::new(Action::Allow, Some(OneOrMore::One(peers)), grant.ports())]
+                    smallvec![Rule::new(Action::Allow, Some(smallvec![peers]), grant.ports())]
                 }),
             };
         }
@@ -136,7 +135,10 @@ impl Domain {
     }
 
     fn rule(&mut self, policy: u32, action: Action, rule: &PolicyRule, home: Option<&Namespace>) -> Rule {
-        let peers = rule.peers().iter().map(|peer| self.selector(policy, Wanted::of(peer, home)));
+        let peers = rule.peers().iter().map(|peer| {
+            nets_of_peer(peer).for_each(|net| self.acquire_prefix(net));
+            self.selector(policy, Wanted::of(peer, home))
+        });
         let peers = (!rule.peers().is_empty()).then(|| peers.collect());
         Rule::new(action, peers, rule.ports())
     }
@@ -186,6 +188,10 @@ pub(in crate::policy) fn nets_of(policy: &AnyPolicy) -> impl Iterator<Item = IpN
     let network = Direction::ALL.into_iter().filter_map(move |direction| network?.rules(direction)).flatten();
     let cluster = cluster.into_iter().flat_map(|one| Direction::ALL.into_iter().flat_map(|d| one.rules(d)));
     let peers = network.chain(cluster.map(ClusterRule::rule)).flat_map(PolicyRule::peers);
-    let blocks = peers.filter_map(|peer| if let Peer::Block(block) = peer { Some(block) } else { None });
-    blocks.flat_map(|block| block.exceptions().iter().copied().chain([block.cidr()]))
+    peers.flat_map(nets_of_peer)
+}
+
+fn nets_of_peer(peer: &Peer) -> impl Iterator<Item = IpNet> {
+    let block = if let Peer::Block(block) = peer { Some(block) } else { None };
+    block.into_iter().flat_map(|block| block.exceptions().iter().copied().chain([block.cidr()]))
 }

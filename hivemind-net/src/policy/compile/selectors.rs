@@ -1,12 +1,13 @@
 //! Every way in which a rule names its peers, once, with the peers it means. No I/O, no clock, no async.
 
-use hivemind_core::labels::{LabelKey, LabelValue, Labels, Operator, Selector};
 use hivemind_core::{Namespace, TenantRef};
+use smallvec::{SmallVec, smallvec};
 
+use super::super::digest::hash_of;
 use super::super::model::Other;
-use super::super::{Grant, Home, Peer, Profile};
+use super::super::{Grant, Home, Peer};
 use super::bits::Peers;
-use super::index::{Index, hash_of};
+use super::index::Index;
 use super::peers::PeerView;
 use super::slab::Slab;
 
@@ -28,6 +29,14 @@ impl<'a> Wanted<'a> {
     pub(super) fn of(peer: &'a Peer, namespace: Option<&'a Namespace>) -> Self {
         let local = matches!(peer, Peer::Workloads(w) if w.tenant_selector().is_none() && w.namespace_selector().is_none());
         Self::Peer(namespace.filter(|_| local), peer)
+    }
+
+    /// The hash by which it is found.
+    fn hash(self) -> u64 {
+        match self {
+            Self::Peer(namespace, Peer::Workloads(peer)) => hash_of(&(namespace, peer.digest().hash)),
+            other => hash_of(&other),
+        }
     }
 
     fn kept(self) -> Matcher {
@@ -54,6 +63,11 @@ impl Matcher {
                 let excepted = |net: &ipnet::IpNet| net.contains(&prefix.net);
                 block.cidr().contains(&prefix.net) && !block.exceptions().iter().any(excepted)
             }),
+            Self::Peer(_, Peer::Workloads(workloads))
+                if !peer.profile.is_some_and(|profile| workloads.digest().may_mean(profile)) =>
+            {
+                false
+            }
             Self::Peer(namespace, peer_match) => {
                 let home = Home { tenant, namespace: namespace.as_ref() };
                 let names = peer.prefix.map(|prefix| &prefix.names);
@@ -66,69 +80,33 @@ impl Matcher {
     fn anchor(&self) -> Anchor {
         match self {
             Self::Grant(_) => Anchor::Anything,
-            Self::Peer(namespace, Peer::Workloads(peer)) => {
-                let axes = [
-                    (Axis::Workload, peer.workload_selector()),
-                    (Axis::Namespace, peer.namespace_selector()),
-                    (Axis::Tenant, peer.tenant_selector()),
-                ];
-                let label = axes.into_iter().find_map(|(axis, selector)| label_of(axis, selector?));
-                match (label, namespace) {
-                    (Some(label), _) => Anchor::Label(label),
-                    (None, Some(namespace)) => Anchor::Namespace(hash_of(namespace)),
-                    (None, None) => Anchor::Anything,
-                }
-            }
+            Self::Peer(namespace, Peer::Workloads(peer)) => match (peer.digest().label(), namespace) {
+                (Some(label), _) => Anchor::Label(label),
+                (None, Some(namespace)) => Anchor::Namespace(hash_of(namespace)),
+                (None, None) => Anchor::Anything,
+            },
             Self::Peer(..) => Anchor::Address,
         }
     }
 }
 
-/// Whose label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Axis {
-    Workload,
-    Namespace,
-    Tenant,
-}
-
-/// The hash of a label.
-fn label_hash(axis: Axis, key: &LabelKey, value: &LabelValue) -> u64 {
-    hash_of(&(axis, key.as_str(), value.as_str()))
-}
-
-/// A label that `selector` asks for, with just one value; by its hash.
-pub(super) fn label_of(axis: Axis, selector: &Selector) -> Option<u64> {
-    let mut single = selector
-        .requirements()
-        .iter()
-        .filter(|one| one.operator() == Operator::In && one.values().len() == 1);
-    let one = single.next()?;
-    Some(label_hash(axis, one.key(), one.values().first()?))
-}
-
-fn hashes(axis: Axis, labels: &Labels) -> impl Iterator<Item = u64> {
-    labels.iter().map(move |(key, value)| label_hash(axis, key, value))
-}
-
-/// The hashes of the labels that a workload itself has.
-pub(super) fn own_labels(profile: &Profile) -> impl Iterator<Item = u64> {
-    hashes(Axis::Workload, profile.labels())
-}
-
-/// The hashes of every label of a profile and around it.
-pub(super) fn labels_of(profile: &Profile) -> impl Iterator<Item = u64> {
-    let around = hashes(Axis::Namespace, profile.namespace_labels());
-    own_labels(profile).chain(around).chain(hashes(Axis::Tenant, profile.tenant_labels()))
-}
-
 /// By what those are found whom a matcher means; by their hashes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Anchor {
     Label(u64),
     Namespace(u64),
     Address,
     Anything,
+}
+
+impl Anchor {
+    fn key(self) -> u64 {
+        match self {
+            Self::Label(hash) | Self::Namespace(hash) => hash,
+            Self::Address => 0,
+            Self::Anything => 1,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -137,7 +115,7 @@ pub(super) struct Entry {
     /// Whom it means at present: finitely many.
     pub(super) peers: Peers,
     /// The policies that use it, one entry for each use.
-    pub(super) policies: Vec<u32>,
+    pub(super) policies: SmallVec<[u32; 4]>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -151,7 +129,7 @@ impl Selectors {
     /// One more use of what is wanted by `policy`; tells its number, and whether it is new and its peers are to be
     /// found.
     pub(super) fn acquire(&mut self, wanted: Wanted<'_>, policy: u32) -> (u32, bool) {
-        let hash = hash_of(&wanted);
+        let hash = wanted.hash();
         let is = |number| self.all.get(number).is_some_and(|entry: &Entry| entry.matcher.wanted() == wanted);
         if let Some(number) = self.numbers.find(hash, is)
             && let Some(entry) = self.all.get_mut(number)
@@ -160,8 +138,8 @@ impl Selectors {
             return (number, false);
         }
         let matcher = wanted.kept();
-        let anchor = hash_of(&matcher.anchor());
-        let number = self.all.insert(Entry { matcher, peers: Peers::default(), policies: vec![policy] });
+        let anchor = matcher.anchor().key();
+        let number = self.all.insert(Entry { matcher, peers: Peers::default(), policies: smallvec![policy] });
         self.numbers.insert(hash, number);
         self.anchored.insert(anchor, number);
         (number, true)
@@ -176,8 +154,8 @@ impl Selectors {
             return;
         }
         let Some(gone) = self.all.remove(number) else { return };
-        self.anchored.remove(hash_of(&gone.matcher.anchor()), number);
-        self.numbers.remove(hash_of(&gone.matcher.wanted()), number);
+        self.anchored.remove(gone.matcher.anchor().key(), number);
+        self.numbers.remove(gone.matcher.wanted().hash(), number);
     }
 
     pub(super) fn get(&self, number: u32) -> Option<&Entry> {
@@ -195,13 +173,13 @@ impl Selectors {
             return found;
         }
         let mut look = |anchor: Anchor| {
-            found.extend(self.anchored.all(hash_of(&anchor)).filter(|number| {
+            found.extend(self.anchored.all(anchor.key()).filter(|number| {
                 self.all.get(*number).is_some_and(|entry| entry.matcher.matches(tenant, peer))
             }));
         };
         if let Some(profile) = peer.profile {
-            labels_of(profile).for_each(|label| look(Anchor::Label(label)));
-            look(Anchor::Namespace(hash_of(profile.namespace())));
+            profile.marks().iter().for_each(|label| look(Anchor::Label(*label)));
+            look(Anchor::Namespace(profile.namespace_mark()));
             look(Anchor::Anything);
         }
         if peer.prefix.is_some() {

@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::super::digest::hash_of;
 use super::super::{AnyPolicy, Direction, NamedPorts, PolicyRef};
-use super::index::{Index, hash_of};
+use super::index::Index;
 use super::policies::{Policies, Stage};
 use super::slab::Slab;
-use super::table::{Sources, Table};
+use super::table::{Draft, Sources, Table};
 
 /// The groups of policies that select a workload, in the order in which they are asked; and its named ports, if one of
 /// them names ports in ingress.
@@ -32,12 +33,18 @@ pub(super) struct SetEntry {
 
 impl SetEntry {
     fn build(sources: Sources<'_>, key: SetKey) -> Self {
-        let table = |direction, border| {
-            Table::build(sources, direction, sources.policies.of_groups(&key.groups), &key.ports, border)
+        let (mut tables, mut borders) =
+            (<(Draft, Draft)>::default(), (Draft::of_border(), Draft::of_border()));
+        for (number, policy) in sources.policies.of_groups(&key.groups) {
+            let border = policy.stage == Stage::Grant;
+            let of = if border { &mut borders } else { &mut tables };
+            of.0.add(sources, Direction::Ingress, (number, policy), &key.ports, border);
+            of.1.add(sources, Direction::Egress, (number, policy), &key.ports, border);
+        }
+        let made = |(ingress, egress): (Draft, Draft)| {
+            (ingress.table(sources, Direction::Ingress), egress.table(sources, Direction::Egress))
         };
-        let both = |border| (table(Direction::Ingress, border), table(Direction::Egress, border));
-        let (tables, borders) = (both(false), both(true));
-        Self { key, refs: 0, tables, borders, isolating: Default::default() }
+        Self { refs: 0, tables: made(tables), borders: made(borders), isolating: Default::default(), key }
     }
 
     pub(super) fn table(&self, direction: Direction) -> &Table {

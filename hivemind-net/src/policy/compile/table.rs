@@ -54,7 +54,7 @@ struct Cell {
     /// Who passes.
     peers: Peers,
     /// The lines that say so.
-    active: Vec<Active>,
+    active: OneOrMore<Active>,
     /// Whether they have changed since.
     stale: bool,
 }
@@ -138,7 +138,7 @@ impl Sources<'_> {
 
     /// Whom a rule is about.
     fn all_of(&self, rule: &Rule, named: Option<&(NamedPort, u16)>) -> Cow<'_, Peers> {
-        let mut about = match rule.peers.as_ref().map(OneOrMore::all) {
+        let mut about = match rule.peers.as_deref() {
             None => Cow::Owned(Peers::all()),
             Some([only]) => {
                 self.selectors.get(*only).map_or_else(Cow::default, |one| Cow::Borrowed(&one.peers))
@@ -164,7 +164,7 @@ impl Sources<'_> {
     /// Whether a rule is about `peer`.
     fn one_of(&self, rule: &Rule, named: Option<&(NamedPort, u16)>, peer: u32) -> bool {
         let meant = rule.peers.as_ref().is_none_or(|selectors| {
-            selectors.all().iter().filter_map(|one| self.selectors.get(*one)).any(|one| one.peers.has(peer))
+            selectors.iter().filter_map(|one| self.selectors.get(*one)).any(|one| one.peers.has(peer))
         });
         let has = |(name, port): &(NamedPort, u16)| {
             self.peers.named(name).and_then(|ports| ports.get(port)).is_some_and(|having| having.has(peer))
@@ -180,7 +180,7 @@ impl Sources<'_> {
         own: &NamedPorts,
         mut add: impl FnMut(u32, u32, Option<(NamedPort, u16)>),
     ) {
-        rule.ranges.all().iter().for_each(|(first, last)| add(*first, *last, None));
+        rule.ranges.iter().for_each(|(first, last)| add(*first, *last, None));
         for name in &rule.names {
             let key = |port: u16| (u32::from(name.protocol.number()) << 16) | u32::from(port);
             match direction {
@@ -222,33 +222,47 @@ fn lines(
     }
 }
 
-impl Table {
-    /// The table of `policies`, in the order in which they are asked: of those at the border, or of the others.
-    pub(super) fn build<'a>(
+/// A table in the making: what policies say in one direction, at the border or not.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    ranges: Vec<LineRange>,
+    isolating: usize,
+}
+
+impl Draft {
+    /// At the border, where what no grant allows is denied.
+    pub(super) fn of_border() -> Self {
+        Self { ranges: Vec::new(), isolating: 1 }
+    }
+
+    /// What `policy` says too; policies come in the order in which they are asked.
+    pub(super) fn add(
+        &mut self,
         sources: Sources<'_>,
         direction: Direction,
-        policies: impl Iterator<Item = (u32, &'a Policy)>,
+        (number, policy): (u32, &Policy),
         own: &NamedPorts,
         border: bool,
-    ) -> Self {
-        let mut isolating = usize::from(border);
-        let mut ranges = Vec::new();
-        for (number, policy) in policies {
-            isolating += isolates(policy, direction, border);
-            lines(sources, direction, (number, policy), own, border, |first, last, active| {
-                ranges.push((first, last, active));
-            });
-        }
-        if ranges.is_empty() {
-            return Self { isolating, ..Self::default() };
+    ) {
+        self.isolating += isolates(policy, direction, border);
+        lines(sources, direction, (number, policy), own, border, |first, last, active| {
+            self.ranges.push((first, last, active));
+        });
+    }
+
+    pub(super) fn table(mut self, sources: Sources<'_>, direction: Direction) -> Table {
+        if self.ranges.is_empty() {
+            return Table { isolating: self.isolating, ..Table::default() };
         }
         // Stable, so rules of the cluster stay in their order.
-        ranges.sort_by_key(|(_, _, active)| active.place());
-        let mut table = Self::divided(ranges, isolating);
+        self.ranges.sort_by_key(|(_, _, active)| active.place());
+        let mut table = Table::divided(self.ranges, self.isolating);
         table.settle(sources, direction);
         table
     }
+}
 
+impl Table {
     /// The ranges cut where any begins or ends, each with its lines.
     fn divided(ranges: Vec<LineRange>, isolating: usize) -> Self {
         let (begin, end) = ALL_KEYS;
@@ -263,18 +277,11 @@ impl Table {
         starts.sort_unstable();
         starts.dedup();
         let mut cells = vec![Cell { stale: true, ..Cell::default() }; starts.len()];
+        let mut table = Self { keys: Keys::new(starts), cells, isolating };
         for (first, last, active) in ranges {
-            let from = starts.partition_point(|start| *start < first);
-            for (_, cell) in starts.iter().zip(&mut cells).skip(from).take_while(|(start, _)| **start <= last)
-            {
-                // Mostly there is one line, so room for one.
-                if cell.active.is_empty() {
-                    cell.active.reserve_exact(1);
-                }
-                cell.active.push(active.clone());
-            }
+            table.between(first, last).for_each(|cell| cell.active.push(active.clone()));
         }
-        Self { keys: Keys::new(starts), cells, isolating }
+        table
     }
 
     /// Takes the lines of one policy out, and puts those of another in. Neither is one of the cluster.

@@ -160,11 +160,8 @@ impl TryFrom<PeerForm> for Peer {
     fn try_from(form: PeerForm) -> Result<Self, PolicyProblem> {
         let PeerForm { tenant_selector, namespace_selector, workload_selector, ip_block, dns_name } = form;
         let inner = |form: Option<SelectorForm>| form.map(|form| form.0);
-        let workloads = WorkloadPeer {
-            tenants: inner(tenant_selector),
-            namespaces: inner(namespace_selector),
-            workloads: inner(workload_selector),
-        };
+        let workloads =
+            WorkloadPeer::all_of(inner(tenant_selector), inner(namespace_selector), inner(workload_selector));
         let selects =
             [&workloads.tenants, &workloads.namespaces, &workloads.workloads].iter().any(|s| s.is_some());
         match (selects, ip_block, dns_name) {
@@ -265,9 +262,9 @@ impl TryFrom<SpecForm> for PolicySpec {
         });
         let isolated = |direction, rules| types.contains(&direction).then_some(rules);
         Ok(Self {
-            selector: form.workload_selector.unwrap_or_default().0,
             ingress: isolated(Direction::Ingress, ingress),
             egress: isolated(Direction::Egress, egress),
+            ..Self::silent(form.workload_selector.unwrap_or_default().0)
         })
     }
 }

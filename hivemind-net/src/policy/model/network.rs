@@ -6,6 +6,7 @@ use hivemind_core::labels::{InvalidLabel, InvalidRequirement, InvalidSelector, S
 use hivemind_core::{Namespace, TenantRef};
 use serde::{Deserialize, Serialize};
 
+use super::super::digest::{Axis, Digest};
 use super::forms::SpecForm;
 use super::peer::{Home, Other};
 use super::profile::NamedPorts;
@@ -171,13 +172,21 @@ pub struct PolicySpec {
     pub(super) selector: Selector,
     pub(super) ingress: Option<Vec<PolicyRule>>,
     pub(super) egress: Option<Vec<PolicyRule>>,
+    /// By what the selector is found.
+    pub(super) digest: Digest,
 }
 
 impl PolicySpec {
+    /// About neither direction yet.
+    pub(super) fn silent(selector: Selector) -> Self {
+        let digest = Digest::of([(Axis::Workload, Some(&selector))]);
+        Self { selector, ingress: None, egress: None, digest }
+    }
+
     /// The workloads that match `selector` get and send nothing in `directions`, but for what rules allow. Without
     /// any direction it is ingress, as in Kubernetes.
     pub fn isolating(selector: Selector, directions: impl IntoIterator<Item = Direction>) -> Self {
-        let mut spec = Self { selector, ingress: None, egress: None };
+        let mut spec = Self::silent(selector);
         for direction in directions {
             *spec.slot(direction) = Some(Vec::new());
         }
@@ -208,6 +217,11 @@ impl PolicySpec {
     /// Which workloads of the policy's namespace it is about.
     pub fn selector(&self) -> &Selector {
         &self.selector
+    }
+
+    /// By what the selector is found.
+    pub(in crate::policy) fn digest(&self) -> &Digest {
+        &self.digest
     }
 
     /// The rules of `direction`: `None` leaves that direction alone, an empty list allows nothing.

@@ -8,6 +8,7 @@ use hivemind_core::labels::Selector;
 use hivemind_core::{Namespace, TenantRef};
 use serde::{Deserialize, Serialize};
 
+use super::super::digest::{Axis, Digest};
 use super::forms::PeerForm;
 use super::{DnsName, IpBlock, NamePattern, Profile};
 
@@ -29,6 +30,7 @@ pub struct WorkloadPeer {
     pub(super) tenants: Option<Selector>,
     pub(super) namespaces: Option<Selector>,
     pub(super) workloads: Option<Selector>,
+    digest: Digest,
 }
 
 /// Where a rule is written: whose workload it is about, and for a namespaced policy in which namespace.
@@ -42,37 +44,56 @@ pub struct Home<'a> {
 }
 
 impl WorkloadPeer {
+    /// Workloads that each selector matches that is there.
+    pub(super) fn all_of(
+        tenants: Option<Selector>,
+        namespaces: Option<Selector>,
+        workloads: Option<Selector>,
+    ) -> Self {
+        let digest = Digest::of([
+            (Axis::Workload, workloads.as_ref()),
+            (Axis::Namespace, namespaces.as_ref()),
+            (Axis::Tenant, tenants.as_ref()),
+        ]);
+        Self { tenants, namespaces, workloads, digest }
+    }
+
     /// Workloads whose own labels match.
     pub fn workloads(selector: Selector) -> Self {
-        Self { tenants: None, namespaces: None, workloads: Some(selector) }
+        Self::all_of(None, None, Some(selector))
     }
 
     /// All workloads of namespaces whose labels match.
     pub fn namespaces(selector: Selector) -> Self {
-        Self { tenants: None, namespaces: Some(selector), workloads: None }
+        Self::all_of(None, Some(selector), None)
     }
 
     /// All workloads of tenants whose labels match.
     pub fn tenants(selector: Selector) -> Self {
-        Self { tenants: Some(selector), namespaces: None, workloads: None }
+        Self::all_of(Some(selector), None, None)
     }
 
     /// Only of tenants whose labels match.
     #[must_use]
     pub fn of_tenants(self, selector: Selector) -> Self {
-        Self { tenants: Some(selector), ..self }
+        Self::all_of(Some(selector), self.namespaces, self.workloads)
     }
 
     /// Only in namespaces whose labels match.
     #[must_use]
     pub fn in_namespaces(self, selector: Selector) -> Self {
-        Self { namespaces: Some(selector), ..self }
+        Self::all_of(self.tenants, Some(selector), self.workloads)
     }
 
     /// Only workloads whose own labels match.
     #[must_use]
     pub fn labelled(self, selector: Selector) -> Self {
-        Self { workloads: Some(selector), ..self }
+        Self::all_of(self.tenants, self.namespaces, Some(selector))
+    }
+
+    /// By what it is found.
+    pub(in crate::policy) fn digest(&self) -> &Digest {
+        &self.digest
     }
 
     /// The condition on the tenants' labels.

@@ -1,11 +1,13 @@
 //! What policies can tell of a workload, apart from its address. No I/O, no clock, no async.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use hivemind_core::labels::{LabelKey, LabelValue, Labels};
 use hivemind_core::{Namespace, TenantRef};
 use serde::{Deserialize, Serialize};
 
+use super::super::digest::{Axis, hash_of, label_hashes};
 use super::{PortName, Protocol};
 
 /// The label every namespace has, with its name, as in Kubernetes.
@@ -47,7 +49,7 @@ impl NamedPorts {
 
 /// All that policies can tell of a workload, apart from its address: whose it is, its labels and those around it, and
 /// its named ports. Workloads with equal profiles are treated alike.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Profile {
     tenant: TenantRef,
     tenant_labels: Labels,
@@ -55,6 +57,24 @@ pub struct Profile {
     namespace_labels: Labels,
     labels: Labels,
     ports: NamedPorts,
+    marks: Marks,
+}
+
+/// Hashes by which it is found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Marks {
+    namespace: u64,
+    /// First of its own labels, then of those around it.
+    labels: Box<[u64]>,
+}
+
+impl Hash for Profile {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // It has the labels of its tenant and its namespace too, and with them their names.
+        self.marks.labels.hash(state);
+        self.tenant.generation.hash(state);
+        self.ports.hash(state);
+    }
 }
 
 /// `labels`, with the true name under `key` whatever they say.
@@ -71,21 +91,31 @@ impl Profile {
     pub fn new(tenant: TenantRef, namespace: Namespace, labels: Labels) -> Self {
         let tenant_labels = named(Labels::new(), TENANT_LABEL, tenant.id.as_str());
         let namespace_labels = named(Labels::new(), NAMESPACE_LABEL, namespace.as_str());
-        Self { tenant, tenant_labels, namespace, namespace_labels, labels, ports: NamedPorts::default() }
+        let marks = Marks { namespace: hash_of(&namespace), labels: Box::default() };
+        let ports = NamedPorts::NONE;
+        Self { tenant, tenant_labels, namespace, namespace_labels, labels, ports, marks }.marked()
+    }
+
+    fn marked(mut self) -> Self {
+        let own = label_hashes(Axis::Workload, &self.labels);
+        let around = label_hashes(Axis::Namespace, &self.namespace_labels);
+        let labels = own.chain(around).chain(label_hashes(Axis::Tenant, &self.tenant_labels)).collect();
+        self.marks.labels = labels;
+        self
     }
 
     /// With the labels of its tenant. [`TENANT_LABEL`] stays its name, so nobody passes for another.
     #[must_use]
     pub fn with_tenant_labels(mut self, labels: Labels) -> Self {
         self.tenant_labels = named(labels, TENANT_LABEL, self.tenant.id.as_str());
-        self
+        self.marked()
     }
 
     /// With the labels of its namespace. [`NAMESPACE_LABEL`] stays its name.
     #[must_use]
     pub fn with_namespace_labels(mut self, labels: Labels) -> Self {
         self.namespace_labels = named(labels, NAMESPACE_LABEL, self.namespace.as_str());
-        self
+        self.marked()
     }
 
     /// With named ports.
@@ -118,6 +148,21 @@ impl Profile {
     /// Its own labels.
     pub fn labels(&self) -> &Labels {
         &self.labels
+    }
+
+    /// The hashes of its own labels.
+    pub(in crate::policy) fn own_marks(&self) -> &[u64] {
+        self.marks.labels.get(..self.labels.len()).unwrap_or_default()
+    }
+
+    /// The hashes of every label of it and around it.
+    pub(in crate::policy) fn marks(&self) -> &[u64] {
+        &self.marks.labels
+    }
+
+    /// The hash of its namespace.
+    pub(in crate::policy) fn namespace_mark(&self) -> u64 {
+        self.marks.namespace
     }
 
     /// Its named ports.
