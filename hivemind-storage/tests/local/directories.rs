@@ -244,12 +244,15 @@ fn what_was_used_before_a_restart_of_the_system_is_not_used_any_more() {
     let refused = block_on(provider.delete_volume(&token(), &volume)).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Conflict, "in this start it counts, whatever is mounted");
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    for entry in fs::read_dir(uses).unwrap() {
+    for entry in fs::read_dir(&uses).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(boot.trim()), "{text}");
         fs::write(&path, text.replace(boot.trim(), "another start")).unwrap();
     }
+    assert!(block_on(provider.get_volume_status(&volume)).unwrap().attached_to.is_empty());
+    // What a crash interrupted while it was written is no use: nothing was mounted for it.
+    fs::write(uses.join("7.json"), "").unwrap();
     assert!(block_on(provider.get_volume_status(&volume)).unwrap().attached_to.is_empty());
     // The target is left over, and is taken again or away.
     assert_eq!(publish(&node, &ground, &volume, "target"), target);

@@ -141,7 +141,8 @@ fn pitfall_18_source_snapshot_and_clone_go_in_any_order() {
     // Only empty subvolumes for volumes to come are left.
     for entry in fs::read_dir(pool.join("volumes")).unwrap() {
         let place = entry.unwrap().path();
-        assert!(!place.join("record.json").exists(), "{}", place.display());
+        let record = fs::metadata(place.join("record.json")).map_or(0, |meta| meta.len());
+        assert_eq!(record, 0, "{}", place.display());
         assert_eq!(fs::read_dir(place.join("data")).unwrap().count(), 0);
     }
 }
@@ -253,10 +254,19 @@ fn a_volume_that_a_crash_interrupted_never_was_and_its_subvolume_is_used_again()
     // As a crash leaves them while a record is written: empty, or not there.
     fs::write(data(&pool, &second).parent().unwrap().join("record.json"), "").unwrap();
     fs::remove_file(data(&pool, &third).parent().unwrap().join("record.json")).unwrap();
-    // What has something in it is no empty volume to be: its record was lost otherwise, and it is left alone.
+    // What has been used is no empty volume to be if it has no record at all, nor if it is still used.
+    let uses = data(&pool, &third).parent().unwrap().join("uses");
+    assert!(uses.exists(), "room for uses is made with it");
+    let open = || LocalProvider::open("local".parse().unwrap(), crate::ground::node_info(), &pool);
+    assert_eq!(open().unwrap_err().kind(), ErrorKind::Corrupt);
+    fs::write(uses.parent().unwrap().join("record.json"), "").unwrap();
+    fs::write(uses.join("0.json"), "").unwrap();
+    assert_eq!(open().unwrap_err().kind(), ErrorKind::Corrupt);
+    fs::remove_file(uses.join("0.json")).unwrap();
+    // What has something in it is none either: its record was lost otherwise, and it is left alone.
     let content = data(&pool, &third).join("file");
     fs::write(&content, "content").unwrap();
-    let lost = LocalProvider::open("local".parse().unwrap(), crate::ground::node_info(), &pool).unwrap_err();
+    let lost = open().unwrap_err();
     assert_eq!(lost.kind(), ErrorKind::Corrupt, "{lost}");
     assert_eq!(fs::read_to_string(&content).unwrap(), "content");
     fs::remove_file(&content).unwrap();

@@ -179,6 +179,15 @@ pub(super) fn check_mode(operation: &'static str, kind: Kind, mode: &VolumeMode)
     Err(Error::invalid(operation, message).with_source(Beyond::Use))
 }
 
+/// Whether what is mounted at `path` is the data at `data` itself: it is the same directory. Of what is not bound, this
+/// does not tell.
+pub(super) fn is_bound(kind: Kind, data: &Path, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let which = |path: &Path| fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    let bound = matches!(kind, Kind::Directory | Kind::Subvolume);
+    bound && which(data).is_ok_and(|data| which(path).is_ok_and(|at| at == data))
+}
+
 /// Whether `mount` shows the data at `data`, and nothing else.
 pub(super) fn shows(kind: Kind, data: &Path, mount: &Mount) -> bool {
     match kind {

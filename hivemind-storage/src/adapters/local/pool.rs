@@ -16,7 +16,7 @@ use super::mounts::Mounts;
 use super::sys::btrfs::Btrfs;
 use super::sys::loops;
 use super::sys::{self, Lock};
-use super::uses::{self, Use};
+use super::uses::{self, USES, Uses};
 use super::{During as _, LocalBackend, backing, below, image, record, templates};
 use crate::NodeInfo;
 
@@ -248,17 +248,24 @@ impl Pool {
         Ok(())
     }
 
-    /// Keeps some empty subvolumes ready, so that making a volume of one takes a flush and not a commit.
+    /// Whether [`refill`](Self::refill) has something to do.
+    pub(super) fn is_low(&self) -> bool {
+        self.backend == LocalBackend::Subvolumes && self.index().spares.len() < FEW_SPARES
+    }
+
+    /// Keeps some empty subvolumes ready, so that making a volume of one takes a flush and not a commit, and using it no
+    /// new names but those of its uses.
     pub(super) fn refill(&self) {
-        let Some(btrfs) = &self.btrfs else { return };
-        if self.backend != LocalBackend::Subvolumes || self.index().spares.len() >= FEW_SPARES {
-            return;
-        }
+        let Some(btrfs) = self.btrfs.as_ref().filter(|_| self.is_low()) else { return };
         let fresh: Vec<_> = (0..MANY_SPARES).map(|_| Self::fresh("vol")).collect();
         let made = fresh.into_iter().filter(|handle| {
             let place = self.place(VOLUMES, handle);
             let made = DirBuilder::new().mode(0o700).create(&place);
-            let made = made.and_then(|()| sys::btrfs::create(&place.join(backing::DATA)));
+            let made = made.and_then(|()| {
+                sys::btrfs::create(&place.join(backing::DATA))?;
+                record::prepare(&place)?;
+                fs::create_dir(place.join(USES))
+            });
             if made.is_err() {
                 let _ = self.throw_away(&place);
             }
@@ -335,7 +342,7 @@ impl Pool {
         &self,
         operation: &'static str,
         handle: &str,
-        uses: &[Use],
+        uses: &Uses,
     ) -> Result<Option<PathBuf>> {
         let boot = sys::boot().during(operation, "read", Path::new("/proc/sys/kernel/random/boot_id"))?;
         if let Some(found) = uses.iter().find(|found| found.boot == boot) {

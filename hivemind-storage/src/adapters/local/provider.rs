@@ -59,8 +59,10 @@ impl StorageProvider for LocalProvider {
         }
         let request = request.clone();
         let made = self.run(move |pool| pool.create(&request)).await;
-        let pool = Arc::clone(&self.pool);
-        self.worker.queue(move || pool.refill());
+        if self.pool.is_low() {
+            let pool = Arc::clone(&self.pool);
+            self.worker.queue(move || pool.refill());
+        }
         made.map(Progress::Ready)
     }
 

@@ -120,12 +120,20 @@ pub(super) fn is_blank(directory: &Path) -> bool {
     }
 }
 
-/// Writes the first record into `directory` for good, with one flush: on file systems where a file that is synced has
-/// its name for good, and of which a crash leaves all of a short file, or nothing in it. Such is btrfs.
+/// Makes the empty record of what is to become something: then its first one needs no new name.
+pub(super) fn prepare(directory: &Path) -> io::Result<()> {
+    File::create(directory.join(RECORD)).map(|_| ())
+}
+
+/// Writes the first record into `directory` for good, where there is none or an empty one, with one flush: on file
+/// systems where a file that is synced has its name for good, and of which a crash leaves all of a short file, or nothing
+/// in it. Such is btrfs.
 pub(super) fn write_first<T: Serialize>(operation: &'static str, directory: &Path, record: &T) -> Result<()> {
     let path = directory.join(RECORD);
     let text = text(operation, record)?;
-    let written = File::create(&path).and_then(|mut file| {
+    // Truncating takes as long as making a file, also where there is nothing to truncate.
+    let opened = File::options().write(true).create(true).truncate(false).open(&path);
+    let written = opened.and_then(|mut file| {
         file.write_all(&text)?;
         file.sync_all()
     });

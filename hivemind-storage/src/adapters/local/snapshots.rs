@@ -74,7 +74,7 @@ impl Pool {
         // each other.
         let mut sources: Vec<_> = planned.iter().map(|planned| &planned.record.source).collect();
         sources.sort_unstable();
-        let locks = sources.iter().map(|handle| uses::locked(operation, self.directory(), handle.as_str()));
+        let locks = sources.iter().map(|handle| uses::lock(operation, self.directory(), handle.as_str()));
         let _locks = locks.collect::<Result<Vec<_>>>()?;
         let cuts: Vec<&Cut> = planned.iter().map(|planned| &planned.cut).collect();
         backing::cut(operation, &cuts)?;

@@ -11,7 +11,8 @@ use super::options::{self, Kind};
 use super::pool::{Pool, SNAPSHOTS, VOLUMES};
 use super::record::{self, RECORD, VolumeRecord};
 use super::sys::Lock;
-use super::{During as _, LocalBackend, missing, sys, uses};
+use super::uses::{self, USES};
+use super::{During as _, LocalBackend, missing, sys};
 use crate::{
     Capacity, CreateVolume, Expanded, ProvisionedVolume, SizeRange, Topology, VolumeCondition, VolumeHandle,
     VolumeRef, VolumeSource, VolumeStatus, topology,
@@ -71,14 +72,14 @@ impl Pool {
     /// Nobody stages, unstages or deletes a volume while it is copied.
     fn source_lock(&self, operation: &'static str, request: &CreateVolume) -> Result<Option<Lock>> {
         let Some(VolumeSource::Volume(of)) = &request.source else { return Ok(None) };
-        uses::locked(operation, self.directory(), of.handle.as_str()).map(|(lock, _)| Some(lock))
+        uses::lock(operation, self.directory(), of.handle.as_str()).map(Some)
     }
 
     /// Makes a volume of an empty subvolume that is there and durable.
     fn adopt(&self, operation: &'static str, volume: &VolumeRecord) -> Result<()> {
         let place = self.place(VOLUMES, volume.handle.as_str());
         let adopted = backing::resize(operation, volume.kind, &place.join(DATA), volume.size)
-            .and_then(|()| self.record(operation, &place, volume));
+            .and_then(|()| record::write_first(operation, &place, volume));
         adopted.map_err(|e| match self.disappear(operation, VOLUMES, volume.handle.as_str()) {
             Ok(()) => e,
             Err(_) => e.with_effect(Effect::Unknown),
@@ -89,11 +90,15 @@ impl Pool {
     pub(super) fn spare(&self, handle: &str) -> Option<bool> {
         let place = self.place(VOLUMES, handle);
         let data = place.join(DATA);
-        // Nobody uses it, and nothing was ever said of it.
         let bare = fs::read_dir(&place).ok()?.all(|entry| {
-            entry.is_ok_and(|entry| [DATA, RECORD].iter().any(|name| entry.file_name() == *name))
+            entry.is_ok_and(|entry| [DATA, RECORD, USES].iter().any(|name| entry.file_name() == *name))
         });
-        let empty = fs::read_dir(&data).ok()?.next().is_none();
+        // Nobody uses it, and nothing was ever said of it: what had been used has lost its record, unless there is an
+        // empty one, as it is made with room for uses.
+        let uses = place.join(USES);
+        let unused =
+            !uses.exists() || (uses.read_dir().ok()?.next().is_none() && place.join(RECORD).exists());
+        let empty = unused && fs::read_dir(&data).ok()?.next().is_none();
         let able = self.backend() == LocalBackend::Subvolumes && sys::btrfs::is_subvolume(&data);
         (bare && empty).then_some(able)
     }
@@ -181,7 +186,7 @@ impl Pool {
         let wanted = volume.kind.size(size, old)?;
         self.room(OPERATION, wanted.saturating_sub(old))?;
         let _lock = if volume.kind.grows_online(self.ext4_online()) {
-            uses::locked(OPERATION, self.directory(), of.handle.as_str())?.0
+            uses::lock(OPERATION, self.directory(), of.handle.as_str())?
         } else {
             self.idle(OPERATION, of.handle.as_str())?
         };

@@ -13,7 +13,7 @@ use super::super::options::Kind;
 use super::super::pool::VOLUMES;
 use super::super::record::{self, VolumeRecord};
 use super::super::sys::{self, Lock};
-use super::super::uses::{self, Use};
+use super::super::uses::{self, Use, Uses};
 use super::super::{During as _, below, missing, target};
 use crate::{
     AccessMode, Beyond, ExpandOnNode, PublishVolume, StageVolume, VolumeCondition, VolumeMode, VolumeRef,
@@ -30,7 +30,7 @@ pub(super) struct NodePool {
 /// A volume that nobody else stages, publishes or deletes, with its uses.
 struct Held {
     record: VolumeRecord,
-    uses: Vec<Use>,
+    uses: Uses,
     _lock: Lock,
 }
 
@@ -56,10 +56,6 @@ impl NodePool {
         let record = record.filter(|record| record.is(of));
         let record = record.ok_or_else(|| missing(operation, format_args!("volume {}", of.key)))?;
         Ok(Held { record, uses, _lock: lock })
-    }
-
-    fn keep(&self, operation: &'static str, held: &Held) -> Result<()> {
-        uses::replace(operation, &self.directory, held.record.handle.as_str(), &held.uses)
     }
 
     /// Refuses a path that is not absolute, is a link, or is in the pool.
@@ -98,9 +94,12 @@ impl NodePool {
 
     /// Whether the volume is mounted at `path`; an error if something else is.
     fn is_mounted(&self, operation: &'static str, held: &Held, path: &Path) -> Result<bool> {
-        // The list of mounts grows with the node, so it is only read where something is mounted.
-        if sys::is_mount_root(path).during(operation, "look at", path)? == Some(false) {
-            return Ok(false);
+        let data = below(&self.directory, &[VOLUMES, held.record.handle.as_str(), DATA]);
+        // The list of mounts grows with the node, so it is only read where this does not tell.
+        match sys::is_mount_root(path).during(operation, "look at", path)? {
+            Some(false) => return Ok(false),
+            Some(true) if backing::is_bound(held.record.kind, &data, path) => return Ok(true),
+            _ => {}
         }
         let mounts = Mounts::now(operation)?;
         let Some(mount) = mounts.at(path) else {
@@ -113,7 +112,6 @@ impl NodePool {
             }
             return Ok(false);
         };
-        let data = below(&self.directory, &[VOLUMES, held.record.handle.as_str(), DATA]);
         if backing::shows(held.record.kind, &data, mount) {
             return Ok(true);
         }
@@ -138,21 +136,20 @@ impl NodePool {
         if there.is_some_and(|there| *there != wanted) {
             return Err(taken(OPERATION, path));
         }
+        let known = there.is_some();
         let at = target::staged(path, &request.volume_mode);
         if self.is_mounted(OPERATION, &held, &at)? {
             // Whoever mounted it may have died before it was done.
             backing::finish(OPERATION, &held.record, &at, request)?;
-            if there.is_none() {
-                held.uses.retain(|found| !found.staged);
-                held.uses.push(wanted);
-                self.keep(OPERATION, &held)?;
+            if !known {
+                held.uses.remove(OPERATION, |found| found.staged)?;
+                held.uses.add(OPERATION, wanted)?;
             }
             return Ok(());
         }
         // What an earlier start of the system had staged is not staged any more.
-        held.uses.retain(|found| !found.staged);
-        held.uses.push(wanted);
-        self.keep(OPERATION, &held)?;
+        held.uses.remove(OPERATION, |found| found.staged)?;
+        held.uses.add(OPERATION, wanted)?;
         let place = below(&self.directory, &[VOLUMES, held.record.handle.as_str()]);
         let counts = held.record.kind.is_image();
         if counts {
@@ -160,8 +157,7 @@ impl NodePool {
         }
         let staged = backing::stage(OPERATION, &held.record, &place.join(DATA), &at, request);
         if staged.is_err() {
-            held.uses.retain(|found| !found.staged);
-            self.keep(OPERATION, &held)?;
+            held.uses.remove(OPERATION, |found| found.staged)?;
         } else if counts {
             counters::begin(&place, &self.boot);
         }
@@ -192,8 +188,7 @@ impl NodePool {
             backing::unstage(OPERATION, &held.record, &data, &at)?;
         }
         backing::free(OPERATION, &held.record, &data)?;
-        held.uses.retain(|found| !found.staged);
-        self.keep(OPERATION, &held)
+        held.uses.remove(OPERATION, |found| found.staged)
     }
 
     /// Undoing is done already for a volume that is not there.
@@ -234,22 +229,20 @@ impl NodePool {
             return Err(conflict(OPERATION, message));
         }
         if self.is_mounted(OPERATION, &held, path)? {
-            let ours = held.uses.contains(&wanted);
+            let ours = held.uses.iter().any(|found| *found == wanted);
             return if ours {
                 target::protect(OPERATION, path, &wanted)
             } else {
                 Err(taken(OPERATION, path))
             };
         }
-        held.uses.retain(|found| found.staged || found.path != *path);
-        held.uses.push(wanted.clone());
-        self.keep(OPERATION, &held)?;
+        held.uses.remove(OPERATION, |found| !found.staged && found.path == *path)?;
+        held.uses.add(OPERATION, wanted.clone())?;
         let shown = self
             .shown(OPERATION, &held.record, source, &wanted)
             .and_then(|source| target::show(OPERATION, &source, path, &wanted));
         if shown.is_err() {
-            held.uses.retain(|found| *found != wanted);
-            self.keep(OPERATION, &held)?;
+            held.uses.remove(OPERATION, |found| *found == wanted)?;
         }
         shown
     }
@@ -293,8 +286,7 @@ impl NodePool {
         let mounted = match self.is_mounted(OPERATION, &held, path) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                 // Another volume's target now: it stays, and this one has nothing there.
-                held.uses.retain(|found| found.staged || found.path != path);
-                return self.keep(OPERATION, &held);
+                return held.uses.remove(OPERATION, |found| !found.staged && found.path == path);
             }
             mounted => mounted?,
         };
@@ -302,8 +294,7 @@ impl NodePool {
             target::unmount(OPERATION, path)?;
         }
         target::remove(OPERATION, path, block)?;
-        held.uses.retain(|found| found.staged || found.path != path);
-        self.keep(OPERATION, &held)
+        held.uses.remove(OPERATION, |found| !found.staged && found.path == path)
     }
 
     pub(super) fn expand(&self, request: &ExpandOnNode) -> Result<ByteSize> {
