@@ -92,7 +92,8 @@ impl fmt::Display for LocalBackend {
 /// On btrfs some empty subvolumes are made ahead, each in such a directory with an empty record, and one commit makes
 /// them durable. A volume is made of one by a single flush, that of its record: a limit that a loss of power takes away
 /// is set again when the pool is opened, and uses end with the start of the system that they are of, so neither is
-/// flushed.
+/// flushed. The record of a group of snapshots of subvolumes goes out with them; one that has its file `partial` and
+/// lacks a snapshot never came to be.
 ///
 /// What was deleted and could not be made durable is neither there nor gone: it is listed as abnormal, everything else
 /// is refused with [`ErrorKind::Unavailable`], and deleting it again goes on where it ended.

@@ -206,6 +206,44 @@ fn members_of_a_group_that_never_came_to_be_are_gone_after_opening() {
 }
 
 #[test]
+fn a_group_whose_record_was_there_before_its_snapshots_never_came_to_be() {
+    let Some(ground) = Ground::new() else { return };
+    let (pool, provider, _) = published(&ground, "pool");
+    let volumes = vec![create(&provider, &plain("a")).volume, create(&provider, &plain("b")).volume];
+    let group = |name: &str| {
+        let key = GroupKey::new(key("a").tenant, name.parse().unwrap());
+        CreateGroupSnapshot::new(token(), key, volumes.clone())
+    };
+    let whole = ready(block_on(provider.create_group_snapshot(&group("g1"))));
+    let half = ready(block_on(provider.create_group_snapshot(&group("g2"))));
+    drop(provider);
+    let place = |part: &str, handle: &str| pool.join(part).join(handle);
+    let mark = |place: &Path| fs::write(place.join("partial"), "").unwrap();
+    // As after a crash between the two commits that may cut a group: the mark of one is there, and one snapshot is not.
+    mark(&place("groups", half.handle.as_str()));
+    half.snapshots.iter().for_each(|member| mark(&place("snapshots", member.handle.as_str())));
+    let cut = place("snapshots", half.snapshots[1].handle.as_str()).join("data");
+    run("btrfs", ["subvolume", "delete"].map(std::ffi::OsStr::new).into_iter().chain([cut.as_os_str()]));
+    // As after one that came later: every snapshot is there.
+    mark(&place("groups", whole.handle.as_str()));
+    let provider = crate::ground::provider(&pool);
+    assert_eq!(fs::read_dir(pool.join("groups")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(pool.join("snapshots")).unwrap().count(), 2);
+    let again = ready(block_on(provider.create_group_snapshot(&group("g1"))));
+    assert_eq!((again.handle.clone(), again.snapshots.len()), (whole.handle, 2));
+    let anew = ready(block_on(provider.create_group_snapshot(&group("g2"))));
+    assert_ne!(anew.handle, half.handle);
+    drop(provider);
+    // What has come to be is no more taken for what is being made, whatever is lost of it.
+    for member in again.snapshots.iter().chain(&anew.snapshots) {
+        assert!(!place("snapshots", member.handle.as_str()).join("partial").exists());
+    }
+    for group in [&again.handle, &anew.handle] {
+        assert!(!place("groups", group.as_str()).join("partial").exists());
+    }
+}
+
+#[test]
 fn subvolumes_that_a_workload_made_go_with_the_volume() {
     let Some(ground) = Ground::new() else { return };
     let (pool, provider, _) = published(&ground, "pool");

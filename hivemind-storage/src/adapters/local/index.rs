@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::missing;
 use super::pool::{GROUPS, Pool, SNAPSHOTS, VOLUMES};
-use super::record::{GroupRecord, SnapshotRecord, VolumeRecord};
+use super::record::{self, GroupRecord, SnapshotRecord, VolumeRecord};
 use crate::{Cursor, GroupKey, Page, SnapshotKey, SnapshotRef, VolumeKey, VolumeRef};
 
 #[derive(Debug, Default)]
@@ -33,6 +33,11 @@ impl Index {
             pool.discard(GROUPS, &handle)?;
         }
         for group in groups {
+            if pool.is_unfinished(&group) {
+                pool.discard(GROUPS, group.handle.as_str())?;
+                continue;
+            }
+            record::unmark_partial(&pool.place(GROUPS, group.handle.as_str()));
             let members = group.snapshots.iter().map(|snapshot| (snapshot.key.clone(), snapshot.clone()));
             index.snapshots.extend(members);
             index.groups.insert(group.key.clone(), group);

@@ -213,7 +213,7 @@ impl Pool {
     }
 
     /// Removes what was half made; an error that leaves something tells so.
-    fn gone(&self, error: Error, place: &Path) -> Error {
+    pub(super) fn gone(&self, error: Error, place: &Path) -> Error {
         match self.throw_away(place) {
             Ok(()) => error,
             Err(_) => error.with_effect(Effect::Unknown),

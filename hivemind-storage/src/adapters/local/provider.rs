@@ -129,7 +129,10 @@ impl StorageProvider for LocalProvider {
     async fn create_group_snapshot(&self, request: &CreateGroupSnapshot) -> Result<Progress<GroupSnapshot>> {
         self.require(Capability::GroupSnapshots)?;
         let request = request.clone();
-        self.run(move |pool| pool.group(&request)).await.map(Progress::Ready)
+        let group = self.run(move |pool| pool.group(&request)).await?;
+        let (pool, there) = (Arc::clone(&self.pool), group.clone());
+        self.worker.queue(move || pool.settle(&there));
+        Ok(Progress::Ready(group))
     }
 
     async fn delete_group_snapshot(

@@ -140,6 +140,24 @@ pub(super) fn write_first<T: Serialize>(operation: &'static str, directory: &Pat
     written.during(operation, "write", &path)
 }
 
+/// Writes the first record into `directory`, and lets the system begin with writing it out: it is there for good when the
+/// file is synced, and may be before.
+pub(super) fn begin_first<T: Serialize>(
+    operation: &'static str,
+    directory: &Path,
+    record: &T,
+) -> Result<File> {
+    let path = directory.join(RECORD);
+    let text = text(operation, record)?;
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(&text)?;
+        // Who does not begin now only takes longer when it is synced.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        Ok(file)
+    });
+    written.during(operation, "write", &path)
+}
+
 fn text<T: Serialize>(operation: &'static str, record: &T) -> Result<Vec<u8>> {
     serde_json::to_vec_pretty(&Versioned { version: VERSION, record })
         .map_err(|e| Error::internal(operation, e.to_string()))

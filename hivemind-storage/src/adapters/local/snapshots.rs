@@ -12,7 +12,7 @@ use super::index::Index;
 use super::options::Kind;
 use super::pool::{GROUPS, Pool, SNAPSHOTS, TMP, VOLUMES};
 use super::record::{self, GroupRecord, SnapshotRecord, VolumeRecord};
-use super::{During as _, LocalBackend, missing, sys, uses};
+use super::{During as _, missing, sys, uses};
 use crate::{
     CreateGroupSnapshot, CreateSnapshot, GroupHandle, GroupKey, GroupSnapshot, SnapshotHandle, SnapshotKey,
     SnapshotRef, VolumeRef, VolumeSnapshot,
@@ -208,21 +208,49 @@ impl Pool {
             snapshots: planned.iter().map(|planned| planned.record.clone()).collect(),
             created_at: now,
         };
-        self.take_whole(OPERATION, &planned, || {
-            self.appear(OPERATION, GROUPS, group.as_str(), &record, |place| {
-                if self.backend() == LocalBackend::Subvolumes {
-                    return Ok(());
-                }
-                sync_directory(place).during(OPERATION, "sync", place)
-            })
-        })?;
-        planned.iter().for_each(|planned| record::unmark_partial(&planned.place));
+        self.take_group(OPERATION, &planned, &record)?;
         let taken = planned.iter().map(|planned| seen(&planned.record)).collect();
         let mut index = self.index();
         index.groups.insert(key.clone(), record);
         let records = planned.into_iter().map(|planned| (planned.record.key.clone(), planned.record));
         index.snapshots.extend(records);
         Ok(GroupSnapshot::new(group, key.clone(), taken, now))
+    }
+
+    /// Takes all of `planned`, the snapshots of the group of this record, or leaves nothing.
+    fn take_group(&self, operation: &'static str, planned: &[Planned], group: &GroupRecord) -> Result<()> {
+        // A subvolume is there when all of it is; an image may be there in part.
+        if planned.iter().any(|planned| planned.record.kind != Kind::Subvolume) {
+            return self.take_whole(operation, planned, || {
+                self.appear(operation, GROUPS, group.handle.as_str(), group, |place| {
+                    sync_directory(place).during(operation, "sync", place)
+                })
+            });
+        }
+        // The record goes out in the commits that cut the snapshots, and is mostly durable with them: a flush less. Until all
+        // of them are there it has its mark, and means nothing.
+        let place = self.place(GROUPS, group.handle.as_str());
+        let taken = self.begin(operation, &place).and_then(|()| {
+            let record = record::begin_first(operation, &place, group)?;
+            self.take_whole(operation, planned, || record.sync_all().during(operation, "write", &place))
+        });
+        taken.map_err(|e| self.gone(e, &place))?;
+        record::unmark_partial(&place);
+        Ok(())
+    }
+
+    /// Whether a crash left this group before all of its snapshots were there: nobody was told of it.
+    pub(super) fn is_unfinished(&self, group: &GroupRecord) -> bool {
+        let mut members = group.snapshots.iter().map(|snapshot| snapshot.handle.as_str());
+        record::is_partial(&self.place(GROUPS, group.handle.as_str()))
+            && members.any(|member| !self.place(SNAPSHOTS, member).join(DATA).exists())
+    }
+
+    /// The snapshots of a group that is there are not removed even if it loses its record.
+    pub(super) fn settle(&self, group: &GroupSnapshot) {
+        for snapshot in &group.snapshots {
+            record::unmark_partial(&self.place(SNAPSHOTS, snapshot.handle.as_str()));
+        }
     }
 
     pub(super) fn delete_group(
