@@ -228,14 +228,18 @@ impl VolumeController {
         .await
     }
 
-    async fn step(&self, todo: &Stamped<Todo>) -> Result<Did> {
+    async fn step(&self, todo: &Stamped<Todo>, read: Option<Snapshot>) -> Result<Did> {
         let at = todo_of(&todo.stored_at)?;
+        let view = match read {
+            Some(view) => view,
+            None => self.records(std::slice::from_ref(&at)).await?,
+        };
         match at.segments().nth(1) {
-            Some(b"volumes") => self.volume_step(todo, &at).await,
-            Some(b"snapshots") => self.snapshot_step(todo, &at).await,
-            Some(b"groups") => self.group_step(todo, &at).await,
-            Some(b"nodes") => self.node_step(todo, &at).await,
-            Some(b"audit") => self.word_step(todo, &at).await,
+            Some(b"volumes") => self.volume_step(todo, &view, &at).await,
+            Some(b"snapshots") => self.snapshot_step(todo, &view, &at).await,
+            Some(b"groups") => self.group_step(todo, &view, &at).await,
+            Some(b"nodes") => self.node_step(todo, &view, &at).await,
+            Some(b"audit") => self.word_step(todo, &view, &at).await,
             _ => Err(Error::internal(
                 "tick",
                 format!("there is something to do about {at}, and nobody knows what"),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hivemind_core::store::Key;
+use hivemind_core::store::{Key, Snapshot};
 use hivemind_core::{ProviderName, Stamped};
 
 use crate::ProviderApi;
@@ -12,12 +12,14 @@ use crate::records::Todo;
 pub(super) type Lane = (Option<ProviderName>, ProviderApi);
 
 /// Something that is due.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Work {
     pub(super) todo: Stamped<Todo>,
     pub(super) lane: Lane,
     /// The volumes that it is about: nothing else is done about them meanwhile, as CSI wants it.
     pub(super) about: Vec<Key>,
+    /// The record, if it was read just now.
+    pub(super) read: Option<Snapshot>,
 }
 
 /// What is due, and what is being done.
@@ -27,14 +29,24 @@ pub(super) struct Lanes {
     begun: BTreeMap<Lane, usize>,
     /// Records that are worked on, and volumes that this is about.
     busy: BTreeSet<Key>,
+    /// Whether what is due was read just now.
+    fresh: bool,
 }
 
 impl Lanes {
     /// What is due now, in place of what was due before.
     pub(super) fn refill(&mut self, works: impl IntoIterator<Item = Work>) {
         self.due.clear();
+        self.fresh = true;
         for work in works {
             self.due.entry(work.lane.clone()).or_default().push_back(work);
+        }
+    }
+
+    /// What was read is not new any more: whatever has not begun reads it again.
+    pub(super) fn age(&mut self) {
+        if std::mem::take(&mut self.fresh) {
+            self.due.values_mut().flatten().for_each(|work| work.read = None);
         }
     }
 
@@ -78,7 +90,7 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
-    use hivemind_core::store::{Snapshot, Txn};
+    use hivemind_core::store::Txn;
 
     use super::*;
     use crate::records::todos;
@@ -90,7 +102,7 @@ mod tests {
         all.create(&view, &mut txn, at.clone(), &Todo::default()).unwrap();
         let todo = all.get(&view, &txn, &at).unwrap().unwrap();
         let lane = (Some(provider.parse().unwrap()), ProviderApi::Create);
-        Work { todo, lane, about: about.iter().map(key).collect() }
+        Work { todo, lane, about: about.iter().map(key).collect(), read: Some(Snapshot::default()) }
     }
 
     #[test]
@@ -125,6 +137,17 @@ mod tests {
         snapshot.lane.1 = ProviderApi::Snapshot;
         lanes.refill([work("2-a", "p", &["a"]), snapshot]);
         assert_eq!(lanes.begin(|_| 9).unwrap().lane.1, ProviderApi::Snapshot);
+    }
+
+    #[test]
+    fn what_waits_for_its_turn_is_read_again() {
+        let mut lanes = Lanes::default();
+        lanes.refill([work("a", "p", &["a"]), work("b", "p", &["b"])]);
+        let first = lanes.begin(|_| 1).unwrap();
+        lanes.age();
+        lanes.end(&first, false);
+        let second = lanes.begin(|_| 1).unwrap();
+        assert_eq!((first.read.is_some(), second.read.is_some()), (true, false));
     }
 
     #[test]

@@ -19,9 +19,8 @@ fn newer_than(volume: &Volume, node: &NodeId) -> FenceEpoch {
 }
 
 impl VolumeController {
-    pub(super) async fn node_step(&self, todo: &Stamped<Todo>, at: &Key) -> Result<Did> {
-        let view = self.records(std::slice::from_ref(at)).await?;
-        let there = read(&nodes()?, &view, at)?;
+    pub(super) async fn node_step(&self, todo: &Stamped<Todo>, view: &Snapshot, at: &Key) -> Result<Did> {
+        let there = read(&nodes()?, view, at)?;
         let Some(there) = there else {
             self.done(Txn::new(), todo, false).await?;
             return Ok(Did::Nothing);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hivemind_core::store::{Key, Txn};
+use hivemind_core::store::{Key, Snapshot, Txn};
 use hivemind_core::{Error, Progress, Result, Stamped};
 
 use super::{Did, VolumeController, is_refusal, read, token};
@@ -16,9 +16,8 @@ use crate::{
 const UNTIL_READY: Duration = Duration::from_secs(5);
 
 impl VolumeController {
-    pub(super) async fn snapshot_step(&self, todo: &Stamped<Todo>, at: &Key) -> Result<Did> {
-        let view = self.records(std::slice::from_ref(at)).await?;
-        let record = read(&snapshots()?, &view, at)?;
+    pub(super) async fn snapshot_step(&self, todo: &Stamped<Todo>, view: &Snapshot, at: &Key) -> Result<Did> {
+        let record = read(&snapshots()?, view, at)?;
         let Some(record) =
             record.filter(|record| !matches!(record.phase, SnapshotPhase::Failed(_) | SnapshotPhase::Ready))
         else {
@@ -105,9 +104,8 @@ impl VolumeController {
         found.ok_or_else(|| Error::not_found("snapshot", format!("there is no volume {key} any more")))
     }
 
-    pub(super) async fn group_step(&self, todo: &Stamped<Todo>, at: &Key) -> Result<Did> {
-        let view = self.records(std::slice::from_ref(at)).await?;
-        let record = read(&groups()?, &view, at)?;
+    pub(super) async fn group_step(&self, todo: &Stamped<Todo>, view: &Snapshot, at: &Key) -> Result<Did> {
+        let record = read(&groups()?, view, at)?;
         let Some(record) =
             record.filter(|record| !matches!(record.phase, SnapshotPhase::Failed(_) | SnapshotPhase::Ready))
         else {

@@ -1,6 +1,6 @@
 //! The next step of one volume.
 
-use hivemind_core::store::{Conflict, Key, Txn};
+use hivemind_core::store::{Conflict, Key, Snapshot, Txn};
 use hivemind_core::{Effect, Error, ErrorKind, NodeId, Progress, Result, Retry, Stamped, StateStoreExt};
 
 use super::keys::{is_erased, worthless};
@@ -31,9 +31,8 @@ pub(super) fn waits(message: String) -> Error {
 }
 
 impl VolumeController {
-    pub(super) async fn volume_step(&self, todo: &Stamped<Todo>, at: &Key) -> Result<Did> {
-        let view = self.records(std::slice::from_ref(at)).await?;
-        let Some(volume) = read(&volumes()?, &view, at)? else {
+    pub(super) async fn volume_step(&self, todo: &Stamped<Todo>, view: &Snapshot, at: &Key) -> Result<Did> {
+        let Some(volume) = read(&volumes()?, view, at)? else {
             self.done(Txn::new(), todo, false).await?;
             return Ok(Did::Nothing);
         };
@@ -180,7 +179,7 @@ impl VolumeController {
         let mut txn = Txn::new();
         let owner = HandleOwner { volume: job.volume.key.clone() };
         let at = handle_at(&job.volume.provider, &made.volume.handle)?;
-        handles()?.create(&hivemind_core::store::Snapshot::default(), &mut txn, at, &owner)?;
+        handles()?.create(&Snapshot::default(), &mut txn, at, &owner)?;
         self.record_with(job, txn, |new| learn(new, made)).await?;
         Ok(Did::Created)
     }

@@ -1,6 +1,6 @@
 //! Words of operators go to the audit log, before anything is done by them.
 
-use hivemind_core::store::{Key, Txn};
+use hivemind_core::store::{Key, Snapshot, Txn};
 use hivemind_core::{Error, ErrorKind, Result, Retry, Stamped, StateStoreExt};
 
 use super::{Did, VolumeController, read};
@@ -8,9 +8,8 @@ use crate::records::{Todo, words};
 use crate::{Fenced, Leaving, VolumeKey};
 
 impl VolumeController {
-    pub(super) async fn word_step(&self, todo: &Stamped<Todo>, at: &Key) -> Result<Did> {
-        let view = self.records(std::slice::from_ref(at)).await?;
-        let Some(word) = read(&words()?, &view, at)? else {
+    pub(super) async fn word_step(&self, todo: &Stamped<Todo>, view: &Snapshot, at: &Key) -> Result<Did> {
+        let Some(word) = read(&words()?, view, at)? else {
             self.done(Txn::new(), todo, false).await?;
             return Ok(Did::Nothing);
         };

@@ -39,12 +39,13 @@ impl<'a> Working<'a> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Did>>> {
         let room = |lane: &Lane| controller.room(lane);
-        while let Some(work) = self.lanes.begin(room) {
+        while let Some(mut work) = self.lanes.begin(room) {
             self.calls.push(Box::pin(async move {
-                let (overdue, did) = controller.turn(&work.todo).await;
+                let (overdue, did) = controller.turn(&work.todo, work.read.take()).await;
                 (work, overdue, did)
             }));
         }
+        self.lanes.age();
         self.calls.poll_next_unpin(context).map(|ended| {
             let (work, overdue, did) = ended?;
             self.lanes.end(&work, overdue);
@@ -60,8 +61,8 @@ impl VolumeController {
     }
 
     /// Takes one thing a step further, and writes down when to come again. Also whether its provider was overdue.
-    async fn turn(&self, todo: &Stamped<Todo>) -> (bool, Result<Did>) {
-        match self.step(todo).await {
+    async fn turn(&self, todo: &Stamped<Todo>, read: Option<Snapshot>) -> (bool, Result<Did>) {
+        match self.step(todo, read).await {
             Ok(Did::Pending(after)) => {
                 (false, self.look_again(todo, after).await.map(|()| Did::Pending(after)))
             }
@@ -91,7 +92,7 @@ impl VolumeController {
         let view = self.records(std::slice::from_ref(&at)).await?;
         // What cannot be read is told by whoever works on it.
         let (lane, about) = classify(&view, &at).unwrap_or((NO_CALL, Vec::new()));
-        Ok(Work { todo, lane, about })
+        Ok(Work { todo, lane, about, read: Some(view) })
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hivemind_core::resources::ByteSize;
 use hivemind_core::store::{Prefix, Snapshot, Txn};
+use hivemind_core::testkit::{FaultPlan, FaultyStore};
 use hivemind_core::{
     ClaimId, ErrorKind, Generation, ManualClock, MemoryStore, NodeId, Principal, Result, StateStore,
     StateStoreExt, TenantContext, TenantRef, block_on,
@@ -336,4 +337,19 @@ proptest! {
         let unclaimed = records.iter().filter(|volume| volume.claim.is_none()).count();
         prop_assert_eq!((records.len() - unclaimed, unclaimed), (live.len(), retained));
     }
+}
+
+#[test]
+fn a_step_asks_the_store_for_its_record_once() {
+    let world = World::new(MemoryProvider::new("memory".parse().unwrap()));
+    for name in ["a", "b", "c", "d", "e"] {
+        world.commit(|view, txn| world.storage.stage_claim(view, txn, &ctx("acme", 1), &spec(name))).unwrap();
+    }
+    let store = FaultyStore::new(Arc::new(world.store.clone()), FaultPlan::new(0));
+    let mut providers = ProviderRegistry::new();
+    providers.add(world.provider.clone()).unwrap();
+    let controller = controller(Arc::new(store.clone()), providers, world.clock.clone());
+    assert_eq!(block_on(controller.tick()).unwrap().created, 5);
+    // Two calls for what there is to do, and for each volume its record and the commit.
+    assert_eq!(store.counts().calls, 2 + 2 * 5);
 }
