@@ -55,6 +55,12 @@ fn token(ctx: &TenantContext, of: impl std::fmt::Display) -> OpToken {
     OpToken::new(format!("{of}@{}", ctx.request()))
 }
 
+/// Names what is charged for `of` by a decision on `view`: once, since what an earlier decision charged may be there for
+/// long after all else of it is gone.
+fn new_reservation(kind: &str, of: &str, view: &Snapshot, ctx: &TenantContext) -> Result<ReservationId> {
+    crate::records::reservation(kind, &[of, ctx.request().as_str(), &view.revision().to_string()])
+}
+
 impl StorageManager {
     /// Claims may name `providers`; the first one is the default.
     pub fn new(providers: impl IntoIterator<Item = ProviderName>) -> Self {
@@ -72,7 +78,8 @@ impl StorageManager {
         self
     }
 
-    /// Charges the storage of claims, growth and snapshots through `quota`, in the same transaction.
+    /// Charges the storage of claims, growth and snapshots through `quota`, in the same transaction. The controller gives it
+    /// back: it needs the quota, [too](crate::VolumeController::with_quota).
     #[must_use]
     pub fn with_quota(mut self, quota: Arc<dyn QuotaGate>) -> Self {
         self.quota = Some(quota);

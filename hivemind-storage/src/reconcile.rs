@@ -1,5 +1,6 @@
 //! Brings providers in line with committed intent, step by step, crash by crash.
 
+mod charges;
 mod keys;
 mod lanes;
 mod late;
@@ -24,6 +25,7 @@ use hivemind_core::{
     Runtime, Stamped, StateStore, Stored,
 };
 
+use self::charges::Charges;
 pub use self::orphans::{OrphanSweep, Orphans, Swept, Unmatched};
 pub use self::tenant::TenantRemoval;
 use self::work::Working;
@@ -85,6 +87,7 @@ pub struct VolumeController {
     clock: Arc<dyn Clock>,
     runtime: Arc<dyn Runtime>,
     audit: Option<Arc<dyn AuditSink>>,
+    charges: Option<Charges>,
     #[cfg(feature = "encryption")]
     keys: Option<crate::VolumeKeys>,
 }
@@ -130,6 +133,7 @@ impl VolumeController {
             clock,
             runtime,
             audit: None,
+            charges: None,
             #[cfg(feature = "encryption")]
             keys: None,
         }

@@ -6,7 +6,7 @@ use hivemind_core::resources::ByteSize;
 use hivemind_core::store::{Snapshot, Txn};
 use hivemind_core::{ClaimId, Error, ErrorKind, NodeId, ReservationId, Result, Stamped, TenantContext};
 
-use super::{StorageManager, token};
+use super::{StorageManager, new_reservation, token};
 use crate::records::{claims, reservation, volumes};
 use crate::{Growth, Modification, Volume, VolumePhase};
 
@@ -90,7 +90,7 @@ impl StorageManager {
         volume: &mut Volume,
         size: ByteSize,
     ) -> Result<(Option<ReservationId>, ByteSize)> {
-        let id = reservation("grow", &[claim.as_str(), ctx.request().as_str()])?;
+        let id = new_reservation("grow", claim.as_str(), view, ctx)?;
         // Where only a node has something left to do, the provider has given all.
         let earlier = volume.growth.take_if(|growth| !growth.on_node);
         let begun = earlier.as_ref().filter(|growth| growth.refused.is_none());
@@ -240,6 +240,9 @@ impl Volume {
     /// Whether something else is charged for it than there is, and nothing goes on that could still need it.
     fn is_mischarged(&self) -> bool {
         let settled = self.growth.as_ref().is_none_or(|growth| growth.on_node);
-        settled && !self.reservations.is_empty() && self.charged != self.size
+        settled
+            && self.phase != VolumePhase::Deleting
+            && !self.reservations.is_empty()
+            && self.charged != self.size
     }
 }

@@ -5,8 +5,8 @@ use hivemind_core::{
     ClaimId, Error, ErrorKind, Result, Stamped, TenantContext, Timestamp, VolumeId, WorkloadId,
 };
 
-use super::{StorageManager, now, work_on};
-use crate::records::{claim_at, claims, reservation, volume_at, volumes};
+use super::{StorageManager, new_reservation, now};
+use crate::records::{claim_at, claims, volume_at, volumes};
 use crate::{BindingMode, Claim, ClaimSpec, ReclaimPolicy, StorageClass, Volume, VolumeKey, VolumePhase};
 
 impl StorageManager {
@@ -48,13 +48,8 @@ impl StorageManager {
             let message = format!("claim {} wants a volume that is offered, and none fits", spec.id);
             return Err(Error::not_found("claim", message));
         }
-        let charged = self.charge(
-            view,
-            txn,
-            ctx,
-            reservation("volume", &[spec.id.as_str(), ctx.request().as_str()])?,
-            spec.size,
-        )?;
+        let charged =
+            self.charge(view, txn, ctx, new_reservation("volume", spec.id.as_str(), view, ctx)?, spec.size)?;
         let mut claim = Claim::new(spec.clone(), None);
         if class.is_some_and(|class| class.binding == BindingMode::WaitForFirstConsumer) {
             claim.reservations = charged;
@@ -102,7 +97,7 @@ impl StorageManager {
 
     /// Stages the end of a claim: its volume is detached, and deleted, kept or archived by its reclaim policy.
     ///
-    /// What is kept stays charged until it is deleted.
+    /// It stays charged until its provider has confirmed that it is gone.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such claim; [`ErrorKind::Invalid`] if the volume is to be archived and the
@@ -133,69 +128,9 @@ impl StorageManager {
             ReclaimPolicy::Archive(keep) if kept => {
                 new.phase = VolumePhase::Archived(now(ctx, "release")?.after(keep));
             }
-            _ => self.delete(view, txn, ctx, &mut new)?,
+            _ => condemn(&mut new),
         }
-        self.put_or_forget(view, txn, &old, new)
-    }
-
-    /// From now on the volume is to be deleted, and is not charged any more.
-    fn delete(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext, volume: &mut Volume) -> Result<()> {
-        self.give_back(view, txn, ctx, &volume.reservations)?;
-        volume.reservations.clear();
-        volume.charged = hivemind_core::resources::ByteSize::ZERO;
-        (volume.growth, volume.modification, volume.restoration) = (None, None, None);
-        volume.phase = VolumePhase::Deleting;
-        Ok(())
-    }
-
-    /// A volume that its provider refused to make is not there: only its record goes. One that failed because its key was
-    /// erased may have been made before that.
-    fn put_or_forget(
-        &self,
-        view: &Snapshot,
-        txn: &mut Txn,
-        old: &Stamped<Volume>,
-        new: Volume,
-    ) -> Result<()> {
-        let never_made = matches!(old.phase, VolumePhase::Failed(_)) && old.encrypted_with.is_none();
-        if never_made && new.phase == VolumePhase::Deleting {
-            volumes()?.delete(txn, old)?;
-            txn.delete(crate::records::report_at(&old.key)?);
-            for node in old.desired.keys().chain(old.maybe_attached.keys()) {
-                let at = crate::records::node_at(&old.provider, node)?;
-                let Some(there) = crate::records::nodes()?.get(view, txn, &at)? else { continue };
-                let mut record = (*there.value).clone();
-                if record.volumes.remove(&old.key) {
-                    crate::records::nodes()?.update(txn, &there, &record)?;
-                }
-            }
-            return work_on(view, txn, &old.stored_at, false);
-        }
-        self.put(view, txn, old, &new)
-    }
-
-    /// Stages the end of archived volumes whose time to be brought back is over, and returns what is charged for them. Returns
-    /// how many: 20 at most. Call it now and then where quotas are charged, until it returns none; without quotas the
-    /// controller does it.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Invalid`] if the request has no time; those of the quota.
-    pub fn stage_expired_archives(
-        &self,
-        view: &Snapshot,
-        txn: &mut Txn,
-        ctx: &TenantContext,
-    ) -> Result<usize> {
-        let now = now(ctx, "expire")?;
-        let over =
-            |volume: &Stamped<Volume>| matches!(volume.phase, VolumePhase::Archived(until) if until <= now);
-        let over: Vec<_> = self.volumes(view, ctx)?.into_iter().filter(over).take(super::BATCH).collect();
-        for old in &over {
-            let mut new = (*old.value).clone();
-            self.delete(view, txn, ctx, &mut new)?;
-            self.put(view, txn, old, &new)?;
-        }
-        Ok(over.len())
+        self.put(view, txn, &old, &new)
     }
 
     /// Stages the end of a volume that was kept or archived, or of an offered one.
@@ -223,8 +158,8 @@ impl StorageManager {
         }
         self.withdraw(view, txn, &old)?;
         let mut new = (*old.value).clone();
-        self.delete(view, txn, ctx, &mut new)?;
-        self.put_or_forget(view, txn, &old, new)
+        condemn(&mut new);
+        self.put(view, txn, &old, &new)
     }
 
     /// Stages that a kept volume can be claimed again, with what is in it.
@@ -337,4 +272,10 @@ impl StorageManager {
     pub(super) fn key_of(ctx: &TenantContext, volume: &VolumeId) -> Result<hivemind_core::store::Key> {
         volume_at(&VolumeKey::new(ctx.tenant().clone(), volume.clone()))
     }
+}
+
+/// From now on the volume is to be deleted. It is charged as long as it may be there.
+fn condemn(volume: &mut Volume) {
+    (volume.growth, volume.modification, volume.restoration) = (None, None, None);
+    volume.phase = VolumePhase::Deleting;
 }

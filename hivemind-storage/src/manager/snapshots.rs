@@ -100,7 +100,8 @@ impl StorageManager {
         snapshots()?.get(view, txn, &snapshot_at(&key)?)?.ok_or_else(missing)
     }
 
-    /// Stages the end of a snapshot. Volumes that were made of it stay.
+    /// Stages the end of a snapshot. Volumes that were made of it stay. It is charged until its provider has confirmed that
+    /// it is gone.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Conflict`] if it is part of a group, or a volume is just
@@ -152,8 +153,6 @@ impl StorageManager {
             }
         }
         let mut new = (*old.value).clone();
-        self.give_back(view, txn, ctx, &old.reservations)?;
-        new.reservations.clear();
         new.phase = SnapshotPhase::Deleting;
         snapshots()?.update(txn, old, &new)
     }

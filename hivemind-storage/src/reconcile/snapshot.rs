@@ -33,9 +33,7 @@ impl VolumeController {
                 if let Progress::Pending(at_it) = gone {
                     return Ok(Did::pending(&at_it));
                 }
-                let mut txn = Txn::new();
-                snapshots()?.delete(&mut txn, &record)?;
-                self.done(txn, todo, false).await?;
+                self.forget_snapshot(todo, &record).await?;
                 Ok(Did::SnapshotDeleted)
             }
             // What may have been taken has to be taken again, to learn what it is called.
@@ -71,19 +69,25 @@ impl VolumeController {
                 Ok(Did::Prepared)
             }
             Err(e) if is_refusal(&e) => {
-                let mut txn = Txn::new();
                 if record.phase == SnapshotPhase::Deleting {
-                    snapshots()?.delete(&mut txn, record)?;
-                } else {
-                    let mut new = (*record.value).clone();
-                    new.phase = SnapshotPhase::Failed(e.to_string());
-                    snapshots()?.update(&mut txn, record, &new)?;
+                    self.forget_snapshot(todo, record).await?;
+                    return Ok(Did::Refused);
                 }
+                let (mut txn, mut new) = (Txn::new(), (*record.value).clone());
+                new.phase = SnapshotPhase::Failed(e.to_string());
+                snapshots()?.update(&mut txn, record, &new)?;
                 self.done(txn, todo, false).await?;
                 Ok(Did::Refused)
             }
             Err(e) => Err(e),
         }
+    }
+
+    /// The record goes, with what is charged for it.
+    async fn forget_snapshot(&self, todo: &Stamped<Todo>, record: &Stamped<SnapshotRecord>) -> Result<()> {
+        let mut txn = Txn::new();
+        snapshots()?.delete(&mut txn, record)?;
+        self.done_uncharged(&txn, todo, &record.key.volume.tenant, &record.reservations).await
     }
 
     async fn cut(
@@ -155,7 +159,8 @@ impl VolumeController {
         for member in members {
             snapshots()?.delete(&mut txn, member)?;
         }
-        self.done(txn, todo, false).await
+        let charged: Vec<_> = members.iter().flat_map(|member| member.reservations.clone()).collect();
+        self.done_uncharged(&txn, todo, &record.key.tenant, &charged).await
     }
 
     async fn take_group(

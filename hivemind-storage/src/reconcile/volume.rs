@@ -74,8 +74,7 @@ impl VolumeController {
             Step::Modify => self.modify(job).await,
             Step::Restore => self.restore(job).await,
             Step::Delete => self.delete(job).await,
-            // What is charged is given back by whoever knows the quota.
-            Step::Expire(until) if until <= self.clock.now() && job.volume.reservations.is_empty() => {
+            Step::Expire(until) if until <= self.clock.now() => {
                 self.record(job, |new| new.phase = VolumePhase::Deleting).await?;
                 Ok(Did::Altered)
             }
@@ -143,7 +142,8 @@ impl VolumeController {
                 nodes()?.update(&mut txn, &known, &record)?;
             }
         }
-        self.done(txn, job.todo, false).await
+        let volume = &job.volume;
+        self.done_uncharged(&txn, job.todo, &volume.key.tenant, &volume.reservations).await
     }
 
     async fn create(&self, job: &Job<'_>) -> Result<Did> {

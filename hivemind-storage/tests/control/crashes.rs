@@ -30,9 +30,10 @@ impl Life {
         let mut providers = ProviderRegistry::new();
         providers.add(provider.clone()).unwrap();
         let quota = Arc::new(Ledger::default());
-        let storage = StorageManager::new(providers.names()).with_quota(quota);
+        let storage = StorageManager::new(providers.names()).with_quota(quota.clone());
         let clock = Arc::new(ManualClock::default());
-        let controller = controller(Arc::new(store.clone()), providers, clock.clone());
+        let controller = controller(Arc::new(store.clone()), providers, clock.clone())
+            .with_quota(quota, [charges().prefix().clone()]);
         Self { store, storage, controller, clock }
     }
 

@@ -1,16 +1,22 @@
 //! What is charged is what there is, and nothing is left when nothing is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hivemind_core::resources::Resources;
-use hivemind_core::store::{Prefix, Snapshot, Txn};
-use hivemind_core::{Collection, Error, ErrorKind, QuotaGate, ReservationId, Result, Stored, TenantContext};
-use hivemind_storage::{ReclaimPolicy, StorageManager, Volume};
+use hivemind_core::store::{Guard, Prefix, Snapshot, Txn};
+use hivemind_core::{
+    Collection, Error, ErrorKind, MemoryStore, QuotaGate, ReservationId, Result, StateStore, Stored,
+    TenantContext, block_on,
+};
+use hivemind_storage::{
+    MemoryProvider, ProviderRegistry, ReclaimPolicy, StorageManager, StorageProvider, Volume, VolumePhase,
+};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::world::{World, gib, memory, spec};
+use super::world::{World, controller, gib, memory, spec};
 
 /// A quota that keeps a record of each charge: without limits, or with one for each charge.
 #[derive(Debug, Default)]
@@ -20,6 +26,12 @@ pub(crate) struct Ledger {
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 pub(crate) struct Charge(u64);
+
+impl Charge {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0
+    }
+}
 
 impl Stored for Charge {
     const KIND: &'static str = "charge";
@@ -61,9 +73,10 @@ impl QuotaGate for Ledger {
 
 #[test]
 fn what_a_provider_rounds_up_is_charged_as_soon_as_there_is_room() {
-    let mut world = World::new(memory().in_steps_of(gib(4)));
+    let world = World::new(memory().in_steps_of(gib(4)));
     let quota =
         |each: Option<u64>| StorageManager::new([super::world::name()]).with_quota(Arc::new(Ledger { each }));
+    let mut world = charging(world);
     world.storage = quota(Some(gib(2).as_bytes()));
     for name in ["one", "two"] {
         world.ready(name);
@@ -82,6 +95,14 @@ fn what_a_provider_rounds_up_is_charged_as_soon_as_there_is_room() {
         .unwrap();
     world.settle();
     assert_eq!((settle(&world), charged(&world)), (1, gib(12).as_bytes()));
+}
+
+/// A world in which everything is charged to a [`Ledger`].
+fn charging(mut world: World) -> World {
+    let quota = Arc::new(Ledger::default());
+    world.storage = StorageManager::new([super::world::name()]).with_quota(quota.clone());
+    world.controller = world.controller.with_quota(quota, [charges().prefix().clone()]);
+    world
 }
 
 fn charged(world: &World) -> u64 {
@@ -124,8 +145,7 @@ proptest! {
     /// was to be larger before, when a provider may have begun, may stay charged until the growth has ended and is settled.
     #[test]
     fn what_is_charged_is_what_there_is(acts in prop::collection::vec(act(), 1..40)) {
-        let mut world = World::new(memory());
-        world.storage = StorageManager::new([super::world::name()]).with_quota(Arc::new(Ledger::default()));
+        let world = charging(World::new(memory().delaying_one_in(3)));
         let name = |kind: &str, number: u8| format!("{kind}{number}");
         let mut lowered = std::collections::BTreeSet::new();
         for (number, act) in acts.into_iter().enumerate() {
@@ -156,9 +176,8 @@ proptest! {
                 Act::Remove { volume } => {
                     s.stage_volume_removal(view, txn, &ctx, &name("c", volume).parse().unwrap())
                 }
-                Act::Expire => s.stage_expired_archives(view, txn, &ctx).map(|_| ()),
                 Act::Settle => s.stage_settled_growth(view, txn, &ctx).map(|_| ()),
-                Act::Tick => Ok(()),
+                Act::Expire | Act::Tick => Ok(()),
             });
             if let Act::Settle = act {
                 // Where nothing grows any more, what is charged is what there is.
@@ -169,29 +188,26 @@ proptest! {
                 lowered.retain(|volume| growing.contains(volume));
             }
             match act {
-                Act::Tick => drop(hivemind_core::block_on(world.controller.tick()).unwrap()),
+                Act::Tick => drop(block_on(world.controller.tick()).unwrap()),
                 Act::Expire => world.clock.advance(Duration::from_secs(4 * 24 * 3600)),
                 _ => {}
             }
             let (view, acme) = (world.view(), world.ctx("acme"));
             let mut expected = 0;
             for volume in world.storage.volumes(&view, &acme).unwrap() {
-                // What is being deleted is not charged any more.
-                if !volume.reservations.is_empty() {
-                    let wanted = volume.growth.as_ref().map_or(volume.size, |growth| growth.to.max(volume.size));
-                    prop_assert!(volume.charged >= wanted, "{volume:?}");
-                    if !lowered.contains(&volume.key.volume) {
-                        prop_assert_eq!(volume.charged, wanted);
-                    }
-                    expected += volume.charged.as_bytes();
+                let wanted = volume.growth.as_ref().map_or(volume.size, |growth| growth.to.max(volume.size));
+                prop_assert!(volume.charged >= wanted, "{volume:?}");
+                // What is being deleted stays charged, and its growth may have begun.
+                if !lowered.contains(&volume.key.volume) && volume.phase != VolumePhase::Deleting {
+                    prop_assert_eq!(volume.charged, wanted);
                 }
+                expected += volume.charged.as_bytes();
             }
             for snapshot in world.storage.snapshots(&view, &acme).unwrap() {
-                if !snapshot.reservations.is_empty() {
-                    expected += snapshot.size.as_bytes();
-                }
+                expected += snapshot.size.as_bytes();
             }
             prop_assert_eq!(charged(&world), expected);
+            prop_assert!(there(&*world.provider) <= expected, "the provider has more than is charged");
         }
         // All that is left can be taken away, and then nothing is charged.
         for round in 0..50 {
@@ -217,8 +233,7 @@ proptest! {
 
 #[test]
 fn a_growth_that_was_lowered_costs_what_it_came_to() {
-    let mut world = World::new(memory().with_capacity(gib(4)));
-    world.storage = StorageManager::new([super::world::name()]).with_quota(Arc::new(Ledger::default()));
+    let world = charging(World::new(memory().with_capacity(gib(4))));
     world.ready("data");
     let claim = "data".parse().unwrap();
     let expand = |size| {
@@ -229,7 +244,7 @@ fn a_growth_that_was_lowered_costs_what_it_came_to() {
     let settle =
         || world.commit(|s, view, txn| s.stage_settled_growth(view, txn, &world.ctx("acme"))).unwrap();
     expand(9);
-    let _ = hivemind_core::block_on(world.controller.tick()).unwrap();
+    let _ = block_on(world.controller.tick()).unwrap();
     expand(3);
     // The larger one may have begun.
     assert_eq!((settle(), charged(&world)), (0, gib(9).as_bytes()));
@@ -244,4 +259,146 @@ fn a_growth_that_was_lowered_costs_what_it_came_to() {
     world.release("data").unwrap();
     world.settle();
     assert_eq!(charged(&world), 0);
+}
+
+/// How much is at the provider, in volumes and snapshots together.
+pub(crate) fn there(provider: &MemoryProvider) -> u64 {
+    let volumes = block_on(provider.list_volumes(None, 1000)).unwrap().items;
+    let snapshots = block_on(provider.list_snapshots(None, 1000)).unwrap().items;
+    let sizes = volumes.iter().map(|one| one.size).chain(snapshots.iter().map(|one| one.size));
+    sizes.map(|size| size.as_bytes()).sum()
+}
+
+#[test]
+fn what_is_deleted_is_charged_until_its_provider_has_let_go_of_it() {
+    // Each call is pending at first.
+    let world = charging(World::new(memory().delaying_one_in(1)));
+    for name in ["data", "log"] {
+        world.ready(name);
+    }
+    let acme = || world.ctx("acme");
+    let (volume, alone, both) = ("data".parse().unwrap(), "alone".parse().unwrap(), "both".parse().unwrap());
+    let claims = ["data".parse().unwrap(), "log".parse().unwrap()];
+    world.commit(|s, view, txn| s.stage_snapshot(view, txn, &acme(), &claims[0], &alone)).unwrap();
+    world.commit(|s, view, txn| s.stage_group_snapshot(view, txn, &acme(), &both, &claims)).unwrap();
+    world.settle();
+    assert_eq!(charged(&world), gib(5).as_bytes());
+    world.commit(|s, view, txn| s.stage_snapshot_removal(view, txn, &acme(), &volume, &alone)).unwrap();
+    world.commit(|s, view, txn| s.stage_group_removal(view, txn, &acme(), &both)).unwrap();
+    for name in ["data", "log"] {
+        world.release(name).unwrap();
+    }
+    assert_eq!(charged(&world), gib(5).as_bytes(), "nothing of it is gone yet");
+    let _ = block_on(world.controller.tick()).unwrap();
+    assert_eq!((charged(&world), there(&world.provider)), (gib(5).as_bytes(), gib(5).as_bytes()));
+    world.settle();
+    assert_eq!((charged(&world), there(&world.provider)), (0, 0));
+}
+
+#[test]
+fn an_archived_volume_is_charged_until_it_is_gone() {
+    let world = charging(World::new(memory()));
+    world.claim(&spec("data").with_reclaim(ReclaimPolicy::archive())).unwrap();
+    world.settle();
+    world.release("data").unwrap();
+    world.settle();
+    assert_eq!(charged(&world), gib(1).as_bytes());
+    world.clock.advance(Duration::from_secs(30 * 24 * 3600));
+    world.settle();
+    assert_eq!((charged(&world), world.there()), (0, (0, 0)));
+}
+
+#[test]
+fn a_request_that_comes_again_while_its_volume_goes_is_charged_for_itself() {
+    let world = charging(World::new(memory().delaying_one_in(1)));
+    let ctx = world.ctx("acme").with_request("again".parse().unwrap());
+    let claim = || world.commit(|s, view, txn| s.stage_claim(view, txn, &ctx, &spec("data"))).unwrap();
+    let grow = || {
+        let claim = "data".parse().unwrap();
+        world.commit(|s, view, txn| s.stage_expand(view, txn, &ctx, &claim, gib(3))).unwrap();
+    };
+    claim();
+    world.settle();
+    grow();
+    world.settle();
+    world.release("data").unwrap();
+    claim();
+    assert_eq!(charged(&world), gib(4).as_bytes());
+    let _ = block_on(world.controller.tick()).unwrap();
+    world.clock.advance(Duration::from_secs(60));
+    let _ = block_on(world.controller.tick()).unwrap();
+    grow();
+    world.settle();
+    assert_eq!(charged(&world), gib(3).as_bytes(), "what went was charged for itself");
+    world.release("data").unwrap();
+    world.settle();
+    assert_eq!(charged(&world), 0);
+}
+
+/// A quota that somebody else is charged by, whenever something is given back.
+#[derive(Debug)]
+struct Busy {
+    store: MemoryStore,
+    others: AtomicU64,
+}
+
+impl QuotaGate for Busy {
+    fn reserve(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        id: &ReservationId,
+        amount: &Resources,
+    ) -> Result<()> {
+        Ledger::default().reserve(view, txn, ctx, id, amount)
+    }
+
+    fn release(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext, id: &ReservationId) -> Result<()> {
+        let sum = charges().key(["sum"])?;
+        let known = charges().get(view, txn, &sum)?;
+        match &known {
+            Some(known) => charges().expect(txn, known)?,
+            None => txn.guard(&sum, Guard::Absent)?,
+        }
+        if self.others.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            let mut other = Txn::new();
+            other.put(sum, hivemind_core::encode(&Charge(0))?);
+            block_on(self.store.commit(&other))?;
+        }
+        Ledger::default().release(view, txn, ctx, id)
+    }
+}
+
+#[test]
+fn whoever_else_is_charged_meanwhile_makes_no_second_call() {
+    let mut world = charging(World::new(memory()));
+    let busy = Arc::new(Busy { store: world.store.clone(), others: AtomicU64::new(9) });
+    world.controller = world.controller.clone().with_quota(busy.clone(), [charges().prefix().clone()]);
+    world.ready("data");
+    let calls = world.provider.calls();
+    world.release("data").unwrap();
+    let report = block_on(world.controller.tick()).unwrap();
+    assert_eq!((report.deleted, report.failed, world.provider.calls()), (1, 0, calls + 1));
+    assert_eq!((charged(&world), busy.others.load(Ordering::SeqCst)), (0, 0));
+}
+
+#[test]
+fn without_the_quota_nothing_that_is_charged_is_forgotten() {
+    let mut world = charging(World::new(memory()));
+    let knowing = world.controller.clone();
+    let mut providers = ProviderRegistry::new();
+    providers.add(world.provider.clone()).unwrap();
+    world.controller = controller(Arc::new(world.store.clone()), providers, world.clock.clone());
+    world.ready("data");
+    world.release("data").unwrap();
+    for _ in 0..3 {
+        let _ = block_on(world.controller.tick()).unwrap();
+        world.clock.advance(Duration::from_secs(600));
+    }
+    assert_eq!((charged(&world), world.there()), (gib(1).as_bytes(), (0, 0)));
+    world.controller = knowing;
+    world.settle();
+    assert_eq!(charged(&world), 0);
+    assert!(world.storage.volumes(&world.view(), &world.ctx("acme")).unwrap().is_empty());
 }

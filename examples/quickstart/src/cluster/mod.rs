@@ -103,13 +103,14 @@ impl Cluster {
             ),
             ipam: IpamManager::new(Arc::clone(&ports.store), Arc::clone(&ports.clock)),
             names: ServiceRegistry::new("cluster.local")?,
-            storage: StorageManager::new(providers.names()).with_quota(quota),
+            storage: StorageManager::new(providers.names()).with_quota(quota.clone()),
             controller: VolumeController::new(
                 Arc::clone(&ports.store),
                 providers,
                 Arc::clone(&ports.clock),
                 Arc::clone(&ports.runtime),
-            ),
+            )
+            .with_quota(quota, [hivemind_tenancy::prefix()?]),
             ports,
             mirror,
             feed,
