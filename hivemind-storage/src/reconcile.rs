@@ -4,6 +4,7 @@ mod charges;
 mod keys;
 mod lanes;
 mod late;
+mod left;
 mod node;
 mod observe;
 mod orphans;

@@ -160,7 +160,7 @@ impl VolumeController {
         Ok(lists)
     }
 
-    async fn list_volumes(&self, provider: &dyn StorageProvider) -> Result<Vec<VolumeStatus>> {
+    pub(super) async fn list_volumes(&self, provider: &dyn StorageProvider) -> Result<Vec<VolumeStatus>> {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
             let call = provider.list_volumes(after.as_ref(), PAGE);
@@ -173,7 +173,7 @@ impl VolumeController {
         }
     }
 
-    async fn list_snapshots(&self, provider: &dyn StorageProvider) -> Result<Vec<VolumeSnapshot>> {
+    pub(super) async fn list_snapshots(&self, provider: &dyn StorageProvider) -> Result<Vec<VolumeSnapshot>> {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
             let call = provider.list_snapshots(after.as_ref(), PAGE);

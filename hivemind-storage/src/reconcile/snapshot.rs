@@ -47,7 +47,14 @@ impl VolumeController {
         todo: &Stamped<Todo>,
         record: &Stamped<SnapshotRecord>,
     ) -> Result<Did> {
-        match self.cut(provider, record).await {
+        let mut answer = self.cut(provider, record).await;
+        if answer.as_ref().is_err_and(is_refusal)
+            && record.phase == SnapshotPhase::Deleting
+            && let Some(left) = self.left_snapshot(provider, &record.key).await?
+        {
+            answer = Ok(Progress::Ready(left));
+        }
+        match answer {
             Ok(Progress::Pending(at_it)) => Ok(Did::pending(&at_it)),
             Ok(Progress::Ready(taken)) => {
                 let mut new = (*record.value).clone();
@@ -183,6 +190,10 @@ impl VolumeController {
             Err(e) if is_refusal(&e) => {
                 let members = self.members(record).await?;
                 if record.phase == SnapshotPhase::Deleting {
+                    let of: Vec<_> = members.iter().map(|member| &member.key).collect();
+                    if let Some(left) = self.left_group(provider, record, &of).await? {
+                        return self.group_taken(todo, record, &left).await;
+                    }
                     self.forget_group(todo, record, &members).await?;
                     return Ok(Did::Refused);
                 }

@@ -165,8 +165,11 @@ impl VolumeController {
                 return Ok(Did::Prepared);
             }
             Err(e) if is_refusal(&e) && job.volume.phase == VolumePhase::Deleting => {
-                self.forget(job).await?;
-                return Ok(Did::Deleted);
+                let Some(left) = self.left_volume(job.provider, &job.volume.key).await? else {
+                    self.forget(job).await?;
+                    return Ok(Did::Deleted);
+                };
+                left
             }
             // Without its key nobody could ever read it.
             Err(e) if is_refusal(&e) || is_erased(&e) => {

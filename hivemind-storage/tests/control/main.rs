@@ -20,6 +20,7 @@ mod places;
 mod populators;
 mod quotas;
 mod reclaim;
+mod refused;
 mod snapshots;
 #[cfg(feature = "encryption")]
 mod tenants;
