@@ -156,7 +156,7 @@ impl StorageManager {
         }
         volumes()?.update(txn, old, new)?;
         self.take_slots(view, txn, &old.value, new)?;
-        work_on(view, txn, &old.stored_at, !steps::next(new, true).is_empty())
+        work_on(view, txn, &old.stored_at, new.is_mischarged() || !steps::next(new, true).is_empty())
     }
 
     /// Nodes that come into `new` need room there.

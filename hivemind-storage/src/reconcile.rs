@@ -5,6 +5,7 @@ mod keys;
 mod lanes;
 mod late;
 mod left;
+mod needs;
 mod node;
 mod observe;
 mod orphans;

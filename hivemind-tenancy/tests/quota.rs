@@ -33,6 +33,33 @@ fn id(number: u8) -> ReservationId {
 }
 
 #[test]
+fn what_is_there_already_is_charged_whether_it_fits_or_not() {
+    let world = World::new();
+    let acme = world.tenant(TenantSpec::new("acme".parse().unwrap()).with_quotas(limits(1000, 1)));
+    let team = world.tenant(TenantSpec::new("team".parse().unwrap()).below(acme.tenant.clone()));
+    let (ctx, above) = (ctx(&team.tenant, "r"), ctx(&acme.tenant, "r"));
+    let settle = |number, cpu| {
+        world.commit(|view, txn| TenantQuota.settle(view, txn, &ctx, &id(number), &amount(cpu, 0)))
+    };
+    let reserve = |number, cpu| {
+        world.commit(|view, txn| TenantQuota.reserve(view, txn, &ctx, &id(number), &amount(cpu, 0)))
+    };
+    assert_eq!(settle(0, 1).unwrap_err().kind(), ErrorKind::NotFound);
+    reserve(0, 600).unwrap();
+    settle(0, 1500).unwrap();
+    let used = |ctx| TenantQuota.usage(&world.view(), ctx).unwrap().used;
+    assert_eq!((used(&ctx), used(&above)), (amount(1500, 0), amount(1500, 0)));
+    let over = TenantQuota.over_quota(&world.view(), &above).unwrap();
+    assert!(over.is_some_and(|over| over.in_full()[0].to_string().contains("short by 500m")));
+    assert_eq!(reserve(1, 1).unwrap_err().kind(), ErrorKind::QuotaExceeded);
+    settle(0, 900).unwrap();
+    reserve(1, 100).unwrap();
+    assert!(TenantQuota.drift(&world.view(), &above).unwrap().is_empty());
+    world.commit(|view, txn| TenantQuota.release(view, txn, &ctx, &id(0))).unwrap();
+    assert_eq!(used(&above), amount(100, 0));
+}
+
+#[test]
 fn a_denial_lists_everything_that_is_short_and_changes_nothing() {
     let world = World::new();
     let acme = world.tenant(TenantSpec::new("acme".parse().unwrap()).with_quotas(limits(1000, 1)));

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use hivemind_core::resources::ByteSize;
 use hivemind_core::store::{Snapshot, Txn};
-use hivemind_core::{ClaimId, Error, ErrorKind, NodeId, ReservationId, Result, Stamped, TenantContext};
+use hivemind_core::{ClaimId, Error, ErrorKind, NodeId, ReservationId, Result, TenantContext};
 
 use super::{StorageManager, new_reservation, token};
-use crate::records::{claims, reservation, volumes};
+use crate::records::{claims, volumes};
 use crate::{Growth, Modification, Volume, VolumePhase};
 
 /// How parameters would change.
@@ -18,7 +18,8 @@ impl StorageManager {
     /// that have it. What it has already is a no-op.
     ///
     /// The quota is charged for the larger of what is asked for and what there is, so asking for less after a refusal is
-    /// possible down to the size that the volume has. What a provider may have begun stays charged: it may still end so.
+    /// possible down to the size that the volume has. What a provider may have begun stays charged: it may still end so. In the
+    /// end the controller charges what it came to.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such claim; [`ErrorKind::Invalid`] if that would shrink it;
@@ -111,55 +112,6 @@ impl StorageManager {
         Ok((charged.into_iter().next(), more))
     }
 
-    /// Charges volumes for what there is: growth may have come to less than was wished for at first, and a provider rounds
-    /// up what it makes. Returns for how many volumes: 20 at most. Call it now and then where quotas are charged, until it
-    /// returns none.
-    ///
-    /// What a provider may still be at stays charged. What is larger than was asked for, and finds no room in the quota, is
-    /// charged once there is room.
-    ///
-    /// # Errors
-    /// Those of the quota.
-    pub fn stage_settled_growth(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext) -> Result<usize> {
-        if self.quota.is_none() {
-            return Ok(0);
-        }
-        let mut settled = 0;
-        for old in self.volumes(view, ctx)?.iter().filter(|volume| volume.is_mischarged()) {
-            if settled == super::BATCH {
-                break;
-            }
-            let mut trial = txn.clone();
-            match self.settle(view, &mut trial, ctx, old) {
-                Ok(()) => {
-                    *txn = trial;
-                    settled += 1;
-                }
-                Err(e) if e.kind() == ErrorKind::QuotaExceeded && old.charged < old.size => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(settled)
-    }
-
-    fn settle(
-        &self,
-        view: &Snapshot,
-        txn: &mut Txn,
-        ctx: &TenantContext,
-        old: &Stamped<Volume>,
-    ) -> Result<()> {
-        let mut new = (*old.value).clone();
-        self.give_back(view, txn, ctx, &old.reservations)?;
-        let id = reservation("settled", &[old.key.volume.as_str(), ctx.request().as_str()])?;
-        new.reservations = self.charge(view, txn, ctx, id, old.size)?;
-        new.charged = old.size;
-        if let Some(growth) = &mut new.growth {
-            (growth.reservation, growth.charged) = (None, ByteSize::ZERO);
-        }
-        self.put(view, txn, old, &new)
-    }
-
     /// Stages that the file system of a claim's volume has grown on `node`: what the node side reports.
     ///
     /// # Errors
@@ -233,16 +185,5 @@ impl StorageManager {
             refused: None,
         });
         self.put(view, txn, &old, &new)
-    }
-}
-
-impl Volume {
-    /// Whether something else is charged for it than there is, and nothing goes on that could still need it.
-    fn is_mischarged(&self) -> bool {
-        let settled = self.growth.as_ref().is_none_or(|growth| growth.on_node);
-        settled
-            && self.phase != VolumePhase::Deleting
-            && !self.reservations.is_empty()
-            && self.charged != self.size
     }
 }

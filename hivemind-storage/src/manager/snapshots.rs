@@ -11,7 +11,8 @@ use crate::{
 };
 
 impl StorageManager {
-    /// Stages a snapshot of a claim's volume. The same one again is a no-op. It is charged like the volume.
+    /// Stages a snapshot of a claim's volume. The same one again is a no-op. It is charged like the volume,
+    /// and if that grows before the snapshot is cut, for what it came to.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such claim; [`ErrorKind::Conflict`] if the volume is not there yet, or a
@@ -78,6 +79,7 @@ impl StorageManager {
             created_at: None,
             encrypted_with: of.encrypted_with.clone(),
             reservations: self.charge(view, txn, ctx, charged, of.size)?,
+            charged: of.size,
             key,
         };
         snapshots()?.create(view, txn, snapshot_at(&record.key)?, &record)

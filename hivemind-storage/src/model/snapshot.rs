@@ -51,6 +51,9 @@ pub struct SnapshotRecord {
     /// What is charged for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reservations: Vec<ReservationId>,
+    /// How much that is, where quotas are charged.
+    #[serde(default)]
+    pub charged: ByteSize,
 }
 
 impl Stored for SnapshotRecord {
@@ -61,6 +64,11 @@ impl SnapshotRecord {
     /// What the provider is to be told of it, once it has taken it.
     pub fn made(&self) -> Option<SnapshotRef> {
         Some(SnapshotRef::new(self.key.clone(), self.handle.clone()?))
+    }
+
+    /// Whether something else is charged for it than it is large.
+    pub(crate) fn is_mischarged(&self) -> bool {
+        !self.reservations.is_empty() && self.charged != self.size
     }
 
     /// Whether volumes can be made of it.

@@ -252,6 +252,17 @@ impl Volume {
         Some(VolumeRef::new(self.key.clone(), handle).with_context(self.context.clone()))
     }
 
+    /// What is to be charged for it, where something is. What its provider may still be at stays charged.
+    pub(crate) fn chargeable(&self) -> ByteSize {
+        let grows = self.growth.as_ref().is_some_and(|growth| !growth.on_node);
+        if grows || self.phase == VolumePhase::Deleting { self.charged.max(self.size) } else { self.size }
+    }
+
+    /// Whether something else is charged for it.
+    pub(crate) fn is_mischarged(&self) -> bool {
+        !self.reservations.is_empty() && self.charged != self.chargeable()
+    }
+
     /// Whether any node has it, may have it, or is to have it.
     pub fn in_use(&self) -> bool {
         !(self.desired.is_empty() && self.attached.is_empty() && self.maybe_attached.is_empty())

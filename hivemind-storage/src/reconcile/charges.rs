@@ -1,14 +1,16 @@
-//! What is charged is given back with the record of what is gone, and not before.
+//! What is charged is what there is: it is settled with the record of what was made, and given back with that of what is gone.
 
 use std::sync::Arc;
 
-use hivemind_core::store::{Conflict, Prefix, Txn};
+use hivemind_core::resources::{ByteSize, Resources};
+use hivemind_core::store::{Conflict, Prefix, Snapshot, Txn};
 use hivemind_core::{
     Error, ErrorKind, Principal, QuotaGate, ReservationId, Result, Retry, Stamped, StateStoreExt,
     TenantContext, TenantRef,
 };
 
 use super::VolumeController;
+use crate::Volume;
 use crate::records::Todo;
 
 /// How often others may charge under our hands.
@@ -22,9 +24,61 @@ pub(super) struct Charges {
     scope: Vec<Prefix>,
 }
 
+/// The quota as it is, for one tenant.
+#[derive(Debug)]
+pub(super) struct Books<'a> {
+    quota: &'a dyn QuotaGate,
+    view: Snapshot,
+    ctx: TenantContext,
+}
+
+impl Books<'_> {
+    fn give_back(&self, txn: &mut Txn, ids: &[ReservationId]) -> Result<()> {
+        ids.iter().try_for_each(|id| {
+            self.stage(txn, |txn| self.quota.release(&self.view, txn, &self.ctx, id)).map(|_| ())
+        })
+    }
+
+    /// Stages that `size` is charged, under the first of `ids`, in place of what is under all of them.
+    pub(super) fn settle(&self, txn: &mut Txn, ids: &mut Vec<ReservationId>, size: ByteSize) -> Result<()> {
+        let Some((first, others)) = ids.split_first() else { return Ok(()) };
+        self.give_back(txn, others)?;
+        let amount = Resources::new().with_storage(size);
+        let there = self.stage(txn, |txn| self.quota.settle(&self.view, txn, &self.ctx, first, &amount))?;
+        ids.truncate(usize::from(there));
+        Ok(())
+    }
+
+    /// Stages that a volume is charged for what it has come to.
+    pub(super) fn settle_volume(&self, txn: &mut Txn, volume: &mut Volume) -> Result<()> {
+        let size = volume.chargeable();
+        self.settle(txn, &mut volume.reservations, size)?;
+        volume.charged = size;
+        if let Some(growth) = &mut volume.growth {
+            (growth.reservation, growth.charged) = (None, ByteSize::ZERO);
+        }
+        Ok(())
+    }
+
+    /// Stages all of it, and tells whether there is something to stage it for: a tenant that is gone went with all that it
+    /// was charged.
+    fn stage(&self, txn: &mut Txn, stage: impl FnOnce(&mut Txn) -> Result<()>) -> Result<bool> {
+        let mut trial = txn.clone();
+        match stage(&mut trial) {
+            Ok(()) => {
+                *txn = trial;
+                Ok(true)
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+}
+
 impl VolumeController {
     /// Gives back through `quota` what volumes and snapshots are charged, in the transaction that drops their records: once
-    /// their provider has confirmed that they are gone. It reads what is below `scope`, such as the prefix of the crate that
+    /// their provider has confirmed that they are gone. What comes to more than was asked for, or to less, is charged so, in
+    /// the transaction that records it, whether it fits or not: it is there. It reads what is below `scope`, such as the prefix of the crate that
     /// keeps the quota.
     ///
     /// Give it what the [`StorageManager`](crate::StorageManager::with_quota) charges through. Without it, what is charged
@@ -36,7 +90,7 @@ impl VolumeController {
     }
 
     /// Commits `txn`, which drops what was charged under `ids`, with the end of these charges, and that there is nothing left
-    /// to do. Where somebody else was charged meanwhile, only that is decided again.
+    /// to do.
     pub(super) async fn done_uncharged(
         &self,
         txn: &Txn,
@@ -44,37 +98,48 @@ impl VolumeController {
         tenant: &TenantRef,
         ids: &[ReservationId],
     ) -> Result<()> {
+        let stage = |books: Option<&Books<'_>>| {
+            let mut whole = txn.clone();
+            match books {
+                Some(books) => books.give_back(&mut whole, ids)?,
+                None if ids.is_empty() => {}
+                None => {
+                    let message =
+                        "it is gone, and still charged: give the controller the quota that it was charged to";
+                    return Err(Error::new(ErrorKind::Unavailable, "tick", message).with_retry(Retry::Later));
+                }
+            }
+            Ok(whole)
+        };
+        self.done_charging(todo, false, Some(tenant).filter(|_| !ids.is_empty()), stage).await
+    }
+
+    /// Commits what is staged with the books open, of `tenant` if something of it is charged otherwise by that. Where
+    /// somebody else is charged meanwhile, only that is decided again.
+    pub(super) async fn done_charging(
+        &self,
+        todo: &Stamped<Todo>,
+        more: bool,
+        tenant: Option<&TenantRef>,
+        stage: impl Fn(Option<&Books<'_>>) -> Result<Txn>,
+    ) -> Result<()> {
         let mut attempts = 0;
         loop {
-            let mut whole = txn.clone();
-            self.give_back(&mut whole, tenant, ids).await?;
-            match self.done(whole, todo, false).await {
+            let books = match tenant {
+                Some(tenant) => self.books(tenant).await?,
+                None => None,
+            };
+            match self.done(stage(books.as_ref())?, todo, more).await {
                 Err(e) if self.is_about_charges(&e) && attempts < ATTEMPTS => attempts += 1,
                 outcome => return outcome,
             }
         }
     }
 
-    async fn give_back(&self, txn: &mut Txn, tenant: &TenantRef, ids: &[ReservationId]) -> Result<()> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let Some(charges) = &self.charges else {
-            let message =
-                "it is gone, and still charged: give the controller the quota that it was charged to";
-            return Err(Error::new(ErrorKind::Unavailable, "tick", message).with_retry(Retry::Later));
-        };
+    async fn books(&self, tenant: &TenantRef) -> Result<Option<Books<'_>>> {
+        let Some(charges) = &self.charges else { return Ok(None) };
         let (view, ctx) = (self.store.snapshot(&charges.scope).await?, self.on_behalf_of(tenant)?);
-        for id in ids {
-            let mut trial = txn.clone();
-            match charges.quota.release(&view, &mut trial, &ctx, id) {
-                Ok(()) => *txn = trial,
-                // The tenant is gone, with all that it was charged.
-                Err(e) if e.kind() == ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
+        Ok(Some(Books { quota: &*charges.quota, view, ctx }))
     }
 
     /// What the controller does for a tenant of its own accord.

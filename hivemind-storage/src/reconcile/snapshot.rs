@@ -5,6 +5,7 @@ use std::time::Duration;
 use hivemind_core::store::{Key, Snapshot, Txn};
 use hivemind_core::{Error, Progress, Result, Stamped};
 
+use super::charges::Books;
 use super::{Did, VolumeController, is_refusal, read, token};
 use crate::records::{Todo, groups, snapshot_at, snapshots, volume_at, volumes};
 use crate::{
@@ -62,9 +63,13 @@ impl VolumeController {
                 if new == *record.value {
                     return Ok(Did::Pending(UNTIL_READY));
                 }
-                let mut txn = Txn::new();
-                snapshots()?.update(&mut txn, record, &new)?;
-                self.done(txn, todo, new.phase != SnapshotPhase::Ready).await?;
+                let tenant = new.is_mischarged().then_some(&new.key.volume.tenant);
+                let stage = |books: Option<&Books<'_>>| {
+                    let mut txn = Txn::new();
+                    write_settled(books, &mut txn, record, &new)?;
+                    Ok(txn)
+                };
+                self.done_charging(todo, new.phase != SnapshotPhase::Ready, tenant, stage).await?;
                 Ok(Did::SnapshotTaken)
             }
             Err(e) if super::is_used_up(&e) => {
@@ -270,19 +275,42 @@ impl VolumeController {
         change: impl FnOnce(&mut GroupRecord),
         each: impl Fn(&mut SnapshotRecord),
     ) -> Result<()> {
-        let mut txn = Txn::new();
         let mut group = (*record.value).clone();
         change(&mut group);
-        groups()?.update(&mut txn, record, &group)?;
-        for member in members {
+        let changed = |member: &Stamped<SnapshotRecord>| {
             let mut new = (*member.value).clone();
             each(&mut new);
-            snapshots()?.update(&mut txn, member, &new)?;
-        }
+            new
+        };
+        let changed: Vec<_> = members.iter().map(|member| (member, changed(member))).collect();
         let more =
             matches!(group.phase, SnapshotPhase::Creating | SnapshotPhase::Cut | SnapshotPhase::Deleting);
-        self.done(txn, todo, more).await
+        let mischarged = changed.iter().any(|(_, new)| new.is_mischarged());
+        let stage = |books: Option<&Books<'_>>| {
+            let mut txn = Txn::new();
+            groups()?.update(&mut txn, record, &group)?;
+            for (member, new) in &changed {
+                write_settled(books, &mut txn, member, new)?;
+            }
+            Ok(txn)
+        };
+        self.done_charging(todo, more, mischarged.then_some(&record.key.tenant), stage).await
     }
+}
+
+/// Stages what a snapshot has become, charged for what it came to where the quota is known.
+fn write_settled(
+    books: Option<&Books<'_>>,
+    txn: &mut Txn,
+    old: &Stamped<SnapshotRecord>,
+    new: &SnapshotRecord,
+) -> Result<()> {
+    let mut settled = new.clone();
+    if let Some(books) = books.filter(|_| new.is_mischarged()) {
+        books.settle(txn, &mut settled.reservations, new.size)?;
+        settled.charged = new.size;
+    }
+    snapshots()?.update(txn, old, &settled)
 }
 
 /// Writes down what the provider took.

@@ -1,8 +1,9 @@
 //! The next step of one volume.
 
 use hivemind_core::store::{Conflict, Key, Snapshot, Txn};
-use hivemind_core::{Effect, Error, ErrorKind, NodeId, Progress, Result, Retry, Stamped, StateStoreExt};
+use hivemind_core::{Effect, Error, ErrorKind, NodeId, Progress, Result, Retry, Stamped};
 
+use super::charges::Books;
 use super::keys::{is_erased, worthless};
 use super::{Did, VolumeController, another, is_refusal, is_used_up, read, token};
 use crate::records::{
@@ -39,6 +40,10 @@ impl VolumeController {
         let provider = &**self.providers.provider(&volume.provider)?;
         let grows_online = provider.capabilities().has(Capability::ExpandOnline);
         let job = Job { provider, volume, todo, grows_online };
+        if self.charges.is_some() && job.volume.is_mischarged() {
+            self.record(&job, |_| ()).await?;
+            return Ok(Did::Altered);
+        }
         let steps = steps::next(&job.volume, grows_online);
         if steps.is_empty() {
             return self.rest(&job).await;
@@ -107,13 +112,22 @@ impl VolumeController {
     async fn record_with<R>(
         &self,
         job: &Job<'_>,
-        mut txn: Txn,
+        txn: Txn,
         change: impl FnOnce(&mut Volume) -> R,
     ) -> Result<()> {
         let mut new = (*job.volume.value).clone();
         change(&mut new);
-        volumes()?.update(&mut txn, &job.volume, &new)?;
-        self.done(txn, job.todo, !steps::next(&new, true).is_empty()).await
+        let more = !steps::next(&new, true).is_empty();
+        let tenant = new.is_mischarged().then_some(&new.key.tenant);
+        let stage = |books: Option<&Books<'_>>| {
+            let (mut txn, mut new) = (txn.clone(), new.clone());
+            if let Some(books) = books {
+                books.settle_volume(&mut txn, &mut new)?;
+            }
+            volumes()?.update(&mut txn, &job.volume, &new)?;
+            Ok(txn)
+        };
+        self.done_charging(job.todo, more, tenant, stage).await
     }
 
     /// The record goes, and all there is to do with it.
@@ -424,39 +438,6 @@ impl VolumeController {
             from.made().ok_or_else(|| waits(format!("snapshot {} is not there yet", wanted.snapshot)))?;
         let call = job.provider.restore_snapshot(&wanted.token, &from, made);
         self.within(&job.volume.provider, ProviderApi::Snapshot, call).await
-    }
-
-    /// Whatever is still to be made of the volume comes first: its snapshots and its clones.
-    async fn nobody_needs(&self, volume: &Volume) -> Result<()> {
-        let tenant = volume.key.tenant.to_string();
-        let its_snapshots = snapshots()?.below([tenant.as_str(), volume.key.volume.as_str()])?;
-        let view = self.store.snapshot(std::slice::from_ref(&its_snapshots)).await?;
-        for snapshot in snapshots()?.list(&view, &Txn::new(), &its_snapshots)? {
-            let unfinished = match snapshot.phase {
-                SnapshotPhase::Creating | SnapshotPhase::Cut => true,
-                // It may have been taken, and has to be taken again to learn what it is called.
-                SnapshotPhase::Deleting => snapshot.handle.is_none(),
-                SnapshotPhase::Ready | SnapshotPhase::Failed(_) => false,
-            };
-            if unfinished {
-                return Err(waits(format!("snapshot {} of the volume comes first", snapshot.key.snapshot)));
-            }
-        }
-        if !volume.cloned {
-            return Ok(());
-        }
-        let its_tenant = volumes()?.below([tenant.as_str()])?;
-        let view = self.store.snapshot(std::slice::from_ref(&its_tenant)).await?;
-        let source = Some(SourceKey::Volume(volume.key.clone()));
-        for clone in volumes()?.list(&view, &Txn::new(), &its_tenant)? {
-            if clone.source == source
-                && clone.handle.is_none()
-                && !matches!(clone.phase, VolumePhase::Failed(_))
-            {
-                return Err(waits(format!("volume {}, a clone of it, comes first", clone.key.volume)));
-            }
-        }
-        Ok(())
     }
 
     async fn delete(&self, job: &Job<'_>) -> Result<Did> {

@@ -13,7 +13,7 @@ use hivemind_storage::{
     Fenced, MemoryProvider, NodeInfo, ProviderRegistry, StorageManager, StorageProvider, VolumeController,
 };
 
-use super::quotas::{Ledger, charges};
+use super::quotas::{Ledger, charges, there};
 use super::world::{World, controller, gib, memory, name, node, spec};
 
 /// One process: its view of a store that may die, and what it runs.
@@ -120,11 +120,13 @@ fn crash_at(call: u64, lose: u64, delay: u64) -> bool {
     let first = Life::new(&disk, &provider, FaultPlan::new(call).with_crash_at(call));
     let crashed = block_on(until_crash(&first.store, story(&first, &acme))).is_err();
     drop(first);
+    all_is_charged(&disk, &provider, call);
     if crashed {
         // Whoever comes after does the same story from its beginning: what is done is a no-op, and what is gone is made
         // again, under its own name.
         let second = Life::new(&disk, &provider, FaultPlan::new(call));
         block_on(second.settle());
+        all_is_charged(&disk, &provider, call);
         two_writers_never(&provider);
         let view = block_on(disk.snapshot(&[Prefix::ROOT])).unwrap();
         let claims = second.storage.claims(&view, &Txn::new(), &acme).unwrap();
@@ -163,6 +165,20 @@ fn crash_at(call: u64, lose: u64, delay: u64) -> bool {
         );
     }
     crashed
+}
+
+/// What is charged is what the records say, and no less than what the provider has.
+fn all_is_charged(disk: &MemoryStore, provider: &MemoryProvider, call: u64) {
+    let view = block_on(disk.snapshot(&[Prefix::ROOT])).unwrap();
+    let (storage, acme) = (StorageManager::new([name()]), World::new(memory()).ctx("acme"));
+    let volumes = storage.volumes(&view, &acme).unwrap();
+    let snapshots = storage.snapshots(&view, &acme).unwrap();
+    let sizes = volumes.iter().map(|one| one.charged).chain(snapshots.iter().map(|one| one.charged));
+    let expected: u64 = sizes.map(|size| size.as_bytes()).sum();
+    let all = charges().list(&view, &Txn::new(), charges().prefix()).unwrap();
+    let charged: u64 = all.iter().map(|charge| charge.bytes()).sum();
+    assert_eq!(charged, expected, "crash at {call}: the charge is not that of the records");
+    assert!(there(provider) <= charged, "crash at {call}: the provider has more than is charged");
 }
 
 fn two_writers_never(provider: &MemoryProvider) {

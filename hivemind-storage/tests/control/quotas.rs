@@ -7,11 +7,12 @@ use std::time::Duration;
 use hivemind_core::resources::Resources;
 use hivemind_core::store::{Guard, Prefix, Snapshot, Txn};
 use hivemind_core::{
-    Collection, Error, ErrorKind, MemoryStore, QuotaGate, ReservationId, Result, StateStore, Stored,
+    Collection, Error, ErrorKind, MemoryStore, OpToken, QuotaGate, ReservationId, Result, StateStore, Stored,
     TenantContext, block_on,
 };
 use hivemind_storage::{
-    MemoryProvider, ProviderRegistry, ReclaimPolicy, StorageManager, StorageProvider, Volume, VolumePhase,
+    MemoryProvider, ProviderRegistry, ReclaimPolicy, SizeRange, StorageManager, StorageProvider, Volume,
+    VolumePhase,
 };
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,19 @@ impl QuotaGate for Ledger {
         }
     }
 
+    fn settle(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        id: &ReservationId,
+        amount: &Resources,
+    ) -> Result<()> {
+        let at = charges().key([ctx.tenant().to_string().as_str(), id.as_str()])?;
+        let there = charges().require(view, txn, &at)?;
+        charges().update(txn, &there, &Charge(amount.storage().as_bytes()))
+    }
+
     fn release(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext, id: &ReservationId) -> Result<()> {
         let at = charges().key([ctx.tenant().to_string().as_str(), id.as_str()])?;
         let there = charges().require(view, txn, &at)?;
@@ -72,29 +86,60 @@ impl QuotaGate for Ledger {
 }
 
 #[test]
-fn what_a_provider_rounds_up_is_charged_as_soon_as_there_is_room() {
-    let world = World::new(memory().in_steps_of(gib(4)));
-    let quota =
-        |each: Option<u64>| StorageManager::new([super::world::name()]).with_quota(Arc::new(Ledger { each }));
-    let mut world = charging(world);
-    world.storage = quota(Some(gib(2).as_bytes()));
+fn what_a_provider_rounds_up_is_charged_whether_it_fits_or_not() {
+    let mut world = charging(World::new(memory().in_steps_of(gib(4))));
+    world.storage = StorageManager::new([super::world::name()])
+        .with_quota(Arc::new(Ledger { each: Some(gib(2).as_bytes()) }));
     for name in ["one", "two"] {
         world.ready(name);
     }
-    assert_eq!((world.volume("one").size, charged(&world)), (gib(4), gib(2).as_bytes()));
-    let settle = |world: &World| {
-        let ctx = world.ctx("acme").with_request("settle".parse().unwrap());
-        world.commit(|s, view, txn| s.stage_settled_growth(view, txn, &ctx)).unwrap()
+    assert_eq!((world.volume("one").size, charged(&world)), (gib(4), gib(8).as_bytes()));
+    let expand = |to: u64| {
+        world.commit(|s, view, txn| {
+            s.stage_expand(view, txn, &world.ctx("acme"), &"one".parse().unwrap(), gib(to))
+        })
     };
-    assert_eq!((settle(&world), charged(&world)), (0, gib(2).as_bytes()), "there is no room");
-    world.storage = quota(None);
-    assert_eq!((settle(&world), charged(&world)), (2, gib(8).as_bytes()));
-    assert_eq!(settle(&world), 0);
-    world
-        .commit(|s, view, txn| s.stage_expand(view, txn, &world.ctx("acme"), &"one".parse().unwrap(), gib(5)))
-        .unwrap();
+    assert_eq!(expand(7).unwrap_err().kind(), ErrorKind::QuotaExceeded);
+    expand(5).unwrap();
     world.settle();
-    assert_eq!((settle(&world), charged(&world)), (1, gib(12).as_bytes()));
+    assert_eq!((world.volume("one").size, charged(&world)), (gib(8), gib(12).as_bytes()));
+}
+
+#[test]
+fn a_snapshot_of_what_grew_before_it_was_cut_is_charged_for_what_it_came_to() {
+    for group in [false, true] {
+        let world = charging(World::new(memory()));
+        world.ready("data");
+        let made = world.volume("data").made().unwrap();
+        let (claim, taken) = ("data".parse().unwrap(), "s".parse().unwrap());
+        world
+            .commit(|s, view, txn| match group {
+                true => s.stage_group_snapshot(
+                    view,
+                    txn,
+                    &world.ctx("acme"),
+                    &taken,
+                    std::slice::from_ref(&claim),
+                ),
+                false => s.stage_snapshot(view, txn, &world.ctx("acme"), &claim, &taken),
+            })
+            .unwrap();
+        // Its provider grows it first.
+        let size = SizeRange::at_least(gib(3)).unwrap();
+        let _ = block_on(world.provider.expand_volume(&OpToken::new("by hand"), &made, size)).unwrap();
+        assert_eq!(charged(&world), gib(2).as_bytes());
+        world.settle();
+        assert_eq!(charged(&world), gib(4).as_bytes());
+        let volume = "data".parse().unwrap();
+        world
+            .commit(|s, view, txn| match group {
+                true => s.stage_group_removal(view, txn, &world.ctx("acme"), &taken),
+                false => s.stage_snapshot_removal(view, txn, &world.ctx("acme"), &volume, &taken),
+            })
+            .unwrap();
+        world.settle();
+        assert_eq!(charged(&world), gib(1).as_bytes());
+    }
 }
 
 /// A world in which everything is charged to a [`Ledger`].
@@ -119,7 +164,6 @@ enum Act {
     Release { claim: u8 },
     Remove { volume: u8 },
     Expire,
-    Settle,
     Tick,
 }
 
@@ -133,7 +177,6 @@ fn act() -> impl Strategy<Value = Act> {
         3 => some.clone().prop_map(|claim| Act::Release { claim }),
         2 => some.prop_map(|volume| Act::Remove { volume }),
         1 => Just(Act::Expire),
-        2 => Just(Act::Settle),
         4 => Just(Act::Tick),
     ]
 }
@@ -142,7 +185,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     /// The reference adds up the records: each volume at the larger of what it has and is to have, and each snapshot. What
-    /// was to be larger before, when a provider may have begun, may stay charged until the growth has ended and is settled.
+    /// was to be larger before, when a provider may have begun, may stay charged until the growth has ended.
     #[test]
     fn what_is_charged_is_what_there_is(acts in prop::collection::vec(act(), 1..40)) {
         let world = charging(World::new(memory().delaying_one_in(3)));
@@ -176,21 +219,20 @@ proptest! {
                 Act::Remove { volume } => {
                     s.stage_volume_removal(view, txn, &ctx, &name("c", volume).parse().unwrap())
                 }
-                Act::Settle => s.stage_settled_growth(view, txn, &ctx).map(|_| ()),
                 Act::Expire | Act::Tick => Ok(()),
             });
-            if let Act::Settle = act {
+            match act {
+                Act::Tick => drop(block_on(world.controller.tick()).unwrap()),
+                Act::Expire => world.clock.advance(Duration::from_secs(4 * 24 * 3600)),
+                _ => {}
+            }
+            if let Act::Tick = act {
                 // Where nothing grows any more, what is charged is what there is.
                 let grows = |volume: &Volume| volume.growth.as_ref().is_some_and(|growth| !growth.on_node);
                 let all = world.storage.volumes(&world.view(), &ctx).unwrap();
                 let growing = all.iter().filter(|volume| grows(volume)).map(|volume| &volume.key.volume);
                 let growing: std::collections::BTreeSet<_> = growing.cloned().collect();
                 lowered.retain(|volume| growing.contains(volume));
-            }
-            match act {
-                Act::Tick => drop(block_on(world.controller.tick()).unwrap()),
-                Act::Expire => world.clock.advance(Duration::from_secs(4 * 24 * 3600)),
-                _ => {}
             }
             let (view, acme) = (world.view(), world.ctx("acme"));
             let mut expected = 0;
@@ -241,17 +283,18 @@ fn a_growth_that_was_lowered_costs_what_it_came_to() {
             .commit(|s, view, txn| s.stage_expand(view, txn, &world.ctx("acme"), &claim, gib(size)))
             .unwrap();
     };
-    let settle =
-        || world.commit(|s, view, txn| s.stage_settled_growth(view, txn, &world.ctx("acme"))).unwrap();
     expand(9);
     let _ = block_on(world.controller.tick()).unwrap();
     expand(3);
     // The larger one may have begun.
-    assert_eq!((settle(), charged(&world)), (0, gib(9).as_bytes()));
+    assert_eq!(charged(&world), gib(9).as_bytes());
     world.settle();
-    assert_eq!(world.volume("data").size, gib(3));
-    assert_eq!((settle(), charged(&world)), (1, gib(3).as_bytes()));
-    assert_eq!((settle(), charged(&world)), (0, gib(3).as_bytes()));
+    assert_eq!((world.volume("data").size, charged(&world)), (gib(3), gib(3).as_bytes()));
+    // A wish that is taken back, too.
+    expand(9);
+    expand(3);
+    world.settle();
+    assert_eq!(charged(&world), gib(3).as_bytes());
     // It grows from there, and all of it is given back in the end.
     expand(4);
     world.settle();
@@ -352,6 +395,17 @@ impl QuotaGate for Busy {
         amount: &Resources,
     ) -> Result<()> {
         Ledger::default().reserve(view, txn, ctx, id, amount)
+    }
+
+    fn settle(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        id: &ReservationId,
+        amount: &Resources,
+    ) -> Result<()> {
+        Ledger::default().settle(view, txn, ctx, id, amount)
     }
 
     fn release(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext, id: &ReservationId) -> Result<()> {

@@ -204,7 +204,7 @@ impl TenantQuota {
         Ok(Some(Reservation { state: ReservationState::Committed, ..(**held).clone() }))
     }
 
-    /// Stages `changes` of charges of one tenant that ask for no more than before.
+    /// Stages `changes` of charges of one tenant, whether they fit or not.
     pub(super) fn replace_all(
         &self,
         view: &Snapshot,
@@ -464,6 +464,19 @@ impl QuotaGate for TenantQuota {
         amount: &Resources,
     ) -> Result<()> {
         self.stage_request(view, txn, ctx, &QuotaRequest::new(id.clone(), amount.clone()))
+    }
+
+    fn settle(
+        &self,
+        view: &Snapshot,
+        txn: &mut Txn,
+        ctx: &TenantContext,
+        id: &ReservationId,
+        amount: &Resources,
+    ) -> Result<()> {
+        let old = self.require(view, txn, ctx, id)?;
+        let new = Reservation { amount: amount.clone(), ..(*old).clone() };
+        self.replace_all(view, txn, ctx, &[(old, new)])
     }
 
     fn release(&self, view: &Snapshot, txn: &mut Txn, ctx: &TenantContext, id: &ReservationId) -> Result<()> {

@@ -89,6 +89,7 @@ fn snapshot(provider: &ProviderName, key: &SnapshotKey, handle: &SnapshotHandle)
         created_at: None,
         encrypted_with: None,
         reservations: Vec::new(),
+        charged: ByteSize::ZERO,
     }
 }
 
