@@ -74,8 +74,8 @@ pub use encryption::{Erased, VOLUME_KEY, VolumeKeys};
 pub use health::{HealthChange, HealthThresholds, VolumeHealth, VolumeReport};
 pub use ledger::AttachSpec;
 pub use manager::{
-    Adoption, ClaimStatus, HoldDecision, ParameterChanges, Placement, StorageManager, StorageUsage,
-    TenantRemains,
+    Adoption, ClaimStatus, HoldDecision, ParameterChanges, Placement, SnapshotAdoption, StorageManager,
+    StorageUsage, TenantRemains,
 };
 pub use model::*;
 pub use policy::{PolicyDecision, PolicyRule, ScheduleActions, SnapshotSchedule, StoragePolicy};

@@ -22,7 +22,7 @@ use hivemind_core::{
     Timestamp, VolumeId,
 };
 
-pub use self::adopt::Adoption;
+pub use self::adopt::{Adoption, SnapshotAdoption};
 pub use self::change::ParameterChanges;
 pub use self::holds::{HoldDecision, Placement};
 pub use self::look::{ClaimStatus, StorageUsage};

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use crate::{
-    AccessMode, Claim, FenceEpoch, GroupKey, GroupRecord, NodeInfo, SnapshotKey, SnapshotRecord,
-    StorageClass, Topology, Volume, VolumeHandle, VolumeKey, VolumeReport,
+    AccessMode, Claim, FenceEpoch, GroupKey, GroupRecord, NodeInfo, SnapshotHandle, SnapshotKey,
+    SnapshotRecord, StorageClass, Topology, Volume, VolumeHandle, VolumeKey, VolumeReport,
 };
 use hivemind_core::labels::Labels;
 use hivemind_core::resources::ByteSize;
@@ -40,6 +40,16 @@ pub(crate) struct HandleOwner {
 
 impl Stored for HandleOwner {
     const KIND: &'static str = "volume of a provider";
+}
+
+/// Which record has a snapshot that was adopted: no two of them have one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AdoptedSnapshot {
+    pub(crate) snapshot: SnapshotKey,
+}
+
+impl Stored for AdoptedSnapshot {
+    const KIND: &'static str = "adopted snapshot";
 }
 
 /// Something that is not yet as intended.
@@ -155,6 +165,14 @@ pub(crate) fn handles() -> Result<Collection<HandleOwner>> {
 
 pub(crate) fn handle_at(provider: &ProviderName, handle: &VolumeHandle) -> Result<Key> {
     handles()?.key([provider.as_str(), &segment(handle.as_str())])
+}
+
+pub(crate) fn adopted_snapshots() -> Result<Collection<AdoptedSnapshot>> {
+    collection("adopted-snapshots")
+}
+
+pub(crate) fn adopted_snapshot_at(provider: &ProviderName, handle: &SnapshotHandle) -> Result<Key> {
+    adopted_snapshots()?.key([provider.as_str(), &segment(handle.as_str())])
 }
 
 /// A handle as a segment of a key: it may have anything in it, and the segment may not.

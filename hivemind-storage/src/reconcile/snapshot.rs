@@ -7,7 +7,7 @@ use hivemind_core::{Error, Progress, Result, Stamped};
 
 use super::charges::Books;
 use super::{Did, VolumeController, is_refusal, read, token};
-use crate::records::{Todo, groups, snapshot_at, snapshots, volume_at, volumes};
+use crate::records::{Todo, adopted_snapshot_at, groups, snapshot_at, snapshots, volume_at, volumes};
 use crate::{
     Capability, CreateGroupSnapshot, CreateSnapshot, GroupRecord, GroupSnapshot, ProviderApi, SnapshotKey,
     SnapshotPhase, SnapshotRecord, StorageProvider, VolumeKey, VolumeRef, VolumeSnapshot,
@@ -99,6 +99,9 @@ impl VolumeController {
     async fn forget_snapshot(&self, todo: &Stamped<Todo>, record: &Stamped<SnapshotRecord>) -> Result<()> {
         let mut txn = Txn::new();
         snapshots()?.delete(&mut txn, record)?;
+        if let Some(handle) = &record.handle {
+            txn.delete(adopted_snapshot_at(&record.provider, handle)?);
+        }
         self.done_uncharged(&txn, todo, &record.key.volume.tenant, &record.reservations).await
     }
 
