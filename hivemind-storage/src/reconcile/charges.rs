@@ -78,11 +78,11 @@ impl Books<'_> {
 impl VolumeController {
     /// Gives back through `quota` what volumes and snapshots are charged, in the transaction that drops their records: once
     /// their provider has confirmed that they are gone. What comes to more than was asked for, or to less, is charged so, in
-    /// the transaction that records it, whether it fits or not: it is there. It reads what is below `scope`, such as the prefix of the crate that
-    /// keeps the quota.
+    /// the transaction that records it, whether it fits or not: it is there.
     ///
-    /// Give it what the [`StorageManager`](crate::StorageManager::with_quota) charges through. Without it, what is charged
-    /// keeps its record when it is gone.
+    /// `quota` is what the [`StorageManager`](crate::StorageManager::with_quota) charges through, and `scope` what it reads,
+    /// such as the prefix of the crate that keeps it: all of that is read whenever a charge changes. Without it, what is
+    /// charged keeps its record when it is gone.
     #[must_use]
     pub fn with_quota(mut self, quota: Arc<dyn QuotaGate>, scope: impl IntoIterator<Item = Prefix>) -> Self {
         self.charges = Some(Charges { quota, scope: scope.into_iter().collect() });

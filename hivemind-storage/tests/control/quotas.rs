@@ -249,7 +249,7 @@ proptest! {
                 expected += snapshot.size.as_bytes();
             }
             prop_assert_eq!(charged(&world), expected);
-            prop_assert!(there(&*world.provider) <= expected, "the provider has more than is charged");
+            prop_assert!(there(&world.provider) <= expected, "the provider has more than is charged");
         }
         // All that is left can be taken away, and then nothing is charged.
         for round in 0..50 {

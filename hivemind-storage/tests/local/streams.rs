@@ -4,12 +4,17 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::task::Poll;
 
-use hivemind_core::{ErrorKind, block_on};
+use hivemind_core::store::{Prefix, Txn};
+use hivemind_core::{
+    ErrorKind, MemoryStore, Principal, StateStore, StateStoreExt, SystemClock, TenantContext, ThreadRuntime,
+    block_on,
+};
 use hivemind_storage::{
-    CreateSnapshot, LocalBackend, LocalProvider, SnapshotKey, SnapshotRef, StorageProvider, VolumeOptions,
-    VolumeSource,
+    ClaimSource, ClaimSpec, CreateSnapshot, LocalBackend, LocalProvider, ProviderRegistry, SnapshotAdoption,
+    SnapshotKey, SnapshotRef, StorageManager, StorageProvider, VolumeController, VolumeOptions, VolumeSource,
 };
 use rustix::fs::OFlags;
 
@@ -73,6 +78,39 @@ fn what_was_received_is_restored_and_copied_and_outlives_the_provider() {
     check_tree(&data(&pool, &copy.volume));
     ready(block_on(again.delete_snapshot(&token(), &received)));
     assert_eq!(fs::read_dir(pool.join("snapshots")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_was_received_becomes_its_tenants() {
+    let Some(ground) = Ground::new() else { return };
+    let (here, there) = (Side::new(&ground, "here"), Side::new(&ground, "there"));
+    write_tree(&here.data());
+    let stream = ground.path("stream");
+    here.send(&here.take("s1"), None, &stream);
+    there.receive("s1", None, &stream);
+    let seen = block_on(there.provider.list_snapshots(None, 1)).unwrap().items.remove(0);
+    let key = seen.key.clone().unwrap();
+
+    let (store, mut providers) = (Arc::new(MemoryStore::new()), ProviderRegistry::new());
+    providers.add(there.provider.clone()).unwrap();
+    let storage = StorageManager::new(providers.names());
+    let (clock, runtime) = (Arc::new(SystemClock::new()), Arc::new(ThreadRuntime::new()));
+    let controller = VolumeController::new(store.clone(), providers, clock, runtime);
+    let ada = Principal::User("ada".parse().unwrap());
+    let ctx = TenantContext::new(key.volume.tenant.clone(), ada, "r".parse().unwrap());
+    let (volume, snapshot) = (key.volume.volume, key.snapshot);
+    let (view, mut txn) = (block_on(store.snapshot(&[Prefix::ROOT])).unwrap(), Txn::new());
+    let provider = there.provider.name().clone();
+    let wish = SnapshotAdoption::new(volume.clone(), snapshot.clone(), provider, seen.handle.clone());
+    storage.stage_snapshot_adoption(&view, &mut txn, &ctx, &wish, &seen).unwrap();
+    let source = ClaimSource::Snapshot { volume, snapshot };
+    let copy = ClaimSpec::new("copy".parse().unwrap(), seen.size).from_source(source);
+    storage.stage_claim(&view, &mut txn, &ctx, &copy).unwrap();
+    block_on(store.commit(&txn)).unwrap();
+    while block_on(controller.tick()).unwrap().changed() {}
+    let view = block_on(store.snapshot(&[Prefix::ROOT])).unwrap();
+    let made = storage.volume(&view, &Txn::new(), &ctx, &copy.id).unwrap().made().unwrap();
+    check_tree(&data(&there.pool, &made));
 }
 
 #[test]
