@@ -124,6 +124,27 @@ fn direct_routing_needs_no_tunnel_and_leads_over_the_uplink() {
     }
 }
 
+#[test]
+fn with_direct_routing_ipv6_leads_to_nodes_by_ipv6_alone() {
+    let bare = |number: usize| {
+        let node = OverlayNode::new(node_id(number), 1500).with_address(ip(&format!("192.0.2.{number}")));
+        node.with_uplink("uplink0".parse().unwrap())
+    };
+    let refused = InvalidOverlay::NoNextHop { node: node_id(3) };
+    let mut overlay = OverlayNetwork::new(OverlayConfig::direct(UnderlayFamily::V4, 1500)).unwrap();
+    overlay.load([node(1), node(2), bare(3)].map(OverlayChange::PutNode)).unwrap();
+    let both = || OverlayChange::PutTenant(network("red", 1, &DUAL));
+    assert_eq!(overlay.apply(both()).unwrap_err(), refused);
+    overlay.load([OverlayChange::PutTenant(network("red", 1, &DUAL[..1]))]).unwrap();
+    let twice = bare(3).with_address(ip("2001:db8:1::1"));
+    let taken = overlay.apply(OverlayChange::PutNode(twice)).unwrap_err();
+    assert!(matches!(taken, InvalidOverlay::UnderlayAddressTaken { .. }), "{taken}");
+    overlay.load([OverlayChange::PutNode(node(3)), both()]).unwrap();
+    assert_eq!(overlay.apply(OverlayChange::PutNode(bare(3))).unwrap_err(), refused);
+    let tunnelled = OverlayNetwork::new(OverlayConfig::vxlan(UnderlayFamily::V4, 1500));
+    tunnelled.unwrap().load([OverlayChange::PutNode(bare(3)), both()]).unwrap();
+}
+
 /// Blocks by their index, and addresses by their last byte, with the nodes that they are on.
 type Allocation = (Vec<(usize, usize)>, Vec<(u8, usize)>);
 

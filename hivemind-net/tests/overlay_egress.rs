@@ -13,7 +13,7 @@ use hivemind_net::dataplane::state::{LinkName, Netns, RouteKey};
 use hivemind_net::overlay::{
     AddressPlan, InvalidOverlay, OverlayChange, OverlayConfig, OverlayNetwork, Transit, UnderlayFamily, Vni,
 };
-use overlay_world::{Fate, Wire, ip, kernels, net, network, node, node_id, tenant, workload};
+use overlay_world::{Fate, Wire, ip, kernels, net, network, node, node_id, peering, tenant, workload};
 
 fn plan() -> AddressPlan {
     AddressPlan::new()
@@ -175,6 +175,27 @@ fn with_direct_routing_the_machine_itself_is_the_edge() {
     assert!(is_masqueraded(table, "fd00:1::1", "64:ff9b::198.51.100.7"), "who translates to IPv4 is outside");
     let up0: LinkName = "up0".parse().unwrap();
     assert!(kernel.namespaces.values().all(|netns| !netns.links.contains_key(&up0)));
+}
+
+#[test]
+fn with_direct_routing_what_goes_to_a_peer_keeps_its_address() {
+    let mut overlay = start(OverlayConfig::direct(UnderlayFamily::V6, 1500), &["red"]);
+    overlay
+        .load([
+            OverlayChange::PutNode(node(3)),
+            OverlayChange::PutTenant(network("green", 6000, &["10.9.0.0/24"])),
+            OverlayChange::PutWorkload(workload("green", "a", 3, &["10.9.0.1"])),
+        ])
+        .unwrap();
+    let tables = |overlay: &OverlayNetwork, on: usize| {
+        let mut kernel = overlay.node_state(&node_id(on)).unwrap().into_kernel();
+        kernel.namespaces.remove(&Netns::Host).unwrap().tables.into_values().collect::<Vec<_>>()
+    };
+    assert!(is_masqueraded(&tables(&overlay, 1)[0], "10.0.0.1", "10.9.0.1"), "like anybody outside");
+    overlay.load([OverlayChange::PutPeering(peering("red", "green"))]).unwrap();
+    assert!(!is_masqueraded(&tables(&overlay, 1)[0], "10.0.0.1", "10.9.0.1"));
+    assert!(is_masqueraded(&tables(&overlay, 1)[0], "10.0.0.1", "198.51.100.7"));
+    assert!(tables(&overlay, 3).is_empty(), "nothing of red leaves by a node that only has routes to it");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hivemind_core::NodeId;
 use hivemind_core::labels::Labels;
 use hivemind_net::dataplane::rules::{Family, Field, RuleTable, Statement, TableKey, Verdict};
-use hivemind_net::dataplane::state::{LinkName, RouteKey, RouteTarget};
+use hivemind_net::dataplane::state::{LinkKind, LinkName, Netns, RouteKey, RouteTarget};
 use hivemind_net::dataplane::{Action, KernelState, Op, diff};
 use hivemind_net::overlay::{
     AddressPlan, InvalidOverlay, NodeChange, OverlayChange, OverlayConfig, OverlayNetwork, OverlayState,
@@ -127,6 +127,63 @@ fn a_workload_more_is_as_little_news_to_peers_as_to_its_own() {
     assert!(overlay.node_state(&node_id(3)).unwrap().into_kernel().namespaces.is_empty());
 }
 
+/// The routes on a node to somewhere else than an end.
+fn routes_to(overlay: &OverlayNetwork, on: usize, pools: &[&str]) -> BTreeSet<String> {
+    let kernel = overlay.node_state(&node_id(on)).unwrap().into_kernel();
+    let Some(host) = kernel.namespaces.get(&Netns::Host) else { return BTreeSet::new() };
+    let to = host.routes.iter().filter(|(key, route)| {
+        let within = pools.iter().any(|pool| net(pool).contains(&key.destination));
+        within && matches!(route.target, RouteTarget::Link { gateway: Some(_), .. })
+    });
+    to.map(|(key, _)| key.destination.to_string()).collect()
+}
+
+#[test]
+fn with_direct_routing_peers_have_routes_to_each_other_and_nobody_has_more() {
+    for family in [UnderlayFamily::V4, UnderlayFamily::V6] {
+        let config = OverlayConfig::direct(family, 1500).with_links_up_without_rules();
+        let mut overlay = OverlayNetwork::new(config).unwrap();
+        overlay.load((1..=6).map(node).map(OverlayChange::PutNode)).unwrap();
+        for (of, vni) in [("red", 1001), ("green", 1002), ("gold", 1003)] {
+            overlay.load([OverlayChange::PutTenant(network(of, vni, &pools(of)))]).unwrap();
+        }
+        overlay.load([block("red", "10.1.0.0/28", 1), block("green", "fd02::10/124", 3)]).unwrap();
+        for (of, id, on, addresses) in [
+            ("red", "a", 1, ["10.1.0.1", "fd01::1"]),
+            ("red", "b", 2, ["10.1.0.17", "fd01::11"]),
+            ("green", "a", 2, ["10.2.0.1", "fd02::1"]),
+            ("green", "b", 3, ["10.2.0.17", "fd02::11"]),
+            ("gold", "a", 4, ["10.3.0.1", "fd03::1"]),
+        ] {
+            overlay.load([put(of, id, on, &addresses)]).unwrap();
+        }
+        let [red, green] = ["red", "green"].map(pools);
+        assert!(routes_to(&overlay, 1, &green).is_empty() && routes_to(&overlay, 3, &red).is_empty());
+        let changes = overlay.apply(OverlayChange::PutPeering(peering("red", "green"))).unwrap();
+        assert_eq!(changes.keys().cloned().collect::<Vec<_>>(), [node_id(1), node_id(3)], "2 has both");
+        let to_green = ["10.2.0.1/32", "10.2.0.17/32", "fd02::1/128", "fd02::10/124"];
+        assert_eq!(routes_to(&overlay, 1, &green), to_green.map(str::to_owned).into());
+        assert!(routes_to(&overlay, 4, &[red, green].concat()).is_empty());
+        Wire { overlay: &overlay, kernels: &kernels(&overlay) }.check_all();
+        assert!(
+            kernels(&overlay)
+                .values()
+                .flat_map(|kernel| kernel.namespaces.values())
+                .all(|netns| { netns.links.values().all(|link| matches!(link.kind, LinkKind::Veth { .. })) })
+        );
+
+        // A workload more is as little news as without the peer; a borrowed one is a route on each of the nodes of both.
+        let named = |changes: BTreeMap<NodeId, NodeChange>| changes.into_keys().collect::<Vec<_>>();
+        assert_eq!(named(overlay.apply(put("red", "c", 1, &["10.1.0.2"])).unwrap()), [node_id(1)]);
+        let changes = overlay.apply(put("red", "d", 1, &["10.1.0.18"])).unwrap();
+        assert_eq!([2, 3].map(|on| changes[&node_id(on)].ops().len()), [1, 1]);
+        assert_eq!(named(changes), [node_id(1), node_id(2), node_id(3)]);
+        let changes = overlay.apply(OverlayChange::RemovePeering(peering("red", "green"))).unwrap();
+        assert_eq!(named(changes), [node_id(1), node_id(3)]);
+        assert!(routes_to(&overlay, 1, &green).is_empty() && routes_to(&overlay, 3, &red).is_empty());
+    }
+}
+
 #[test]
 fn what_cannot_be_peered_is_refused_and_changes_nothing() {
     let mut overlay = start();
@@ -192,10 +249,6 @@ fn what_cannot_be_peered_is_refused_and_changes_nothing() {
     assert_eq!(refused.to_string(), "tenant gold is peered with tenant green: remove that peering first");
     overlay.apply(OverlayChange::RemovePeering(peering("green", "gold"))).unwrap();
     overlay.apply(OverlayChange::RemoveTenant(tenant("gold"))).unwrap();
-
-    let mut direct = OverlayNetwork::new(OverlayConfig::direct(UnderlayFamily::V6, 1500)).unwrap();
-    let refused = direct.apply(OverlayChange::PutPeering(peering("red", "green"))).unwrap_err();
-    assert_eq!(refused, InvalidOverlay::NoPeeringNeeded);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::egress;
 use super::model::{Encapsulation, OverlayConfig, OverlayNode, OverlayWorkload};
+use super::mtu::UnderlayFamily;
 use super::names::{gateway_mac, link_local, router_netns, tunnel_link, vtep_mac};
 use super::tenant::TenantState;
 use crate::dataplane::KernelState;
@@ -56,7 +57,7 @@ impl Compiler<'_> {
         &self,
         kernel: &'k mut KernelState,
     ) -> Result<&'k mut NetnsState, InvalidKernelName> {
-        let owned = self.config.encapsulation != Encapsulation::Direct;
+        let owned = !self.config.is_direct();
         let netns = kernel.namespace_mut(&self.router()?);
         netns.owned = owned;
         Ok(netns)
@@ -66,7 +67,9 @@ impl Compiler<'_> {
     /// addresses that nobody has.
     pub(super) fn base(&self, kernel: &mut KernelState) -> Compiled {
         self.pools(kernel)?;
-        self.peers(kernel)?;
+        if !self.config.is_direct() {
+            self.peers(kernel)?;
+        }
         if let Some(masquerade) = &self.tenant.network.egress {
             egress::tenant(self, &self.router()?, masquerade, kernel)?;
         }
@@ -110,15 +113,16 @@ impl Compiler<'_> {
         *node != self.at.id && self.tenant.present.contains_key(node)
     }
 
-    /// How packets get to `peer`.
-    fn route_to(&self, peer: &OverlayNode) -> Result<Option<Route>, InvalidKernelName> {
+    /// How packets to `prefix` get to `peer`.
+    fn route_to(&self, peer: &OverlayNode, prefix: IpNet) -> Result<Option<Route>, InvalidKernelName> {
         Ok(match self.config.encapsulation {
             Encapsulation::Vxlan { .. } => {
                 let next_hop = link_local(self.vtep(&peer.id));
                 Some(Route::via(self.tunnel()?, next_hop.into(), false))
             }
             Encapsulation::Direct => {
-                let address = peer.address(self.config.family);
+                let to = if prefix.addr().is_ipv4() { UnderlayFamily::V4 } else { UnderlayFamily::V6 };
+                let address = peer.next_hop(self.config, to);
                 let uplink = self.at.uplink.clone();
                 uplink.zip(address).map(|(uplink, address)| Route::via(uplink, address, false))
             }
@@ -130,7 +134,7 @@ impl Compiler<'_> {
         // What crosses to another tenant does so where that one's workload is.
         let is_next_hop = self.is_remote(&peer.id)
             || peer.id != self.at.id && self.peers.iter().any(|other| other.present.contains_key(&peer.id));
-        if !is_next_hop || self.config.encapsulation == Encapsulation::Direct {
+        if !is_next_hop || self.config.is_direct() {
             return Ok(());
         }
         let Some(remote) = peer.address(self.config.family) else { return Ok(()) };
@@ -148,7 +152,7 @@ impl Compiler<'_> {
             return Ok(());
         }
         if self.is_remote(&owner.id)
-            && let Some(route) = self.route_to(owner)?
+            && let Some(route) = self.route_to(owner, prefix)?
         {
             self.routing(kernel)?.routes.insert(RouteKey::new(prefix), route);
         }
@@ -156,7 +160,7 @@ impl Compiler<'_> {
         // (RFC 4291, section 2.6.1), which a pool gives to no workload unless told to.
         let router = prefix.network();
         if owner.id == self.at.id
-            && self.config.encapsulation != Encapsulation::Direct
+            && !self.config.is_direct()
             && router.is_ipv6()
             && self.tenant.holder(router).is_none()
         {
@@ -175,7 +179,7 @@ impl Compiler<'_> {
     ) -> Compiled {
         if self.is_remote(&peer.id)
             && self.tenant.is_borrowed(address, &peer.id)
-            && let Some(route) = self.route_to(peer)?
+            && let Some(route) = self.route_to(peer, IpNet::from(address))?
         {
             self.routing(kernel)?.routes.insert(RouteKey::new(IpNet::from(address)), route);
         }

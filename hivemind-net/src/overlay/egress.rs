@@ -136,9 +136,15 @@ pub(super) fn tenant(
     kernel: &mut KernelState,
 ) -> Result<(), InvalidKernelName> {
     let vni = compiler.tenant.network.vni;
+    // Peers know the tenant's own addresses.
+    let peers = compiler.peers.iter().flat_map(|peer| &peer.network.pools);
+    let known: Vec<_> = masquerade.inside.iter().chain(peers).copied().collect();
     let Encapsulation::Vxlan { port } = compiler.config.encapsulation else {
-        let rules = masquerading(&masquerade.sources, &masquerade.inside)?;
-        kernel.namespace_mut(routing).tables.insert(table(&format!("-{vni}"))?, rules);
+        // Nothing of a tenant leaves by a node where it only has routes to it.
+        if compiler.is_present() {
+            let rules = masquerading(&masquerade.sources, &known)?;
+            kernel.namespace_mut(routing).tables.insert(table(&format!("-{vni}"))?, rules);
+        }
         return Ok(());
     };
     let Some(transit) = compiler.config.transit.as_ref().and_then(|t| t.addresses(vni).ok()) else {
@@ -150,9 +156,6 @@ pub(super) fn tenant(
     kernel.add_veth((routing, &inside, end(router_mac)), (&Netns::Host, &outside, end(machine_mac)));
 
     let router = kernel.namespace_mut(routing);
-    // Peers know the tenant's own addresses.
-    let peers = compiler.peers.iter().flat_map(|peer| &peer.network.pools);
-    let known: Vec<_> = masquerade.inside.iter().chain(peers).copied().collect();
     let rules = masquerading(&masquerade.sources, &known)?
         .with_chain("no-tunnels".parse()?, no_tunnels(&inside, port));
     router.tables.insert(table("")?, rules);

@@ -34,6 +34,14 @@ pub enum InvalidOverlay {
         /// The version.
         family: UnderlayFamily,
     },
+    /// With direct routing, packets of IPv6 lead to nodes by IPv6 alone, and there are pools of it.
+    #[error(
+        "tenants have pools of IPv6, whose packets get to no node by IPv4: give node {node} an IPv6 address"
+    )]
+    NoNextHop {
+        /// The node.
+        node: NodeId,
+    },
     /// Direct routes leave by the uplink. And a machine that forwards, as it does for packets that leave the cluster too,
     /// forgets the default route that its router announced there, unless its uplink is told to listen on.
     #[error(
@@ -130,11 +138,6 @@ pub enum InvalidOverlay {
         /// The pool of the other.
         other_pool: IpNet,
     },
-    /// All tenants are routed in one namespace, and every way is there.
-    #[error(
-        "with direct routing there is a way between all tenants of a node already: rules alone decide what passes"
-    )]
-    NoPeeringNeeded,
     /// Two networks with one VNI.
     #[error("VNI {vni} is that of another network")]
     VniTaken {

@@ -95,6 +95,12 @@ impl OverlayConfig {
         self
     }
 
+    /// Whether all tenants are routed in one namespace, that of the machine: what leads to a tenant is then the same for
+    /// it and for its peers, and is the tenant's own part.
+    pub(super) fn is_direct(&self) -> bool {
+        self.encapsulation == Encapsulation::Direct
+    }
+
     /// The bytes that are added to an inner packet on its way.
     pub fn overhead(&self) -> u32 {
         let encapsulation = match self.encapsulation {
@@ -145,6 +151,21 @@ impl OverlayNode {
     pub fn with_uplink(mut self, uplink: LinkName) -> Self {
         self.uplink = Some(uplink);
         self
+    }
+
+    /// The addresses by which other nodes get here.
+    pub(super) fn reached_at(&self, config: &OverlayConfig) -> BTreeSet<IpAddr> {
+        let direct = config.is_direct().then(|| self.next_hop(config, UnderlayFamily::V6)).flatten();
+        self.address(config.family).into_iter().chain(direct).collect()
+    }
+
+    /// Where packets of one version go that are for workloads here, with direct routing: Linux takes next hops of IPv6 for
+    /// IPv4 (RFC 5549), but not the other way round.
+    pub(super) fn next_hop(&self, config: &OverlayConfig, to: UnderlayFamily) -> Option<IpAddr> {
+        match to {
+            UnderlayFamily::V4 => self.address(config.family),
+            UnderlayFamily::V6 => self.address(to),
+        }
     }
 
     /// Its address of one version.
@@ -327,9 +348,10 @@ pub enum OverlayChange {
         /// Its name.
         workload: WorkloadId,
     },
-    /// There is a way between two tenants, in VXLAN; no pool of theirs may overlap the other's, or one of another peer.
+    /// There is a way between two tenants; no pool of theirs may overlap the other's, or one of another peer.
     ///
-    /// It opens nothing, and leads nowhere on a node before the rules of the tenant there [know](PeerNetwork) the other.
+    /// It opens nothing. In VXLAN it leads nowhere on a node before the rules of the tenant there [know](PeerNetwork) the
+    /// other. With direct routing it puts routes to each of the two on the nodes of the other.
     PutPeering(Peering),
     /// There is none any longer. First have rules on all nodes that no grant is behind: what rules were told of a
     /// tenant that is none of the peers any more, they take for somebody outside.

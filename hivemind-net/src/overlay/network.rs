@@ -11,9 +11,7 @@ use hivemind_core::{NodeId, TenantRef, WorkloadId};
 use ipnet::IpNet;
 
 use super::error::InvalidOverlay;
-use super::model::{
-    Encapsulation, OverlayChange, OverlayConfig, OverlayNode, OverlayWorkload, TenantNetwork,
-};
+use super::model::{OverlayChange, OverlayConfig, OverlayNode, OverlayWorkload, TenantNetwork};
 use super::mtu::inner_mtu;
 use super::peering::{self, Peering};
 use super::tenant::TenantState;
@@ -30,7 +28,8 @@ pub use change::NodeChange;
 /// `/32` and `/128` and one link-local gateway for both IP versions. Other nodes of the tenant are next hops behind one
 /// VXLAN link: one permanent neighbour and one forwarding entry for each node, one route for each block, and a route of
 /// its own for each address outside the blocks of its node. Nothing is learnt, flooded or resolved on the wire.
-/// Between two tenants there is a way only by a [`Peering`].
+/// Between two tenants there is a way only by a [`Peering`]; with direct routing, where all are routed in the machine's own
+/// namespace, a node has routes to the tenants that are there and to their peers.
 ///
 /// A change says what is different on which node. Nothing is told twice: [`apply`](Self::apply) of a change that is true
 /// already is empty.
@@ -69,11 +68,11 @@ pub struct OverlayNetwork {
     mtu: u32,
     nodes: BTreeMap<NodeId, OverlayNode>,
     tenants: BTreeMap<TenantRef, TenantState>,
-    /// Which tenants are routed on a node.
+    /// Which tenants are routed on a node: those with workloads there, and their peers.
     on_node: BTreeMap<NodeId, BTreeSet<TenantRef>>,
     underlay: BTreeMap<IpAddr, NodeId>,
     vnis: BTreeMap<Vni, TenantRef>,
-    /// Between whom there is a way, from both sides.
+    /// Between whom there is a way, from both sides. With direct routing it is whose routes a node has.
     peers: BTreeMap<TenantRef, BTreeSet<TenantRef>>,
     /// Whose tunnel end has a MAC in a network; nodes where it is not routed included no more.
     vteps: BTreeMap<(Vni, Mac), NodeId>,
@@ -132,6 +131,22 @@ impl OverlayNetwork {
         self.tenants.get(tenant).into_iter().flat_map(|tenant| tenant.workloads.values())
     }
 
+    /// Its workloads on `node`.
+    pub(super) fn workloads_on(
+        &self,
+        tenant: &TenantRef,
+        node: &NodeId,
+    ) -> impl Iterator<Item = &OverlayWorkload> {
+        let state = self.tenants.get(tenant);
+        let here = state.and_then(|state| state.present.get(node)).into_iter().flatten();
+        here.filter_map(move |id| state?.workloads.get(id))
+    }
+
+    /// The tenants that are routed on `node`.
+    pub(super) fn tenants_on(&self, node: &NodeId) -> impl Iterator<Item = &TenantRef> {
+        self.on_node.get(node).into_iter().flatten()
+    }
+
     /// The blocks of `tenant` with their nodes, by address.
     pub fn blocks(&self, tenant: &TenantRef) -> impl Iterator<Item = (IpNet, &NodeId)> {
         let blocks = self.tenants.get(tenant).into_iter().flat_map(|tenant| tenant.blocks());
@@ -144,14 +159,14 @@ impl OverlayNetwork {
         pairs.filter(|(one, other)| one < other).map(|(one, other)| Peering::new(one.clone(), other.clone()))
     }
 
-    /// What rules about `tenant` must know of those to which there is a way, which with direct routing are all:
-    /// [`NodeRules::with_peer`](crate::policy::rules::NodeRules::with_peer).
+    /// What rules about `tenant` must know of those to which there is a way, which with direct routing are all others:
+    /// [`NodeRules::with_peer`](crate::policy::rules::NodeRules::with_peer), as in [`node_rules`](Self::node_rules).
     ///
     /// # Errors
     /// None in practice: names that are made here are valid.
     pub fn peer_networks(&self, tenant: &TenantRef) -> Result<Vec<PeerNetwork>, InvalidOverlay> {
         let Some(own) = self.tenants.get(tenant) else { return Ok(Vec::new()) };
-        if self.config.encapsulation == Encapsulation::Direct {
+        if self.config.is_direct() {
             let others = self.tenants.values().filter(|other| other.network.tenant != *tenant);
             return Ok(others.map(|other| peering::in_one_network(&other.network)).collect());
         }

@@ -9,7 +9,7 @@ use super::OverlayNetwork;
 use crate::dataplane::rules::{RuleTable, TableKey};
 use crate::dataplane::{KernelState, Op, diff};
 use crate::overlay::error::InvalidOverlay;
-use crate::overlay::model::{Encapsulation, OverlayChange, OverlayWorkload, TenantNetwork};
+use crate::overlay::model::{OverlayChange, OverlayWorkload, TenantNetwork};
 use crate::overlay::names::vtep_mac;
 use crate::overlay::node::{NotEnforced, OverlayState};
 use crate::overlay::peering::Peering;
@@ -176,10 +176,14 @@ impl OverlayNetwork {
         let joined = new.map(|new| &new.node).filter(|node| !state.present.contains_key(*node));
         let comes_or_goes: Vec<_> = left.into_iter().chain(joined).collect();
         // Where a tenant is its peers are routed too.
-        for routed in self.peers_of(tenant).chain([state]).filter(|_| !comes_or_goes.is_empty()) {
-            let routed = touched.tenants.entry(routed.network.tenant.clone()).or_default();
+        for one in self.peers_of(tenant).chain([state]).filter(|_| !comes_or_goes.is_empty()) {
+            let is_own = one.network.tenant == *tenant;
+            let routed = touched.tenants.entry(one.network.tenant.clone()).or_default();
             routed.whole.extend(comes_or_goes.iter().copied().cloned());
-            routed.peers.extend(comes_or_goes.iter().copied().cloned());
+            // What crosses to a peer needs its nodes as next hops; with direct routing nothing crosses.
+            if is_own || !self.config.is_direct() {
+                routed.peers.extend(comes_or_goes.iter().copied().cloned());
+            }
         }
         let tenant = touched.tenants.entry(tenant.clone()).or_default();
         tenant.workloads.insert(id.clone());
@@ -204,8 +208,8 @@ impl OverlayNetwork {
         match change {
             OverlayChange::PutNode(node) => {
                 self.forget_node(&node.id);
-                let family = self.config.family;
-                self.underlay.extend(node.address(family).map(|address| (address, node.id.clone())));
+                let addresses = node.reached_at(&self.config);
+                self.underlay.extend(addresses.into_iter().map(|address| (address, node.id.clone())));
                 self.nodes.insert(node.id.clone(), node);
             }
             OverlayChange::RemoveNode(node) => self.forget_node(&node),
@@ -278,9 +282,8 @@ impl OverlayNetwork {
     }
 
     fn forget_node(&mut self, id: &NodeId) {
-        if let Some(node) = self.nodes.remove(id)
-            && let Some(address) = node.address(self.config.family)
-        {
+        let Some(node) = self.nodes.remove(id) else { return };
+        for address in node.reached_at(&self.config) {
             self.underlay.remove(&address);
         }
     }
@@ -291,7 +294,7 @@ impl OverlayNetwork {
             self.forget_network(old);
         }
         self.vnis.insert(network.vni, network.tenant.clone());
-        if self.config.encapsulation == Encapsulation::Direct {
+        if self.config.is_direct() {
             let pool = |pool: &IpNet| (pool.network(), (*pool, network.tenant.clone()));
             self.shared.extend(network.pools.iter().map(pool));
         }

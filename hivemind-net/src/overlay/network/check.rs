@@ -10,7 +10,8 @@ use super::OverlayNetwork;
 use crate::dataplane::state::Netns;
 use crate::overlay::egress::UPLINK;
 use crate::overlay::error::InvalidOverlay;
-use crate::overlay::model::{Encapsulation, OverlayChange, OverlayNode, OverlayWorkload, TenantNetwork};
+use crate::overlay::model::{OverlayChange, OverlayNode, OverlayWorkload, TenantNetwork};
+use crate::overlay::mtu::UnderlayFamily;
 use crate::overlay::names::{gateway_mac, is_peer_link, is_router, tunnel_link, vtep_mac};
 use crate::overlay::peering::{Peering, overlap};
 use crate::overlay::tenant::TenantState;
@@ -50,18 +51,28 @@ impl OverlayNetwork {
             return Err(InvalidOverlay::UnequalMtu { node: id(), mtu: node.mtu, expected });
         }
         let family = self.config.family;
-        let Some(address) = node.address(family) else {
+        if node.address(family).is_none() {
             return Err(InvalidOverlay::NoUnderlayAddress { node: id(), family });
-        };
-        if let Some(other) = self.underlay.get(&address).filter(|other| **other != node.id) {
-            return Err(InvalidOverlay::UnderlayAddressTaken { node: id(), other: other.clone(), address });
         }
-        let forwards = self.config.encapsulation == Encapsulation::Direct || self.config.transit.is_some();
+        for address in node.reached_at(&self.config) {
+            if let Some(other) = self.underlay.get(&address).filter(|other| **other != node.id) {
+                return Err(InvalidOverlay::UnderlayAddressTaken {
+                    node: id(),
+                    other: other.clone(),
+                    address,
+                });
+            }
+        }
+        // Addresses of IPv6 come last.
+        if self.shared.last_key_value().is_some_and(|(address, _)| address.is_ipv6()) {
+            self.check_next_hop(node)?;
+        }
+        let forwards = self.config.is_direct() || self.config.transit.is_some();
         if forwards && node.uplink.is_none() {
             return Err(InvalidOverlay::NoUplink { node: id() });
         }
         // With direct routing workloads' links are where the uplink is.
-        if self.config.encapsulation == Encapsulation::Direct
+        if self.config.is_direct()
             && let Some(uplink) = &node.uplink
             && let Some((_, workload)) = self.links.get(&(id(), uplink.clone()))
         {
@@ -69,6 +80,14 @@ impl OverlayNetwork {
             return Err(InvalidOverlay::LinkTaken { node: id(), link, workload });
         }
         Ok(())
+    }
+
+    /// Whether routes for IPv6 may lead to the node.
+    fn check_next_hop(&self, node: &OverlayNode) -> Checked {
+        match node.next_hop(&self.config, UnderlayFamily::V6) {
+            Some(_) => Ok(()),
+            None => Err(InvalidOverlay::NoNextHop { node: node.id.clone() }),
+        }
     }
 
     fn check_no_use(&self, node: &NodeId) -> Checked {
@@ -89,10 +108,13 @@ impl OverlayNetwork {
             return Err(InvalidOverlay::VniTaken { vni: network.vni });
         }
         self.check_egress(network)?;
-        if self.config.encapsulation == Encapsulation::Direct {
+        if self.config.is_direct() {
             let taken = network.pools.iter().find(|pool| self.is_shared_by_another(pool, tenant));
             if let Some(pool) = taken {
                 return Err(InvalidOverlay::PoolTaken { pool: *pool });
+            }
+            if network.pools.iter().any(|pool| pool.addr().is_ipv6()) {
+                self.nodes.values().try_for_each(|node| self.check_next_hop(node))?;
             }
         }
         let Some(state) = self.tenants.get(tenant) else { return Ok(()) };
@@ -115,9 +137,6 @@ impl OverlayNetwork {
 
     fn check_peering(&self, peering: &Peering) -> Checked {
         let (one, other) = peering.tenants();
-        if self.config.encapsulation == Encapsulation::Direct {
-            return Err(InvalidOverlay::NoPeeringNeeded);
-        }
         if one == other {
             return Err(InvalidOverlay::PeeredWithItself { tenant: one.id.clone() });
         }
@@ -143,7 +162,7 @@ impl OverlayNetwork {
     }
 
     fn check_egress(&self, network: &TenantNetwork) -> Checked {
-        if network.egress.is_none() || self.config.encapsulation == Encapsulation::Direct {
+        if network.egress.is_none() || self.config.is_direct() {
             return Ok(());
         }
         let Some(transit) = &self.config.transit else {
@@ -236,7 +255,7 @@ impl OverlayNetwork {
         let ours = (workload.tenant.clone(), id.clone());
         let link = workload.effective_link()?;
         let taken = self.links.get(&(node.clone(), link.clone())).is_some_and(|holder| *holder != ours);
-        if self.config.encapsulation == Encapsulation::Direct
+        if self.config.is_direct()
             && self.nodes.get(node).is_some_and(|node| node.uplink.as_ref() == Some(&link))
         {
             return Err(InvalidOverlay::LinkTaken { node: node.clone(), link, workload: id });

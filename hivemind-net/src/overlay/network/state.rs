@@ -46,7 +46,8 @@ impl OverlayNetwork {
     /// peer are enough.
     fn enter(&self, compiler: &Compiler<'_>, state: &mut OverlayState) -> Compiled {
         let (own, router) = (&compiler.tenant.network, compiler.router()?);
-        for peer in compiler.peers.iter().filter(|_| compiler.is_present()) {
+        let apart = !self.config.is_direct() && compiler.is_present();
+        for peer in compiler.peers.iter().filter(|_| apart) {
             let peer = peering::peer_network(own, &peer.network)?;
             state.join(&own.tenant, router.clone(), peer, self.config.up_without_rules);
         }
@@ -95,7 +96,7 @@ impl OverlayNetwork {
         if parts.bases {
             self.everywhere(tenant, nodes, |compiler, state| compiler.base(&mut state.kernel))?;
         }
-        for other in self.peers_of(&tenant.network.tenant) {
+        for other in self.peers_of(&tenant.network.tenant).filter(|_| !self.config.is_direct()) {
             self.parts_seen_by(other, tenant, parts, nodes)?;
         }
         for workload in parts.workloads.iter().filter_map(|id| tenant.workloads.get(id)) {
@@ -185,7 +186,7 @@ impl OverlayNetwork {
         for peer in self.routers(tenant) {
             self.peer(compiler, peer, state)?;
         }
-        for peer in &compiler.peers {
+        for peer in compiler.peers.iter().filter(|_| !self.config.is_direct()) {
             peer.present.keys().try_for_each(|node| self.behind(compiler, peer, node, state))?;
         }
         let here = tenant.present.get(&at.id).into_iter().flatten();
