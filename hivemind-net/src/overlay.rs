@@ -3,6 +3,7 @@
 mod compile;
 mod egress;
 mod error;
+mod grants;
 mod hash;
 mod model;
 mod mtu;

@@ -178,6 +178,12 @@ impl Cluster {
         Peering::new(tenant(one), tenant(other))
     }
 
+    /// Has the overlay join whom grants of both sides join, and nobody else; says how many peerings that changed.
+    pub(crate) fn follow_grants(&mut self) -> usize {
+        let changes = self.overlay.follow_grants(&self.world);
+        changes.into_iter().map(|change| drop(self.overlay.apply(change).unwrap())).count()
+    }
+
     /// What a host's kernel shall hold.
     pub(crate) fn desired(&self, host: u8) -> KernelState {
         let mut state = self.overlay.node_state(&self.node(host)).unwrap();

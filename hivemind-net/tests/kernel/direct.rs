@@ -13,13 +13,12 @@ use hivemind_net::overlay::{
     OverlayChange, OverlayConfig, OverlayNetwork, OverlayNode, OverlayWorkload, TenantNetwork,
     UnderlayFamily, Vni,
 };
-use hivemind_net::policy::rules::NodeRules;
 use hivemind_net::policy::{
     AnyPolicy, Change, Direction, Endpoint, EndpointKey, Engine, Flow, Grant, GrantTo, NetworkPolicy, Party,
     PolicyRef, PortMatch, Profile, Protocol, Traffic, World,
 };
 
-use crate::cluster::{KINDS, tenant};
+use crate::cluster::{Inner, KINDS, tenant};
 use crate::lab::{Lab, ip, is_root, run};
 use crate::probe::{Kind, Probe, Servers, ask};
 
@@ -32,15 +31,16 @@ struct Routed {
     overlay: OverlayNetwork,
     world: World,
     agents: Vec<LinuxDataplane>,
+    inner: Inner,
 }
 
 impl Routed {
     /// Three hosts, each with a workload `wN` of each tenant.
-    fn new(tag: &str, family: UnderlayFamily) -> Self {
+    fn new(tag: &str, family: UnderlayFamily, inner: Inner) -> Self {
         let lab = Lab::new(tag, 3);
         let agents = (1..=3).map(|host| lab.agent(host)).collect();
         let overlay = OverlayNetwork::new(OverlayConfig::direct(family, 1500)).unwrap();
-        let mut routed = Self { lab, overlay, world: World::new(), agents };
+        let mut routed = Self { lab, overlay, world: World::new(), agents, inner };
         for host in 1..=3_u8 {
             let node = OverlayNode::new(routed.node(host), 1500).with_uplink("eth0".parse().unwrap());
             let node =
@@ -48,13 +48,26 @@ impl Routed {
             routed.overlay.load([OverlayChange::PutNode(node)]).unwrap();
         }
         for (of, vni, v4, v6) in TENANTS {
-            let network = TenantNetwork::new(tenant(of), Vni::new(vni).unwrap())
-                .with_pool(format!("{v4}0.0/16").parse().unwrap())
+            let mut network = TenantNetwork::new(tenant(of), Vni::new(vni).unwrap())
                 .with_pool(format!("{v6}/64").parse().unwrap());
+            if inner == Inner::Dual {
+                network = network.with_pool(format!("{v4}0.0/16").parse().unwrap());
+            }
             routed.overlay.load([OverlayChange::PutTenant(network)]).unwrap();
             (1..=3).for_each(|host| routed.put(of, host, host));
         }
+        routed.wait();
         routed
+    }
+
+    /// Waits until the hosts reach each other. Who asks before is told that nobody is there, and ends a connection with it.
+    fn wait(&self) {
+        for host in 1..=3_u8 {
+            let others = (1..=3).flat_map(|to| [format!("fd6e::{to}"), format!("10.255.0.{to}")]);
+            let probes = others.map(|to| Probe::new(Kind::Echo, ip(&to))).collect();
+            let asked = ask(&self.lab.host(host), probes, Duration::from_secs(30)).join().unwrap();
+            assert!(asked.iter().all(|probe| probe.answer.is_some()), "the hosts are not joined");
+        }
     }
 
     fn node(&self, host: u8) -> NodeId {
@@ -70,7 +83,8 @@ impl Routed {
         let id = format!("w{home}");
         let mut workload = OverlayWorkload::new(tenant(of), id.parse().unwrap(), self.node(on));
         let mut endpoint = Endpoint::new(id.parse().unwrap(), self.node(on), profile);
-        for address in [ip(&format!("{v4}{home}.1")), ip(&format!("{v6}{home}:1"))] {
+        let v4 = (self.inner == Inner::Dual).then(|| ip(&format!("{v4}{home}.1")));
+        for address in v4.into_iter().chain([ip(&format!("{v6}{home}:1"))]) {
             workload = workload.with_address(address);
             endpoint = endpoint.at(address);
         }
@@ -101,17 +115,11 @@ impl Routed {
         for (agent, host) in self.agents.iter().zip(1..) {
             let node = self.node(host);
             let mut state = self.overlay.node_state(&node).unwrap();
-            for (of, ..) in TENANTS {
+            for rules in self.overlay.node_rules(&engine, &node).unwrap() {
+                let rules = rules.prepare().unwrap();
                 // One namespace routes for all of them: each has a table of its own there.
-                let mut rules = NodeRules::new(&engine, tenant(of), node.clone()).in_shared_namespace();
-                for other in self.overlay.peer_networks(&tenant(of)).unwrap() {
-                    rules = rules.with_peer(other);
-                }
-                for workload in self.overlay.workloads(&tenant(of)).filter(|workload| workload.node == node) {
-                    rules = rules.with_link(workload.id.clone(), workload.effective_link().unwrap());
-                }
-                let key = TableKey::new(Family::Inet, format!("tenant-{of}").parse().unwrap());
-                state.enforce(&rules.prepare().unwrap(), key).unwrap();
+                let name = format!("tenant-{}", rules.tenant().id);
+                state.enforce(&rules, TableKey::new(Family::Inet, name.parse().unwrap())).unwrap();
             }
             steps += block_on(agent.sync(&state.into_kernel())).unwrap().len();
         }
@@ -181,20 +189,28 @@ impl Routed {
 
     fn check(&self, what: &str) {
         let (pairs, differ) = self.matrix();
-        println!("kernel matrix, direct routing: {pairs} pairs, {} differ ({what})", differ.len());
-        assert!(pairs == 6 * 6 * 2 * KINDS.len() && differ.is_empty(), "{what}: {differ:#?}");
+        println!("kernel matrix: {pairs} pairs, {} differ (direct routing, {what})", differ.len());
+        let families = if self.inner == Inner::Dual { 2 } else { 1 };
+        assert!(pairs == 6 * 6 * families * KINDS.len() && differ.is_empty(), "{what}: {differ:#?}");
+    }
+
+    /// Has the overlay join whom grants of both sides join, and nobody else; says how many peerings that changed.
+    fn follow_grants(&mut self) -> usize {
+        let changes = self.overlay.follow_grants(&self.world);
+        changes.into_iter().map(|change| drop(self.overlay.apply(change).unwrap())).count()
     }
 }
 
-fn whole_life(tag: &str, family: UnderlayFamily) {
+fn whole_life(tag: &str, family: UnderlayFamily, inner: Inner) {
     if !is_root() {
         return;
     }
-    let mut routed = Routed::new(tag, family);
+    let mut routed = Routed::new(tag, family, inner);
+    let name = format!("{family:?} below, {inner:?} inside");
     routed.sync();
     let links = run(&routed.lab.host(1), "ip -d link show");
     assert!(!links.contains("vxlan"), "{links}");
-    routed.check(&format!("{family:?} below, no policy"));
+    routed.check(&format!("{name}: no policy"));
 
     routed.policy(
         "red",
@@ -202,33 +218,51 @@ fn whole_life(tag: &str, family: UnderlayFamily) {
             "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 8080}]}]}"#,
     );
     routed.sync();
-    routed.check(&format!("{family:?} below, a policy"));
+    routed.check(&format!("{name}: a policy"));
 
     routed.put("red", 1, 2);
     routed.sync();
-    routed.check(&format!("{family:?} below, one moved"));
+    routed.check(&format!("{name}: one moved"));
     assert_eq!(routed.sync(), 0, "and nothing is left to do");
     let way = run(&routed.lab.host(3), "ip -6 route show fd10::1:1");
     assert!(way.contains("via fd6e::2 dev eth0"), "{way}");
 
-    // Routes to a tenant are on the nodes where it runs.
-    routed.put("red", 1, 1);
     let out = routed.grant("red", Direction::Egress, "blue");
+    assert_eq!(routed.follow_grants(), 0);
     routed.sync();
-    routed.check(&format!("{family:?} below, one grants"));
+    routed.check(&format!("{name}: one grants"));
     routed.grant("blue", Direction::Ingress, "red");
+    // Red has nothing on host 1, and blue has.
+    let way = run(&routed.lab.host(1), "ip -6 route show fd10::1:1");
+    assert!(way.is_empty(), "{way}");
+    assert_eq!(routed.follow_grants(), 1);
     routed.sync();
-    routed.check(&format!("{family:?} below, both grant"));
+    let way = run(&routed.lab.host(1), "ip -6 route show fd10::1:1");
+    assert!(way.contains("via fd6e::2 dev eth0"), "{way}");
+    routed.check(&format!("{name}: both grant"));
     let web = routed.workloads().into_iter().find(|one| one.tenant == tenant("red")).unwrap();
     let there = routed.workloads().into_iter().find(|one| one.tenant == tenant("blue")).unwrap();
     let first = there.addresses().next().unwrap();
     assert!(routed.allowed(&web, &there, first, Kind::Tcp(8080)), "the grants are about something");
     routed.world.apply(Change::NoPolicy(out));
     routed.sync();
-    routed.check(&format!("{family:?} below, one has taken its grant back"));
+    routed.check(&format!("{name}: one has taken its grant back"));
+    assert_eq!(routed.follow_grants(), 1);
+    routed.sync();
+    routed.check(&format!("{name}: apart again"));
 }
 
 #[test]
 fn every_pair_with_direct_routing_over_ipv6_hosts() {
-    whole_life("d6", UnderlayFamily::V6);
+    whole_life("d6", UnderlayFamily::V6, Inner::Dual);
+}
+
+#[test]
+fn every_pair_with_direct_routing_over_ipv4_hosts() {
+    whole_life("d4", UnderlayFamily::V4, Inner::Dual);
+}
+
+#[test]
+fn every_pair_with_direct_routing_and_ipv6_alone_inside() {
+    whole_life("di6", UnderlayFamily::V6, Inner::V6);
 }

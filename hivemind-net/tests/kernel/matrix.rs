@@ -80,14 +80,15 @@ fn two_tenants(tag: &str, underlay: UnderlayFamily, inner: Inner) {
     cluster.sync();
     check(&cluster, &format!("{name}: apart"));
 
-    let peering = cluster.peering();
-    cluster.overlay.apply(OverlayChange::PutPeering(peering.clone())).unwrap();
+    cluster.overlay.apply(OverlayChange::PutPeering(cluster.peering())).unwrap();
     cluster.sync();
     check(&cluster, &format!("{name}: a peering and no grant"));
     cluster.grant("red", Direction::Egress, "green");
+    assert_eq!(cluster.follow_grants(), 1, "there was one for nothing");
     cluster.sync();
     check(&cluster, &format!("{name}: one side's grant"));
     cluster.grant("green", Direction::Ingress, "red");
+    assert_eq!(cluster.follow_grants(), 1);
     cluster.sync();
     check(&cluster, &format!("{name}: both sides' grants"));
 
@@ -110,7 +111,7 @@ fn two_tenants(tag: &str, underlay: UnderlayFamily, inner: Inner) {
     cluster.withdraw("red", Direction::Ingress);
     cluster.sync();
     check(&cluster, &format!("{name}: grants withdrawn"));
-    cluster.overlay.apply(OverlayChange::RemovePeering(peering)).unwrap();
+    assert_eq!(cluster.follow_grants(), 1);
     cluster.sync();
     check(&cluster, &format!("{name}: apart again"));
 }

@@ -33,6 +33,8 @@ mod overlay;
 mod overlay_changes;
 #[path = "../overlay_egress.rs"]
 mod overlay_egress;
+#[path = "../overlay_grants.rs"]
+mod overlay_grants;
 #[path = "../overlay_peering.rs"]
 mod overlay_peering;
 #[path = "../overlay_plan.rs"]
