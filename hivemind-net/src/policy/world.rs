@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use hivemind_core::{Namespace, NodeId, TenantRef, WorkloadId};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::addr::IpFamily;
@@ -231,6 +233,30 @@ impl World {
     /// The workload of `tenant` that has `address`; if several claim it, the one whose name comes first.
     pub fn at(&self, tenant: &TenantRef, address: IpAddr) -> Option<&EndpointKey> {
         self.by_address.get(&(tenant.clone(), address.to_canonical()))?.first()
+    }
+
+    /// The addresses of `tenant`'s workloads that are in none of `nets`, in order; what is in one is passed over at once.
+    pub(super) fn addresses_outside(
+        &self,
+        tenant: &TenantRef,
+        nets: &BTreeSet<IpNet>,
+    ) -> impl Iterator<Item = IpAddr> {
+        let lowest = (tenant.clone(), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let mut from = Bound::Included(lowest);
+        std::iter::from_fn(move || {
+            loop {
+                let (at, _) = self.by_address.range((from.clone(), Bound::Unbounded)).next()?;
+                let (owner, address) = at;
+                if owner != tenant {
+                    return None;
+                }
+                let Some(net) = nets.iter().find(|net| net.contains(address)) else {
+                    from = Bound::Excluded(at.clone());
+                    return Some(*address);
+                };
+                from = Bound::Excluded((tenant.clone(), net.broadcast()));
+            }
+        })
     }
 
     /// Every workload, in the order of their names.

@@ -11,6 +11,7 @@ mod compiled;
 mod in_force;
 mod kubernetes;
 mod model;
+mod peers;
 mod questions;
 mod random;
 mod rules;

@@ -107,6 +107,8 @@ impl Builder<'_> {
         let reached = peers::reached(self.rules, self.domain);
         let known = foreign.iter().filter_map(|(address, peer)| Some((*address, (*peer)?)));
         let known = known.chain(reached.clone()).collect();
+        let beyond = peers::beyond(self.rules, self.domain);
+        let kin = peers::kin(self.rules, self.domain);
         for family in IpFamily::BOTH {
             let (_, _, kind, digit) = family_fields(family);
             let mut peers = NamedSet::new([kind], DataType::Mark).with_intervals();
@@ -120,7 +122,8 @@ impl Builder<'_> {
             self.members(&format!("strangers{digit}"), family, strangers.collect())?;
             self.members(&format!("foreign{digit}"), family, foreign.keys().copied().collect())?;
             if peers::any(self.rules) {
-                self.set(&format!("beyond{digit}"), peers::beyond(self.rules, self.domain, family))?;
+                self.set(&format!("beyond{digit}"), peers::members(&beyond, family))?;
+                self.set(&format!("kin{digit}"), peers::members(&kin, family))?;
                 self.members(&format!("reached{digit}"), family, reached.keys().copied().collect())?;
             }
             let local = self.local.iter().filter_map(|endpoint| endpoint.address(family)).collect();
@@ -312,7 +315,9 @@ impl Builder<'_> {
             }
         }
         if peers::any(self.rules) {
-            for (source, destination, _, digit) in IpFamily::BOTH.map(family_fields) {
+            for family in IpFamily::BOTH {
+                let (source, destination, _, digit) = family_fields(family);
+                chain = chain.with_rule(peers::told(family, (source, destination))?);
                 chain = chain.with_rule(peers::stranger(source, digit)?);
                 chain = chain.with_rule(peers::stranger(destination, digit)?);
             }
