@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use hivemind_core::{ErrorKind, block_on};
+use hivemind_net::adapters::linux::{LinuxDataplane, LinuxOptions};
 use hivemind_net::dataplane::rules::{Family, TableKey};
 use hivemind_net::dataplane::state::{
     Address, AddressKey, BridgeMac, KernelState, Link, LinkKind, Mac, Neighbour, NeighbourKey, Netns,
@@ -11,6 +12,8 @@ use hivemind_net::dataplane::state::{
 use hivemind_net::dataplane::{Action, Op, diff};
 use hivemind_net::ports::dataplane::Stopped;
 use hivemind_net::{Dataplane, DataplaneExt};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::lab::{Lab, ip, is_root, name, read, run};
 
@@ -295,7 +298,7 @@ fn a_namespace_that_somebody_made_anew_is_not_taken_for_the_one_before() {
     if !is_root() {
         return;
     }
-    let lab = Lab::new("anew", 1);
+    let lab = Lab::new("again", 1);
     let agent = lab.agent(1);
     let workload = lab.netns("aweb");
     let desired = everything(&workload);
@@ -316,6 +319,32 @@ fn a_namespace_that_somebody_made_anew_is_not_taken_for_the_one_before() {
     block_on(agent.sync(&desired)).unwrap();
     assert_eq!(read(&agent), desired);
     block_on(agent.uninstall(&BTreeSet::new())).unwrap();
+}
+
+#[test]
+fn namespaces_go_whoever_names_some_later() {
+    if !is_root() {
+        return;
+    }
+    // Where nobody ever named a namespace, for this thread and its children alone.
+    let alone = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).unwrap();
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        let agent = LinuxDataplane::open(LinuxOptions::new().with_owner("hm-later")).unwrap();
+        let ours: Netns = "hm-later-ours".parse().unwrap();
+        let mut desired = KernelState::new();
+        desired.namespaces.insert(ours.clone(), NetnsState::owned());
+        block_on(agent.sync(&desired)).unwrap();
+        here("ip", &["netns", "add", "hm-later-theirs"]);
+        block_on(agent.uninstall(&BTreeSet::new())).unwrap();
+        assert!(!std::path::Path::new("/run/netns").join(ours.to_string()).exists());
+        let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        assert!(!mounts.contains(&ours.to_string()), "it lives on: {mounts}");
+        here("ip", &["netns", "del", "hm-later-theirs"]);
+    });
+    alone.join().unwrap();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hivemind_core::block_on;
@@ -41,12 +42,14 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// `tag` names the test: at most six letters.
+    /// `tag` names the test, and no other: at most six letters.
     pub(crate) fn new(tag: &str, hosts: u8) -> Self {
         Self::with_mtu(tag, hosts, 1500)
     }
 
     pub(crate) fn with_mtu(tag: &str, hosts: u8, mtu: u32) -> Self {
+        static TAGS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        assert!(TAGS.lock().unwrap().insert(tag.to_owned()), "two tests are called {tag}");
         let ground =
             LinuxDataplane::open(LinuxOptions::new().with_owner(format!("lab-{tag}")).with_protocol(110))
                 .unwrap();

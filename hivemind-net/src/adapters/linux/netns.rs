@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hivemind_core::ErrorKind;
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
@@ -221,9 +222,28 @@ pub(super) fn create(
     })
 }
 
+/// Has the folder of names be a mount that all see alike, as `ip netns` does, and for the same reason: what is mounted in it
+/// would else live on wherever somebody has a copy of the mounts. If that program came later, it would lay such a mount
+/// over the names that are there, and none of them could be deleted any more.
+fn share() -> io::Result<()> {
+    fs::create_dir_all(NAMED)?;
+    // Two that did it at once would lay one over the other; it is the lock that `ip netns` takes, too.
+    let folder = File::open(NAMED)?;
+    folder.lock()?;
+    let change = |source, flags| mount(source, NAMED, None::<&str>, flags, None::<&str>);
+    let shared = || change(None, MsFlags::MS_SHARED | MsFlags::MS_REC);
+    match shared() {
+        Err(Errno::EINVAL) => {
+            change(Some(NAMED), MsFlags::MS_BIND | MsFlags::MS_REC)?;
+            Ok(shared()?)
+        }
+        other => Ok(other?),
+    }
+}
+
 /// Takes the name: a file that says whose it is appears at once.
 fn reserve(name: &str, path: &Path, owner: &str) -> io::Result<()> {
-    fs::create_dir_all(NAMED)?;
+    share()?;
     // No name of a namespace begins with a dot.
     let new = Path::new(NAMED).join(format!(".{owner}.{name}"));
     fs::write(&new, owner)?;
