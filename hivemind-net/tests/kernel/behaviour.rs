@@ -400,6 +400,24 @@ fn a_rule_about_a_code_of_icmp_is_about_that_code() {
 }
 
 #[test]
+fn a_workload_that_renames_its_link_has_it_back_and_nobody_else_notices() {
+    if !is_root() {
+        return;
+    }
+    let cluster = Cluster::new("rename", UnderlayFamily::V6, Inner::Dual);
+    cluster.sync();
+    let (own, other) = (netns_of(&cluster, "red", "w11"), netns_of(&cluster, "red", "w12"));
+    run(&own, "ip link set eth0 down");
+    run(&own, "ip link set eth0 name mine");
+    let made = cluster.sync();
+    assert!(made[&2].is_empty() && made[&3].is_empty(), "{made:?}");
+    let near = [own.clone(), cluster.router("red", 1)];
+    assert!(made[&1].len() <= 15 && made[&1].iter().all(|op| near.contains(&op.netns)), "{made:?}");
+    assert!(echo(&other, "fd10::1:1", PATIENCE) && echo(&own, "10.10.3.1", PATIENCE));
+    assert!(cluster.sync().values().all(Vec::is_empty));
+}
+
+#[test]
 fn the_kernel_keeps_the_contract_of_the_port() {
     if !is_root() {
         return;
