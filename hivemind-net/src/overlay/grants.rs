@@ -77,7 +77,8 @@ impl OverlayNetwork {
         let known: BTreeSet<_> = self.tenants().map(|network| &network.tenant).collect();
         let mut wanted = Peering::of_grants(world);
         wanted.retain(|peering| {
-            [peering.tenants().0, peering.tenants().1].iter().all(|one| known.contains(one))
+            let (one, other) = peering.tenants();
+            known.contains(one) && known.contains(other)
         });
         let there: BTreeSet<_> = self.peerings().collect();
         let new = wanted.difference(&there).cloned().map(OverlayChange::PutPeering);

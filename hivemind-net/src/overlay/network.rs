@@ -131,7 +131,7 @@ impl OverlayNetwork {
         self.tenants.get(tenant).into_iter().flat_map(|tenant| tenant.workloads.values())
     }
 
-    /// Its workloads on `node`.
+    /// The workloads of `tenant` on `node`, by name.
     pub(super) fn workloads_on(
         &self,
         tenant: &TenantRef,

@@ -95,6 +95,26 @@ proptest! {
     }
 }
 
+#[test]
+fn workloads_in_the_pool_of_a_peer_that_no_grant_reaches_cost_nothing() {
+    let used = |workloads: u16| {
+        let mut world = cluster();
+        world.apply(given(0, 1, false));
+        for number in 0..workloads {
+            let profile = Profile::new(tenant("hooli"), "x".parse().unwrap(), labels("pod=a"));
+            let id = format!("w{number}").parse().unwrap();
+            let [high, low] = number.to_be_bytes();
+            let endpoint = Endpoint::new(id, "n1".parse().unwrap(), profile);
+            world.apply(Change::Endpoint(endpoint.at(at(&format!("10.7.{high}.{low}")))));
+        }
+        let engine = Engine::new(world);
+        let rules = NodeRules::new(&engine, tenant("acme"), "n1".parse().unwrap()).in_shared_namespace();
+        let rules = rules.with_peer(PeerNetwork::new(tenant("hooli"), [net("10.7.0.0/16")]));
+        allocation_counter::measure(|| drop(rules.table().unwrap())).bytes_total
+    };
+    assert_eq!(used(2), used(2000));
+}
+
 fn told(from: &str, to: &str, traffic: Traffic, connection: ConnectionState) -> RulePacket {
     let [kind, code] = traffic.number().to_be_bytes();
     let packet = RulePacket::new(at(from), at(to), traffic.protocol().number()).with_icmp_type(kind);
