@@ -130,9 +130,9 @@ impl Uses {
 
     /// Removes those that are `over`.
     pub(super) fn remove(&mut self, operation: &'static str, over: impl Fn(&Use) -> bool) -> Result<()> {
-        for (number, found) in &self.all {
+        for (number, _) in self.all.iter().filter(|(_, found)| over(found)) {
             let path = self.file(*number);
-            match if over(found) { fs::remove_file(&path) } else { Ok(()) } {
+            match fs::remove_file(&path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 removed => removed.during(operation, "remove", &path)?,
             }
