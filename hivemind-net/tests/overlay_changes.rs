@@ -199,3 +199,27 @@ fn a_workload_in_the_block_of_its_node_is_news_to_that_node_alone() {
     let vni = Vni::new(100).unwrap();
     assert_eq!(overlay.tenants().last().unwrap().vni, vni);
 }
+
+#[test]
+fn a_router_speaks_from_a_block_of_its_node_or_else_from_the_pool() {
+    let mut overlay = start(OverlayConfig::vxlan(UnderlayFamily::V6, 1500).with_links_up_without_rules());
+    let put = |id, on, address| OverlayChange::PutWorkload(workload("red", id, on, &[address]));
+    overlay.load([put("a", 1, "fd00::1"), put("b", 2, "fd00::2")]).unwrap();
+    let mut live = kernels(&overlay);
+    let mut spoken = |change: OverlayChange| {
+        step(&mut overlay, &mut live, change).unwrap();
+        [1, 2].map(|on| {
+            let links = live[&node_id(on)].namespaces.values().flat_map(|netns| netns.addresses.keys());
+            let own = links.filter(|key| key.dev.as_str() == "vx100" && key.prefix_len == 128);
+            own.map(|key| key.address.to_string()).collect::<Vec<_>>().join(" ")
+        })
+    };
+    assert_eq!(spoken(put("a", 1, "fd00::3")), ["fd00::", "fd00::"]);
+    assert_eq!(spoken(block("red", "10.0.0.0/28", 1)), ["fd00::", "fd00::"]);
+    assert_eq!(spoken(block("red", "fd00::10/124", 1)), ["fd00::10", "fd00::"]);
+    assert_eq!(spoken(block("red", "fd00::10/124", 2)), ["fd00::", "fd00::10"]);
+    assert_eq!(spoken(put("c", 1, "fd00::")), ["", "fd00::10"], "it is a workload's");
+    assert_eq!(spoken(remove("red", "c")), ["fd00::", "fd00::10"]);
+    let gone = OverlayChange::RemoveBlock { tenant: tenant("red"), prefix: net("fd00::10/124") };
+    assert_eq!(spoken(gone), ["fd00::", "fd00::"]);
+}

@@ -84,7 +84,7 @@ impl Compiler<'_> {
         let link = Link::new(LinkKind::Vxlan(vxlan), mac, self.mtu).with_link_local(false).with_up();
         routing.links.insert(tunnel.clone(), link);
         routing.addresses.insert(AddressKey::new(tunnel, link_local(mac).into(), 64), Address::new());
-        Ok(())
+        self.voices(kernel)
     }
 
     /// Whoever sends to an address that nobody has is told, and the packet does not leave by a default route.
@@ -95,6 +95,22 @@ impl Compiler<'_> {
             let is_block = self.tenant.block(pool).is_some_and(|block| self.is_remote(&block.node));
             if !is_block && pool.prefix_len() < pool.max_prefix_len() {
                 routing.routes.insert(RouteKey::new(*pool), Route::unreachable());
+            }
+        }
+        Ok(())
+    }
+
+    /// Errors to distant senders need a source that is not link-local. Where no block gives the router one, it is the
+    /// subnet-router anycast address of a whole pool (RFC 4291, section 2.6.1).
+    fn voices(&self, kernel: &mut KernelState) -> Compiled {
+        if self.tenant.has_v6_block(&self.at.id) {
+            return Ok(());
+        }
+        let pools = self.tenant.network.pools.iter().filter(|pool| pool.prefix_len() < pool.max_prefix_len());
+        for router in pools.map(IpNet::network).filter(|router| router.is_ipv6()) {
+            if self.tenant.holder(router).is_none() {
+                let key = AddressKey::new(self.tunnel()?, router, 128);
+                self.routing(kernel)?.addresses.insert(key, Address::new());
             }
         }
         Ok(())
@@ -156,8 +172,8 @@ impl Compiler<'_> {
         {
             self.routing(kernel)?.routes.insert(RouteKey::new(prefix), route);
         }
-        // Errors to distant senders need a source that is not link-local: the subnet-router anycast address
-        // (RFC 4291, section 2.6.1), which a pool gives to no workload unless told to.
+        // The subnet-router anycast address, for the same reason as that of a pool; a pool gives it to no workload unless
+        // told to.
         let router = prefix.network();
         if owner.id == self.at.id
             && !self.config.is_direct()

@@ -79,6 +79,11 @@ impl TenantState {
         blocks.filter(|prefix| prefix.prefix_len() < prefix.max_prefix_len()).copied()
     }
 
+    /// Whether `node` has a block of IPv6 that has a route.
+    pub(super) fn has_v6_block(&self, node: &NodeId) -> bool {
+        self.routed_blocks_of(node).any(|prefix| prefix.addr().is_ipv6())
+    }
+
     pub(super) fn count_blocks_of(&self, node: &NodeId) -> usize {
         self.blocks_of.get(node).map_or(0, BTreeSet::len)
     }

@@ -25,6 +25,8 @@ pub(super) struct TouchedTenant {
     pub(super) blocks: BTreeSet<IpNet>,
     /// Addresses whose routes may be different, on all nodes.
     pub(super) addresses: BTreeSet<IpAddr>,
+    /// Nodes where the base may be different.
+    pub(super) based: BTreeSet<NodeId>,
     /// Whether the bases may be different, on all nodes.
     pub(super) bases: bool,
     /// Workloads that may be different.

@@ -152,6 +152,9 @@ impl OverlayNetwork {
             return;
         }
         let tenant = touched.tenants.entry(tenant.clone()).or_default();
+        // The first block of a node, and the last, make a difference to what its router speaks from.
+        let owners = state.block(prefix).map(|block| &block.node).into_iter().chain(node);
+        tenant.based.extend(owners.filter(|_| prefix.addr().is_ipv6()).cloned());
         tenant.blocks.insert(*prefix);
         tenant.addresses.extend(state.addresses_in(prefix));
         tenant.bases = state.network.pools.contains(prefix);
@@ -193,6 +196,7 @@ impl OverlayNetwork {
                 if state.is_borrowed(address, &workload.node) {
                     tenant.addresses.insert(address);
                 }
+                tenant.bases |= state.network.pools.iter().any(|pool| pool.network() == address);
                 let block = state.covering(address).map(|block| block.prefix);
                 tenant.blocks.extend(block.filter(|prefix| prefix.network() == address));
             }

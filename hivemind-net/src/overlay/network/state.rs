@@ -93,6 +93,9 @@ impl OverlayNetwork {
                 None => Ok(()),
             })?;
         }
+        for node in &parts.based {
+            self.on(tenant, node, nodes, |compiler, state| compiler.base(&mut state.kernel))?;
+        }
         if parts.bases {
             self.everywhere(tenant, nodes, |compiler, state| compiler.base(&mut state.kernel))?;
         }
