@@ -4,8 +4,7 @@
 macro_rules! text_type {
     ($($(#[$doc:meta])* $T:ident, $E:ty, $check:path;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $T(std::sync::Arc<str>);
 
         impl $T {
@@ -45,6 +44,20 @@ macro_rules! text_type {
             }
         }
 
+        // By hand, since records are full of them: no text is copied only to be written or checked.
+        impl serde::Serialize for $T {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $T {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let check = |text: &str| $check(stringify!($T), text).map(|()| Self(text.into()));
+                from.deserialize_str($crate::text_type::Checked(stringify!($T), check))
+            }
+        }
+
         impl std::borrow::Borrow<str> for $T {
             fn borrow(&self) -> &str {
                 &self.0
@@ -72,3 +85,20 @@ macro_rules! text_type {
 }
 
 pub(crate) use text_type;
+
+/// Reads a text of the type named by what checks it.
+pub(crate) struct Checked<F>(pub(crate) &'static str, pub(crate) F);
+
+impl<T, E: std::fmt::Display, F: for<'a> FnOnce(&'a str) -> Result<T, E>> serde::de::Visitor<'_>
+    for Checked<F>
+{
+    type Value = T;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a string, the text of a {}", self.0)
+    }
+
+    fn visit_str<D: serde::de::Error>(self, text: &str) -> Result<T, D> {
+        (self.1)(text).map_err(D::custom)
+    }
+}

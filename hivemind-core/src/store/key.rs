@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ const SEPARATOR: u8 = b'/';
 
 /// A key: one or more non-empty segments of any bytes but `/`, at most [`MAX_KEY_LEN`] bytes in all.
 ///
-/// Keys are ordered by their bytes. Segments are usually text, and may be binary.
+/// Keys are ordered by their bytes. Segments are usually text, and may be binary. Cheap to clone.
 ///
 /// ```
 /// use hivemind_core::store::Key;
@@ -26,7 +27,7 @@ const SEPARATOR: u8 = b'/';
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
-pub struct Key(Bytes);
+pub struct Key(Arc<[u8]>);
 
 /// Why bytes are not a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,8 +56,14 @@ pub enum InvalidKey {
     },
 }
 
-fn join<S: AsRef<[u8]>>(segments: impl IntoIterator<Item = S>) -> Result<Vec<u8>, InvalidKey> {
-    let mut joined = Vec::with_capacity(64);
+/// Room for most keys: a buffer that grows is made several times.
+const USUAL: usize = 96;
+
+/// Writes the segments behind what is in `joined`, which ends in a separator if it is not empty.
+fn join<S: AsRef<[u8]>>(
+    mut joined: Vec<u8>,
+    segments: impl IntoIterator<Item = S>,
+) -> Result<Vec<u8>, InvalidKey> {
     for (index, segment) in segments.into_iter().enumerate() {
         let segment = segment.as_ref();
         if segment.is_empty() {
@@ -82,7 +89,7 @@ impl Key {
     /// # Errors
     /// [`InvalidKey`] names the segment that is wrong.
     pub fn new<S: AsRef<[u8]>>(segments: impl IntoIterator<Item = S>) -> Result<Self, InvalidKey> {
-        let joined = join(segments)?;
+        let joined = join(Vec::with_capacity(USUAL), segments)?;
         if joined.is_empty() {
             return Err(InvalidKey::NoSegment);
         }
@@ -158,7 +165,7 @@ impl Prefix {
     /// # Errors
     /// [`InvalidKey`] names the segment that is wrong.
     pub fn new<S: AsRef<[u8]>>(segments: impl IntoIterator<Item = S>) -> Result<Self, InvalidKey> {
-        let mut joined = join(segments)?;
+        let mut joined = join(Vec::new(), segments)?;
         if !joined.is_empty() {
             joined.push(SEPARATOR);
         }
@@ -175,17 +182,12 @@ impl Prefix {
     /// # Errors
     /// [`InvalidKey`] names the segment of `rest` that is wrong.
     pub fn key<S: AsRef<[u8]>>(&self, rest: impl IntoIterator<Item = S>) -> Result<Key, InvalidKey> {
-        let rest = join(rest)?;
-        if rest.is_empty() {
+        let mut joined = Vec::with_capacity(USUAL);
+        joined.extend_from_slice(&self.0);
+        let joined = join(joined, rest)?;
+        if joined.len() == self.0.len() {
             return Err(InvalidKey::NoSegment);
         }
-        let len = self.0.len() + rest.len();
-        if len > MAX_KEY_LEN {
-            return Err(InvalidKey::TooLong { len });
-        }
-        let mut joined = Vec::with_capacity(len);
-        joined.extend_from_slice(&self.0);
-        joined.extend_from_slice(&rest);
         Ok(Key(joined.into()))
     }
 
@@ -202,7 +204,7 @@ impl Prefix {
         // The separator is '/', so everything below the prefix sorts before the stem followed by '0'.
         let mut end = stem.to_vec();
         end.push(SEPARATOR + 1);
-        (Bound::Excluded(Key(self.0.clone())), Bound::Excluded(Key(end.into())))
+        (Bound::Excluded(Key(self.as_bytes().into())), Bound::Excluded(Key(end.into())))
     }
 }
 
