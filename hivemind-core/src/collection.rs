@@ -46,9 +46,11 @@ struct Envelope<'a> {
 /// # Errors
 /// [`ErrorKind::Internal`] if the type cannot be written as JSON.
 pub fn encode<T: Stored>(value: &T) -> Result<Bytes> {
-    serde_json::to_vec(&EnvelopeRef { schema: T::VERSION, body: value })
-        .map(Bytes::from)
-        .map_err(|e| Error::internal("encode", format!("{} cannot be written: {e}", T::KIND)))
+    // Most records fit; a buffer that grows is made several times.
+    let mut bytes = Vec::with_capacity(256);
+    serde_json::to_writer(&mut bytes, &EnvelopeRef { schema: T::VERSION, body: value })
+        .map_err(|e| Error::internal("encode", format!("{} cannot be written: {e}", T::KIND)))?;
+    Ok(bytes.into())
 }
 
 /// The value of a stored form, of this version or an older one.
@@ -56,6 +58,11 @@ pub fn encode<T: Stored>(value: &T) -> Result<Bytes> {
 /// # Errors
 /// [`ErrorKind::Corrupt`] if it is damaged or of an unknown version; a newer one is refused, never cut down.
 pub fn decode<T: Stored>(key: &Key, bytes: &[u8]) -> Result<T> {
+    // Nearly all are as `encode` wrote them: then the body is read at once, not looked through for its end before.
+    // Where that fails, the whole is read with care.
+    if let Some(value) = plain_body::<T>(bytes).and_then(|body| serde_json::from_slice(body).ok()) {
+        return Ok(value);
+    }
     let corrupt =
         |what: String| Error::new(ErrorKind::Corrupt, "decode", format!("{} at {key}: {what}", T::KIND));
     let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(|e| corrupt(e.to_string()))?;
@@ -75,6 +82,13 @@ pub fn decode<T: Stored>(key: &Key, bytes: &[u8]) -> Result<T> {
         schema += 1;
     }
     serde_json::from_value(body).map_err(|e| corrupt(e.to_string()))
+}
+
+/// The body of a stored form of this version, if it is what [`encode`] writes around one.
+fn plain_body<T: Stored>(bytes: &[u8]) -> Option<&[u8]> {
+    let version = T::VERSION.to_string();
+    let rest = bytes.strip_prefix(br#"{"schema":"#)?.strip_prefix(version.as_bytes())?;
+    rest.strip_prefix(br#","body":"#)?.strip_suffix(b"}")
 }
 
 /// A value as it was read, with what is needed to change it.
@@ -216,22 +230,12 @@ impl<T: Stored> Collection<T> {
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if there is one at `key`.
     pub fn create(&self, view: &Snapshot, txn: &mut Txn, key: Key, value: &T) -> Result<()> {
-        let taken = match txn.staged(&key) {
-            Staged::Put(_) => true,
-            Staged::Deleted => false,
-            Staged::Untouched => {
-                let taken = view.get(&key).is_some();
-                if !taken {
-                    txn.guard(&key, Guard::Absent)?;
-                }
-                taken
-            }
-        };
-        if taken {
+        // What the snapshot shows is gone if the transaction deletes it.
+        let there = view.get(&key).is_some() && txn.staged(&key) == Staged::Untouched;
+        if there || !txn.create(key.clone(), encode(value)?)? {
             let message = format!("there is a {} at {key} already", T::KIND);
             return Err(Error::new(ErrorKind::AlreadyExists, "create", message));
         }
-        txn.put(key, encode(value)?);
         Ok(())
     }
 
@@ -240,9 +244,23 @@ impl<T: Stored> Collection<T> {
     /// # Errors
     /// [`ErrorKind::Conflict`] if the transaction has staged a decision on another state of it.
     pub fn update(&self, txn: &mut Txn, old: &Stamped<T>, new: &T) -> Result<()> {
-        self.expect(txn, old)?;
-        txn.put(old.stored_at.clone(), encode(new)?);
-        Ok(())
+        txn.replace(&old.stored_at, old.revision.map(Guard::Unchanged), encode(new)?)
+    }
+
+    /// Stages the value at `key` again as it is, unread: whoever decided on it must decide anew.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none, [`ErrorKind::Conflict`] as for [`update`](Self::update).
+    pub fn touch(&self, view: &Snapshot, txn: &mut Txn, key: &Key) -> Result<()> {
+        let missing = || Error::not_found("touch", format!("there is no {} at {key}", T::KIND));
+        match txn.staged(key) {
+            Staged::Put(_) => Ok(()),
+            Staged::Deleted => Err(missing()),
+            Staged::Untouched => {
+                let found = view.get(key).ok_or_else(missing)?;
+                txn.replace(key, Some(Guard::Unchanged(found.mod_revision)), found.value.clone())
+            }
+        }
     }
 
     /// Stages the removal of `old`, which must not have changed when the transaction commits.

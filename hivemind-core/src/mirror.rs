@@ -120,7 +120,10 @@ impl MirrorFeed {
     /// # Errors
     /// Those of the store.
     pub async fn tick(&mut self) -> Result<Revision> {
-        self.advance().await?;
+        match self.change_to_apply().await? {
+            MirrorChange::Applied(batch) => self.apply(batch),
+            MirrorChange::ReadAnew(_) | MirrorChange::Nothing => {}
+        }
         Ok(self.revision())
     }
 
@@ -155,6 +158,15 @@ impl MirrorFeed {
     /// # Errors
     /// Those of the store.
     pub async fn advance(&mut self) -> Result<MirrorChange> {
+        let change = self.change_to_apply().await?;
+        if let MirrorChange::Applied(batch) = &change {
+            self.apply(batch.clone());
+        }
+        Ok(change)
+    }
+
+    /// The next change; one of a transaction is not applied yet.
+    async fn change_to_apply(&mut self) -> Result<MirrorChange> {
         if self.watch.is_none() {
             let next = self.revision().next();
             match self.store.watch(&self.prefix, next).await {
@@ -165,10 +177,7 @@ impl MirrorFeed {
         }
         let Some(watch) = &mut self.watch else { return Ok(MirrorChange::Nothing) };
         match std::future::poll_fn(|context| watch.as_mut().poll_next(context)).await {
-            Some(Ok(batch)) => {
-                self.apply(&batch);
-                Ok(MirrorChange::Applied(batch))
-            }
+            Some(Ok(batch)) => Ok(MirrorChange::Applied(batch)),
             None => {
                 self.watch = None;
                 Ok(MirrorChange::Nothing)
@@ -229,12 +238,12 @@ impl MirrorFeed {
         Ok(MirrorChange::ReadAnew(revision))
     }
 
-    fn apply(&self, batch: &WatchBatch) {
+    fn apply(&self, batch: WatchBatch) {
         self.change(|view| {
-            for event in &batch.events {
+            for event in batch.events {
                 match event {
-                    Event::Put(record) => view.put(record.clone()),
-                    Event::Delete(key) => view.remove(key),
+                    Event::Put(record) => view.put(record),
+                    Event::Delete(key) => view.remove(&key),
                 }
             }
             view.advance(batch.revision);

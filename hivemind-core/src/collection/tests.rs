@@ -60,6 +60,63 @@ fn a_value_is_decoded_once() {
 }
 
 #[test]
+fn a_record_is_read_however_its_envelope_is_written() {
+    for text in [
+        r#"{"schema":2,"body":{"watts":5}}"#,
+        r#"{"schema":2,"body":{"watts":5} }"#,
+        r#" {"body": {"watts": 5}, "schema": 2}"#,
+        r#"{"schema":2,"body":{"watts":5},"more":{"watts":6}}"#,
+    ] {
+        assert_eq!(decode::<Lamp>(&key("a"), text.as_bytes()).unwrap(), Lamp { watts: 5 }, "{text}");
+    }
+    for text in [
+        r#"{"schema":2,"body":{"watts":5},"schema":2}"#,
+        r#"{"schema":2,"body":{"watts":5}}}"#,
+        r#"{"schema":02,"body":{"watts":5}}"#,
+        r#"{"schema":2,"body":}"#,
+    ] {
+        assert_eq!(
+            decode::<Lamp>(&key("a"), text.as_bytes()).unwrap_err().kind(),
+            ErrorKind::Corrupt,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn what_is_put_again_as_it_was_is_not_decoded_again() {
+    let mut view = Snapshot::new(Revision::new(1), [record("a", r#"{"schema":2,"body":{"watts":5}}"#, 1)]);
+    let read = |view: &Snapshot| lamps().require(view, &Txn::new(), &key("a")).unwrap();
+    let first = read(&view);
+    view.put(record("a", r#"{"schema":2,"body":{"watts":5}}"#, 2));
+    let again = read(&view);
+    assert!(Arc::ptr_eq(&first.value, &again.value));
+    assert_eq!(again.revision, Some(Revision::new(2)));
+    view.put(record("a", r#"{"schema":2,"body":{"watts":6}}"#, 3));
+    assert_eq!(read(&view).watts, 6);
+}
+
+#[test]
+fn what_is_touched_is_written_again_unread_and_once() {
+    let damaged = r#"{"schema":2,"body":damaged}"#;
+    let view = Snapshot::new(Revision::new(7), [record("a", damaged, 4)]);
+    let mut txn = Txn::new();
+    lamps().touch(&view, &mut txn, &key("a")).unwrap();
+    let mut expected = Txn::new();
+    expected.guard(&key("a"), Guard::Unchanged(Revision::new(4))).unwrap();
+    expected.put(key("a"), damaged);
+    assert_eq!(txn, expected);
+
+    txn.put(key("a"), "staged");
+    lamps().touch(&view, &mut txn, &key("a")).unwrap();
+    assert_eq!(txn.staged(&key("a")), Staged::Put(&"staged".into()), "a write of this transaction is one");
+    txn.delete(key("a"));
+    for gone in ["a", "b"] {
+        assert_eq!(lamps().touch(&view, &mut txn, &key(gone)).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
+
+#[test]
 fn writes_stage_the_guards_that_make_the_reads_true() {
     let view = Snapshot::new(Revision::new(7), [record("a", r#"{"schema":2,"body":{"watts":5}}"#, 4)]);
     let mut txn = Txn::new();

@@ -37,7 +37,7 @@ impl Limits {
             let detail = OverLimit { what, found, allowed };
             Err(Error::of(ErrorKind::Invalid, "commit", detail))
         };
-        let operations = txn.guards().count().max(txn.writes().count());
+        let operations = txn.guards().len().max(txn.writes().len());
         if operations > self.max_ops {
             return over("operations", operations, self.max_ops);
         }

@@ -1,6 +1,7 @@
 //! A consistent picture of part of a store, in memory, from which decisions read without I/O.
 
 use std::any::Any;
+use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Bound;
@@ -87,8 +88,16 @@ impl Snapshot {
 
     pub(crate) fn put(&mut self, record: Record) {
         let key = record.key.clone();
-        let entry = Arc::new(Entry { record, decoded: OnceLock::new() });
-        self.index.insert(key.clone(), Arc::clone(&entry));
+        let slot = self.index.entry(key.clone());
+        // What was put again as it was need not be decoded again.
+        let decoded = match &slot {
+            Slot::Occupied(before) if before.get().record.value == record.value => {
+                before.get().decoded.clone()
+            }
+            _ => OnceLock::new(),
+        };
+        let entry = Arc::new(Entry { record, decoded });
+        slot.insert_entry(Arc::clone(&entry));
         self.entries.insert(key, entry);
     }
 

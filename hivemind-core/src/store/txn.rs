@@ -79,8 +79,17 @@ pub enum Staged<'a> {
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Txn {
-    guards: BTreeMap<Key, Guard>,
-    writes: BTreeMap<Key, Write>,
+    /// One entry a key, since most keys that are written are guarded, too.
+    ops: BTreeMap<Key, Op>,
+    guards: usize,
+    writes: usize,
+}
+
+/// What is demanded of a key and what is done to it; at least one of the two.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Op {
+    guard: Option<Guard>,
+    write: Option<Write>,
 }
 
 impl Txn {
@@ -94,34 +103,65 @@ impl Txn {
     /// # Errors
     /// [`ErrorKind::Conflict`] if it contradicts an earlier guard: two decisions saw different states.
     pub fn guard(&mut self, key: &Key, guard: Guard) -> Result<()> {
-        match self.guards.entry(key.clone()) {
-            Slot::Vacant(slot) => {
-                slot.insert(guard);
-            }
-            Slot::Occupied(mut slot) => match slot.get().and(guard) {
-                Some(both) => *slot.get_mut() = both,
-                None => {
-                    let detail = Conflict { key: key.clone(), found: None };
-                    return Err(Error::of(ErrorKind::Conflict, "guard", detail));
-                }
-            },
-        }
-        Ok(())
+        demand(self.ops.entry(key.clone()).or_default(), key, guard, &mut self.guards)
     }
 
     /// Gives `key` a value, whatever was staged for it before.
     pub fn put(&mut self, key: Key, value: impl Into<Bytes>) {
-        self.writes.insert(key, Write::Put(value.into()));
+        self.write(key, Write::Put(value.into()));
     }
 
     /// Removes `key`.
     pub fn delete(&mut self, key: Key) {
-        self.writes.insert(key, Write::Delete);
+        self.write(key, Write::Delete);
+    }
+
+    fn write(&mut self, key: Key, write: Write) {
+        let op = self.ops.entry(key).or_default();
+        if op.write.replace(write).is_none() {
+            self.writes += 1;
+        }
+    }
+
+    /// Gives `key` a value in place of what `guard` demands; what this transaction wrote before needs no guard.
+    pub(crate) fn replace(&mut self, key: &Key, guard: Option<Guard>, value: impl Into<Bytes>) -> Result<()> {
+        let op = self.ops.entry(key.clone()).or_default();
+        if let Some(guard) = guard {
+            demand(op, key, guard, &mut self.guards)?;
+        }
+        if op.write.replace(Write::Put(value.into())).is_none() {
+            self.writes += 1;
+        }
+        Ok(())
+    }
+
+    /// Gives `key`, which must be absent when the transaction is committed, a value; `false`, and nothing changes, if
+    /// the transaction has put one.
+    pub(crate) fn create(&mut self, key: Key, value: impl Into<Bytes>) -> Result<bool> {
+        match self.ops.entry(key) {
+            Slot::Vacant(slot) => {
+                let write = Some(Write::Put(value.into()));
+                slot.insert(Op { guard: Some(Guard::Absent), write });
+                self.guards += 1;
+                self.writes += 1;
+            }
+            Slot::Occupied(mut slot) => match slot.get().write {
+                Some(Write::Put(_)) => return Ok(false),
+                Some(Write::Delete) => slot.get_mut().write = Some(Write::Put(value.into())),
+                None => {
+                    let key = slot.key().clone();
+                    demand(slot.get_mut(), &key, Guard::Absent, &mut self.guards)?;
+                    slot.get_mut().write = Some(Write::Put(value.into()));
+                    self.writes += 1;
+                }
+            },
+        }
+        Ok(true)
     }
 
     /// What has been staged for `key` so far.
     pub fn staged(&self, key: &Key) -> Staged<'_> {
-        match self.writes.get(key) {
+        match self.ops.get(key).and_then(|op| op.write.as_ref()) {
             Some(Write::Put(value)) => Staged::Put(value),
             Some(Write::Delete) => Staged::Deleted,
             None => Staged::Untouched,
@@ -130,24 +170,65 @@ impl Txn {
 
     /// The guards, in key order.
     pub fn guards(&self) -> impl ExactSizeIterator<Item = (&Key, Guard)> {
-        self.guards.iter().map(|(key, guard)| (key, *guard))
+        let all = self.ops.iter().filter_map(|(key, op)| Some((key, op.guard?)));
+        Counted { all, left: self.guards }
     }
 
     /// The writes, in key order.
     pub fn writes(&self) -> impl ExactSizeIterator<Item = (&Key, &Write)> {
-        self.writes.iter()
+        let all = self.ops.iter().filter_map(|(key, op)| Some((key, op.write.as_ref()?)));
+        Counted { all, left: self.writes }
+    }
+
+    /// Every key with what is demanded of it and what is done to it, in key order.
+    pub(crate) fn ops(&self) -> impl Iterator<Item = (&Key, Option<Guard>, Option<&Write>)> {
+        self.ops.iter().map(|(key, op)| (key, op.guard, op.write.as_ref()))
     }
 
     /// The writes below a range of keys, in key order.
     pub(crate) fn writes_in(&self, prefix: &super::Prefix) -> impl Iterator<Item = (&Key, &Write)> {
-        self.writes.range(prefix.range())
+        self.ops.range(prefix.range()).filter_map(|(key, op)| Some((key, op.write.as_ref()?)))
     }
 
     /// Whether there is neither guard nor write.
     pub fn is_empty(&self) -> bool {
-        self.guards.is_empty() && self.writes.is_empty()
+        self.ops.is_empty()
     }
 }
+
+fn demand(op: &mut Op, key: &Key, guard: Guard, guards: &mut usize) -> Result<()> {
+    let Some(before) = op.guard else {
+        op.guard = Some(guard);
+        *guards += 1;
+        return Ok(());
+    };
+    let both = before.and(guard);
+    let conflict = || Error::of(ErrorKind::Conflict, "guard", Conflict { key: key.clone(), found: None });
+    op.guard = Some(both.ok_or_else(conflict)?);
+    Ok(())
+}
+
+/// Of known length.
+struct Counted<I> {
+    all: I,
+    left: usize,
+}
+
+impl<I: Iterator> Iterator for Counted<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        let next = self.all.next()?;
+        self.left = self.left.saturating_sub(1);
+        Some(next)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl<I: Iterator> ExactSizeIterator for Counted<I> {}
 
 /// A guard did not hold. Detail of a [`Conflict`](crate::ErrorKind::Conflict) error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -173,6 +254,33 @@ mod tests {
 
     fn key(name: &str) -> Key {
         Key::new([name]).unwrap()
+    }
+
+    #[test]
+    fn guards_and_writes_are_counted_apart_and_each_once() {
+        let mut txn = Txn::new();
+        let count = |txn: &Txn| {
+            ((txn.guards().len(), txn.writes().len()), (txn.guards().count(), txn.writes().count()))
+        };
+        for (step, guards, writes) in
+            [(0, 1, 0), (1, 1, 1), (2, 1, 2), (3, 1, 2), (4, 2, 3), (5, 2, 3), (6, 2, 3)]
+        {
+            match step {
+                0 => txn.guard(&key("a"), Guard::Absent).unwrap(),
+                1 => txn.put(key("a"), "1"),
+                2 => txn.delete(key("b")),
+                3 => txn.put(key("b"), "1"),
+                4 => txn.replace(&key("c"), Some(Guard::Exists), "1").unwrap(),
+                5 => txn.replace(&key("c"), None, "2").unwrap(),
+                _ => assert!(txn.replace(&key("c"), Some(Guard::Absent), "3").is_err()),
+            }
+            assert_eq!(count(&txn), ((guards, writes), (guards, writes)), "after step {step}");
+        }
+        assert_eq!(txn.staged(&key("c")), Staged::Put(&"2".into()), "what is refused changes nothing");
+        assert_eq!(
+            txn.guards().collect::<Vec<_>>(),
+            [(&key("a"), Guard::Absent), (&key("c"), Guard::Exists)]
+        );
     }
 
     #[test]

@@ -201,7 +201,6 @@ impl<'a> Session<'a> {
     fn touch(&mut self, pool: &PoolName, subnet: Cidr) -> Result<()> {
         let number = SubnetNumber::of(subnet).region;
         let key = self.keys.region(pool, subnet.family(), number)?;
-        let found = regions()?.require(self.view, &self.txn, &key)?;
-        regions()?.update(&mut self.txn, &found, &found.value)
+        regions()?.touch(self.view, &mut self.txn, &key)
     }
 }

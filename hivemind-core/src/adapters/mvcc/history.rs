@@ -1,5 +1,6 @@
 //! Every version of every key since the last compaction. No I/O, no clock, no async.
 
+use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -47,6 +48,22 @@ impl Version {
         let value = self.value.clone()?;
         Some(Record::new(key.clone(), value, self.revision, self.created))
     }
+
+    fn event(&self, key: &Key) -> Event {
+        self.record(key).map_or_else(|| Event::Delete(key.clone()), Event::Put)
+    }
+}
+
+/// What a write makes of a key that is `live`, if anything.
+fn written(write: &Write, revision: Revision, live: Option<&Version>) -> Option<Version> {
+    match (write, live) {
+        (Write::Put(value), live) => {
+            let created = live.map_or(revision, |version| version.created);
+            Some(Version { revision, created, value: Some(value.clone()) })
+        }
+        (Write::Delete, Some(_)) => Some(Version { revision, created: revision, value: None }),
+        (Write::Delete, None) => None,
+    }
 }
 
 /// The version that counts at `at`. Mostly that is the last one.
@@ -57,6 +74,16 @@ fn as_of(versions: &[Version], at: Revision) -> Option<&Version> {
             earlier.get(earlier.partition_point(|version| version.revision <= at).checked_sub(1)?)
         }
         None => None,
+    }
+}
+
+fn push(slot: Slot<'_, Key, Vec<Version>>, version: Version) {
+    match slot {
+        Slot::Occupied(mut versions) => versions.get_mut().push(version),
+        // Most keys have one version most of the time, and a growing vector would make room for four.
+        Slot::Vacant(slot) => {
+            slot.insert(Vec::from([version]));
+        }
     }
 }
 
@@ -134,34 +161,40 @@ impl History {
 
     /// The revision at which `key` was last put, unless it is gone.
     fn put_at(&self, key: &Key) -> Option<Revision> {
-        self.live(key).map(|version| version.revision)
-    }
-
-    fn live(&self, key: &Key) -> Option<&Version> {
-        self.keys.get(key)?.last().filter(|version| version.value.is_some())
+        let last = self.keys.get(key)?.last()?;
+        last.value.as_ref().map(|_| last.revision)
     }
 
     /// Decides `txn` on everything staged before.
+    ///
+    /// What it does to a key is done with the look at its guard, for to find a key takes most of the time, and undone if
+    /// a later guard does not hold.
     pub(in crate::adapters) fn stage(&mut self, txn: &Txn) -> Result<Staged> {
-        for (key, guard) in txn.guards() {
-            let found = self.put_at(key);
-            if !guard.holds(found) {
-                return Err(Error::of(ErrorKind::Conflict, "commit", Conflict::new(key.clone(), found)));
-            }
-        }
         let revision = self.head.next();
         let mut events = Vec::with_capacity(txn.writes().len());
-        for (key, write) in txn.writes() {
-            let live = self.live(key).map(|version| version.created);
-            let version = match write {
-                Write::Put(value) => {
-                    Version { revision, created: live.unwrap_or(revision), value: Some(value.clone()) }
+        for (key, guard, write) in txn.ops() {
+            let found = match write {
+                None => self.put_at(key),
+                Some(write) => {
+                    let slot = self.keys.entry(key.clone());
+                    let live = match &slot {
+                        Slot::Occupied(versions) => versions.get().last().filter(|one| one.value.is_some()),
+                        Slot::Vacant(_) => None,
+                    };
+                    let found = live.map(|version| version.revision);
+                    if guard.is_none_or(|guard| guard.holds(found))
+                        && let Some(version) = written(write, revision, live)
+                    {
+                        events.push(version.event(key));
+                        push(slot, version);
+                    }
+                    found
                 }
-                Write::Delete if live.is_none() => continue,
-                Write::Delete => Version { revision, created: revision, value: None },
             };
-            events.push(version.record(key).map_or_else(|| Event::Delete(key.clone()), Event::Put));
-            self.push(key, version);
+            if guard.is_some_and(|guard| !guard.holds(found)) {
+                self.undo(&events);
+                return Err(Error::of(ErrorKind::Conflict, "commit", Conflict::new(key.clone(), found)));
+            }
         }
         if events.is_empty() {
             return Ok(Staged::Nothing(self.head));
@@ -177,11 +210,15 @@ impl History {
         self.log.back().cloned().unwrap_or_default()
     }
 
-    fn push(&mut self, key: &Key, version: Version) {
-        match self.keys.get_mut(key) {
-            Some(versions) => versions.push(version),
-            // Most keys have one version most of the time, and a growing vector would make room for four.
-            None => drop(self.keys.insert(key.clone(), Vec::from([version]))),
+    /// Takes back the last versions that these events made.
+    fn undo(&mut self, events: &[Event]) {
+        for event in events {
+            if let Some(versions) = self.keys.get_mut(event.key()) {
+                versions.pop();
+                if versions.is_empty() {
+                    self.keys.remove(event.key());
+                }
+            }
         }
     }
 
@@ -195,14 +232,7 @@ impl History {
     pub(in crate::adapters) fn roll_back(&mut self) {
         while self.head > self.newest {
             let undone = self.log.pop_back();
-            for event in undone.iter().flat_map(|events| events.iter()) {
-                if let Some(versions) = self.keys.get_mut(event.key()) {
-                    versions.pop();
-                    if versions.is_empty() {
-                        self.keys.remove(event.key());
-                    }
-                }
-            }
+            self.undo(undone.as_deref().unwrap_or_default());
             self.head = Revision::new(self.head.as_u64().saturating_sub(1));
         }
     }
@@ -229,7 +259,7 @@ impl History {
                 }
                 Event::Delete(_) => Version { revision, created: revision, value: None },
             };
-            self.push(event.key(), version);
+            push(self.keys.entry(event.key().clone()), version);
         }
         self.log.push_back(events.into());
         (self.head, self.newest) = (revision, revision);
