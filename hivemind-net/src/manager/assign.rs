@@ -1,6 +1,6 @@
 //! Addresses for workloads, all or none. No I/O, no clock, no async.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hivemind_core::store::Key;
 use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, WorkloadId};
@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::NetworkConfig;
 use crate::addr::IpFamily;
 use crate::ipam::{Pair, Refusal, same_as_asked};
-use crate::records::{Holder, Lease, Pools, holders};
+use crate::records::{Holder, Lease, holders};
 
 /// Gives every workload of `requests` its lease.
 pub(super) fn assign(
@@ -19,11 +19,13 @@ pub(super) fn assign(
     mut requests: Vec<AddressRequest>,
 ) -> Result<BTreeMap<WorkloadId, Lease>> {
     let pools = session.pools(ctx)?;
-    let mut leases = BTreeMap::new();
+    let mut order: Vec<_> = pools.pools.values().collect();
+    order.sort_by_key(|config| (config.options().order, config.name()));
+    let mut leases = Vec::with_capacity(requests.len());
     // A workload named twice is on the node named first; the order of the others makes no difference.
-    let mut asked = BTreeSet::new();
-    requests.retain(|request| asked.insert(request.workload.clone()));
-    requests.sort_by(|a, b| (&a.node, &a.workload).cmp(&(&b.node, &b.workload)));
+    requests.sort_by(|a, b| a.workload.cmp(&b.workload));
+    requests.dedup_by(|later, first| later.workload == first.workload);
+    requests.sort_by(|a, b| a.node.cmp(&b.node));
     // In order of nodes, the same node is looked at once.
     let mut at: Option<(&NodeId, Option<u64>)> = None;
     for request in &requests {
@@ -35,12 +37,12 @@ pub(super) fn assign(
                     admitted(session, request)?;
                     at = Some((&request.node, request.epoch));
                 }
-                fresh(session, ctx, &pools, request, key)?
+                fresh(session, ctx, &order, request, key)?
             }
         };
-        leases.insert(request.workload.clone(), lease);
+        leases.push((request.workload.clone(), lease));
     }
-    Ok(leases)
+    Ok(leases.into_iter().collect())
 }
 
 /// The lease that a workload has: where it is may have changed, or it comes back to addresses that were kept for it.
@@ -80,20 +82,16 @@ fn again(
 fn fresh(
     session: &mut Session<'_>,
     ctx: &TenantContext,
-    pools: &Pools,
+    order: &[&NetworkConfig],
     request: &AddressRequest,
     key: Key,
 ) -> Result<Lease> {
-    let mut order: Vec<_> = pools.pools.values().collect();
-    order.sort_by_key(|config| (config.options().order, config.name()));
+    let eligible = || order.iter().filter(|config| not_eligible(config, request).is_none());
+    let several = eligible().nth(1).is_some();
     let mut refused = Vec::new();
-    let (eligible, others): (Vec<_>, Vec<_>) = order
-        .into_iter()
-        .map(|config| (config, not_eligible(config, request)))
-        .partition(|(_, why)| why.is_none());
-    for (config, _) in &eligible {
+    for config in eligible() {
         // What a pool that gives one family only has staged is dropped, if there is another pool to ask.
-        let mut trial = (eligible.len() > 1).then(|| session.clone());
+        let mut trial = several.then(|| session.clone());
         let outcome = pair(trial.as_mut().unwrap_or(session), config, request)?;
         match outcome {
             Ok(pair) => {
@@ -105,7 +103,9 @@ fn fresh(
             Err(refusal) => refused.push((config.name().clone(), NotFrom::Refused(refusal))),
         }
     }
-    refused.extend(others.into_iter().filter_map(|(config, why)| Some((config.name().clone(), why?))));
+    let others =
+        order.iter().filter_map(|config| Some((config.name().clone(), not_eligible(config, request)?)));
+    refused.extend(others);
     Err(NoAddress::new(request, refused).into_error())
 }
 
@@ -173,7 +173,7 @@ fn hold(
     };
     let holder = Holder {
         workload: request.workload.clone(),
-        lease: lease.clone(),
+        lease,
         node: request.node.clone(),
         at: session.now,
         moving: None,
@@ -181,5 +181,5 @@ fn hold(
         missed: None,
     };
     holders()?.create(session.view, &mut session.txn, key, &holder)?;
-    Ok(lease)
+    Ok(holder.lease)
 }
