@@ -198,12 +198,15 @@ impl Allocator {
                 return Err(Refusal::Outside { address });
             }
         }
-        let take = |space: &mut Option<Space>, wish| match space {
-            Some(space) => space.take(&ask.owner, wish, now).map(Some),
+        let take = |space: &mut Option<Space>, owner, wish| match space {
+            Some(space) => space.take(owner, wish, now).map(Some),
             None => Ok(None),
         };
-        let v4 = take(&mut self.v4, first)?;
-        let v6 = match take(&mut self.v6, second) {
+        // All that is counted is counted before anything is written: see `Space::take`.
+        let [for_v4, for_v6, owner] = std::array::from_fn(|_| ask.owner.clone());
+        let request = ask.request.clone();
+        let v4 = take(&mut self.v4, for_v4, first)?;
+        let v6 = match take(&mut self.v6, for_v6, second) {
             Ok(v6) => v6,
             Err(refusal) => {
                 if let (Some(space), Some(taken)) = (&mut self.v4, v4) {
@@ -213,7 +216,7 @@ impl Allocator {
             }
         };
         let pair = pair_of(v4, v6);
-        self.held.insert(ask.owner.clone(), Held { pair, request: ask.request.clone() });
+        self.held.insert(owner, Held { pair, request });
         Ok(pair)
     }
 

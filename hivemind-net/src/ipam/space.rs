@@ -121,16 +121,19 @@ impl Space {
     }
 
     /// Takes an address for `owner`.
-    pub(crate) fn take(&mut self, owner: &WorkloadId, wish: Wish, now: Timestamp) -> Result<Taken, Refusal> {
+    ///
+    /// The owner is given away rather than cloned here: to count a clone is an atomic operation, which waits for every
+    /// write before it, and the caller can do it before tables are written that are in no cache.
+    pub(crate) fn take(&mut self, owner: WorkloadId, wish: Wish, now: Timestamp) -> Result<Taken, Refusal> {
         for _ in 0..THAW {
             let Some(number) = self.cooling.pop_due(now) else { break };
             self.free(number);
         }
         let taken = match wish.address {
             Some(address) => self.take_this(address, wish.emergency, now)?,
-            None => self.take_any(owner, wish, now)?,
+            None => self.take_any(&owner, wish, now)?,
         };
-        self.owners.insert(taken.number, owner.clone());
+        self.owners.insert(taken.number, owner);
         Ok(taken)
     }
 

@@ -152,7 +152,7 @@ impl Session<'_> {
         // The first candidate has room, most likely: then nobody needs to know the others.
         if let Some(cidr) = self.likely(subnet, strategy, ask)? {
             let (wish, now) = (Wish { address: None, strategy, emergency, open_only: band }, self.now);
-            if let Ok(taken) = self.block(config, subnet, cidr)?.take(&ask.workload, wish, now) {
+            if let Ok(taken) = self.block(config, subnet, cidr)?.take(ask.workload.clone(), wish, now) {
                 self.changed(subnet, cidr);
                 return Ok(Some((taken.number, taken.early.is_some())));
             }
@@ -163,7 +163,7 @@ impl Session<'_> {
             let wish = Wish { address: None, strategy, emergency, open_only };
             for cidr in &candidates {
                 let now = self.now;
-                match self.block(config, subnet, *cidr)?.take(&ask.workload, wish, now) {
+                match self.block(config, subnet, *cidr)?.take(ask.workload.clone(), wish, now) {
                     Ok(taken) => {
                         self.changed(subnet, *cidr);
                         return Ok(Some((taken.number, taken.early.is_some())));
@@ -284,7 +284,7 @@ impl Session<'_> {
         let strategy = config.options().strategy;
         let wish = Wish { address: Some(address), strategy, emergency: ask.emergency, open_only: false };
         let now = self.now;
-        match self.block(config, subnet, block)?.take(&ask.workload, wish, now) {
+        match self.block(config, subnet, block)?.take(ask.workload.clone(), wish, now) {
             Ok(taken) => {
                 self.changed(subnet, block);
                 Ok(Ok((taken.number, taken.early.is_some())))
