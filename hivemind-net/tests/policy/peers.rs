@@ -84,7 +84,7 @@ proptest! {
             prop_assert_eq!(has(&table, "beyond", address), beyond, "{}", address);
             let reached = others.clone().any(|of| {
                 let means = |one: &&Endpoint| {
-                    let narrow = grants.iter().filter(|(to, _)| *to == of).next_back();
+                    let narrow = grants.iter().rfind(|(to, _)| *to == of);
                     narrow.is_some_and(|(_, narrow)| !narrow || *one.profile().labels() == labels("pod=a"))
                 };
                 let there = world.endpoints().filter(|one| *one.profile().tenant() == tenant(TENANTS[of]));

@@ -276,7 +276,7 @@ impl Table {
         }
         starts.sort_unstable();
         starts.dedup();
-        let mut cells = vec![Cell { stale: true, ..Cell::default() }; starts.len()];
+        let cells = vec![Cell { stale: true, ..Cell::default() }; starts.len()];
         let mut table = Self { keys: Keys::new(starts), cells, isolating };
         for (first, last, active) in ranges {
             table.between(first, last).for_each(|cell| cell.active.push(active.clone()));
