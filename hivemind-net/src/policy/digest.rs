@@ -1,15 +1,53 @@
-//! Hashes by which labels and selectors are found, made once when they are read. Others may have the same hash: whoever
-//! asks looks at the things themselves. No I/O, no clock, no async.
+//! Marks: digests that stand for labels, selectors and names, made once when these are read. Tables compare marks where they
+//! would have to compare texts all over memory. No I/O, no clock, no async.
 
-use std::hash::{BuildHasher, Hash};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use foldhash::fast::FixedState;
-use hivemind_core::labels::{LabelKey, LabelValue, Labels, Operator, Selector};
+use hivemind_core::labels::{LabelKey, LabelValue, Labels, Operator, Requirement, Selector};
 use smallvec::SmallVec;
 
 use super::Profile;
 
-/// The hash by which a thing is found.
+/// Half of a BLAKE3 digest. It takes 2^64 tries to find two things with one mark, and 2^128 to find one with a given mark:
+/// so things with equal marks are equal.
+pub(super) type Mark = u128;
+
+/// What `Hash` tells of a thing, to be digested as a whole.
+#[derive(Default)]
+struct Told(SmallVec<[u8; 256]>);
+
+impl Hasher for Told {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        short(self.mark())
+    }
+}
+
+impl Told {
+    fn mark(&self) -> Mark {
+        let digest = blake3::hash(&self.0);
+        digest.as_bytes().first_chunk().map_or(0, |half| Mark::from_le_bytes(*half))
+    }
+}
+
+/// The mark of a thing.
+pub(super) fn mark_of(thing: &(impl Hash + ?Sized)) -> Mark {
+    let mut told = Told::default();
+    thing.hash(&mut told);
+    told.mark()
+}
+
+/// A hash by which what has the mark is found in a table.
+#[expect(clippy::cast_possible_truncation, reason = "a part of it")]
+pub(super) fn short(mark: Mark) -> u64 {
+    mark as u64
+}
+
+/// The hash by which a thing is found that has no mark; others may have the same.
 pub(super) fn hash_of(thing: &(impl Hash + ?Sized)) -> u64 {
     FixedState::default().hash_one(thing)
 }
@@ -22,48 +60,50 @@ pub(super) enum Axis {
     Tenant,
 }
 
-/// The hash of a label.
-fn label_hash(axis: Axis, key: &LabelKey, value: &LabelValue) -> u64 {
-    hash_of(&(axis, key.as_str(), value.as_str()))
+fn label_mark(axis: Axis, key: &LabelKey, value: &LabelValue) -> Mark {
+    mark_of(&(axis, key.as_str(), value.as_str()))
 }
 
-/// The hashes of labels.
-pub(super) fn label_hashes(axis: Axis, labels: &Labels) -> impl Iterator<Item = u64> {
-    labels.iter().map(move |(key, value)| label_hash(axis, key, value))
+/// The marks of labels.
+pub(super) fn label_marks(axis: Axis, labels: &Labels) -> impl Iterator<Item = Mark> {
+    labels.iter().map(move |(key, value)| label_mark(axis, key, value))
 }
 
-/// The labels that `selector` asks for, with just one value; by their hashes.
-fn labels_of(axis: Axis, selector: &Selector) -> impl Iterator<Item = u64> {
-    let all = selector.requirements().iter().filter(|one| one.operator() == Operator::In);
-    all.filter_map(move |one| match one.values() {
-        [only] => Some(label_hash(axis, one.key(), only)),
+/// The label that a requirement asks for, if only one will do.
+fn only_label(axis: Axis, requirement: &Requirement) -> Option<Mark> {
+    match (requirement.operator(), requirement.values()) {
+        (Operator::In, [only]) => Some(label_mark(axis, requirement.key(), only)),
         _ => None,
-    })
+    }
 }
 
-/// By what selectors are found.
+/// Selectors, as tables know them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Digest {
     /// Of all they say.
-    pub(super) hash: u64,
-    /// Of labels that all whom they mean have.
-    labels: SmallVec<[u64; 2]>,
+    pub(super) id: Mark,
+    /// Labels that all whom they mean have.
+    pub(super) labels: SmallVec<[Mark; 2]>,
+    /// Whether all who have the labels are meant.
+    pub(super) exact: bool,
 }
 
 impl Digest {
     /// Of selectors, each of which may be left out.
     pub(super) fn of<const N: usize>(selectors: [(Axis, Option<&Selector>); N]) -> Self {
         let given = selectors.iter().filter_map(|(axis, selector)| Some((*axis, (*selector)?)));
-        let labels = given.flat_map(|(axis, selector)| labels_of(axis, selector)).collect();
-        Self { hash: hash_of(&selectors), labels }
+        let all =
+            given.flat_map(|(axis, selector)| selector.requirements().iter().map(move |one| (axis, one)));
+        let labels = all.clone().filter_map(|(axis, one)| only_label(axis, one)).collect::<SmallVec<_>>();
+        Self { id: mark_of(&selectors), exact: labels.len() == all.count(), labels }
     }
 
-    /// The hash of a label that all whom they mean have.
-    pub(super) fn label(&self) -> Option<u64> {
+    /// A label that all whom they mean have.
+    pub(super) fn label(&self) -> Option<Mark> {
         self.labels.first().copied()
     }
 
-    /// Whether they may mean `profile`: most that they do not mean are told without a look at any text.
+    /// Whether `profile` has the labels that all have whom they mean.
     pub(super) fn may_mean(&self, profile: &Profile) -> bool {
         self.labels.iter().all(|label| profile.marks().contains(label))
     }

@@ -17,6 +17,7 @@ pub use cluster::{Action, ClusterPolicy, ClusterRule, Tier};
 pub use dns::{DnsName, InvalidDnsName, NamePattern};
 pub use grant::{Grant, GrantTo};
 pub use name::{InvalidPolicyName, PolicyName, PortName};
+pub(super) use network::name_mark;
 pub use network::{Direction, InvalidPolicy, NetworkPolicy, PolicyProblem, PolicyRule, PolicySpec};
 pub(super) use peer::Other;
 pub use peer::{Home, Peer, WorkloadPeer};

@@ -41,6 +41,9 @@ impl Bits {
     }
 
     fn or(&mut self, other: &Self) {
+        if self.0.is_empty() {
+            return self.clone_from(other);
+        }
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);
         }

@@ -85,19 +85,25 @@ impl Domain {
     /// Takes workloads in the order of their names; there are none so far.
     pub(in crate::policy) fn load_endpoints(&mut self, all: &[&Endpoint]) {
         self.peers.reserve(all.len());
-        let mut claims = Vec::with_capacity(2 * all.len());
-        let placed = all.iter().map(|endpoint| {
-            let profile =
-                self.place_endpoint(endpoint, |_, place, peer| claims.push((place, endpoint.id(), peer)));
+        let mut claims = [Vec::with_capacity(all.len()), Vec::with_capacity(all.len())];
+        let placed = all.iter().zip(0_u32..).map(|(endpoint, at)| {
+            let [v4, v6] = &mut claims;
+            let profile = self.place_endpoint(endpoint, |_, (family, number), peer| {
+                let claims = if family == IpFamily::V4 { &mut *v4 } else { &mut *v6 };
+                claims.push((number, at, peer));
+            });
             (endpoint.id().clone(), Placed { endpoint: (*endpoint).clone(), profile })
         });
         let placed: BTreeMap<_, _> = placed.collect();
         self.endpoints = placed;
-        // Stable, so owners stay in the order of their names.
-        claims.sort_by_key(|(place, ..)| *place);
-        let owners = claims.chunk_by(|(one, ..), (next, ..)| one == next).filter_map(|same| {
-            let owners = same.iter().map(|(_, id, peer)| ((*id).clone(), *peer)).collect();
-            Some((same.first()?.0, owners))
+        let owner = |(_, at, peer): &(u128, u32, u32)| Some((all.get(*at as usize)?.id().clone(), *peer));
+        let owners = claims.iter_mut().zip(IpFamily::BOTH).flat_map(|(claims, family)| {
+            // Owners are in the order of their names.
+            claims.sort_unstable();
+            let same = claims.chunk_by(|(one, ..), (next, ..)| one == next);
+            same.filter_map(move |same| {
+                Some(((family, same.first()?.0), same.iter().filter_map(owner).collect()))
+            })
         });
         self.addresses = owners.collect();
     }
@@ -276,8 +282,10 @@ impl Domain {
     // ---- peers
 
     pub(super) fn view(&self, key: PeerKey) -> PeerView<'_> {
+        let entry = key.profile.and_then(|number| self.peers.profile(number));
         PeerView {
-            profile: key.profile.and_then(|number| self.peers.profile(number)).map(|entry| &*entry.profile),
+            profile: entry.map(|entry| &*entry.profile),
+            foreign: entry.is_some_and(|entry| entry.foreign),
             prefix: key.prefix.and_then(|number| self.prefixes.get(number)),
         }
     }

@@ -1,6 +1,7 @@
 //! The tables of the whole cluster. No I/O, no clock, no async.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem::discriminant;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -72,6 +73,17 @@ pub struct Engine {
     granting: BTreeSet<u32>,
 }
 
+/// What is alike, together: of things in an order that has them together. Unlike `chunk_by`, it does not look at all.
+fn chunks<'a, T>(all: &'a [T], alike: impl Fn(&T, &T) -> bool) -> impl Iterator<Item = &'a [T]> {
+    let mut rest = all;
+    std::iter::from_fn(move || {
+        let first = rest.first()?;
+        let (same, after) = rest.split_at_checked(rest.partition_point(|one| alike(first, one)))?;
+        rest = after;
+        Some(same)
+    })
+}
+
 impl Default for Engine {
     fn default() -> Self {
         Self::new(World::new())
@@ -89,7 +101,7 @@ impl Engine {
             granting: BTreeSet::new(),
         };
         let endpoints: Vec<_> = world.endpoints().collect();
-        for same in endpoints.chunk_by(|one, next| one.profile().tenant() == next.profile().tenant()) {
+        for same in chunks(&endpoints, |one, next| one.profile().tenant() == next.profile().tenant()) {
             let Some(first) = same.first() else { continue };
             engine.load(first.profile().tenant(), |domain| domain.load_endpoints(same));
         }
@@ -97,7 +109,10 @@ impl Engine {
             engine.load(tenant, |domain| domain.put_names(address, names));
         }
         let policies: Vec<_> = world.shared_policies().collect();
-        for same in policies.chunk_by(|one, next| one.tenant() == next.tenant()) {
+        let alike = |one: &AnyPolicy, next: &AnyPolicy| {
+            discriminant(one) == discriminant(next) && one.tenant() == next.tenant()
+        };
+        for same in chunks(&policies, |one, next| alike(one, next)) {
             match same.first().and_then(|first| first.tenant()) {
                 Some(tenant) => engine.load(tenant, |domain| domain.load_policies(same)),
                 None => {

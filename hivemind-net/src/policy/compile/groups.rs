@@ -4,12 +4,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hivemind_core::Namespace;
 use hivemind_core::labels::Selector;
 
-use super::super::digest::hash_of;
+use super::super::digest::{Mark, hash_of, short};
 use super::super::{AnyPolicy, ClusterPolicy, Direction, PolicyName, Profile};
-use super::index::{Few, Index};
+use super::index::{Few, Index, Lists};
 use super::policies::Policy;
 use super::slab::Slab;
 
@@ -17,8 +16,8 @@ use super::slab::Slab;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Subject<'a> {
     Cluster(&'a PolicyName),
-    /// With the hash of the selector.
-    Network(&'a Namespace, u64, &'a Selector),
+    /// The namespace and the selector.
+    Network(Mark, Mark),
     Grant(&'a Selector),
 }
 
@@ -26,25 +25,23 @@ impl<'a> Subject<'a> {
     fn of(policy: &'a AnyPolicy) -> Self {
         match policy {
             AnyPolicy::Cluster(one) => Self::Cluster(one.name()),
-            AnyPolicy::Network(one) => {
-                Self::Network(one.namespace(), one.spec().digest().hash, one.spec().selector())
-            }
+            AnyPolicy::Network(one) => Self::Network(one.namespace_mark(), one.spec().digest().id),
             AnyPolicy::Grant(one) => Self::Grant(one.own()),
         }
     }
 
-    /// The hash by which it is found; `home` is that of the namespace.
-    fn hash(self, home: u64) -> u64 {
+    /// The hash by which it is found.
+    fn hash(self) -> u64 {
         match self {
-            Self::Network(_, selector, _) => hash_of(&(home, selector)),
+            Self::Network(namespace, selector) => short(namespace).rotate_left(32) ^ short(selector),
             other => hash_of(&other),
         }
     }
 }
 
-/// Where policies of a tenant are looked for: in their namespace, by a label that all they select have; both by hash.
-fn place(namespace: u64, label: Option<u64>) -> u64 {
-    hash_of(&(namespace, label))
+/// Where policies of a tenant are looked for: in their namespace, by a label that all they select have.
+fn place(namespace: Mark, label: Option<Mark>) -> u64 {
+    short(namespace).rotate_left(32) ^ label.map_or(0, short)
 }
 
 #[derive(Debug, Clone)]
@@ -75,19 +72,24 @@ impl Group {
         }
     }
 
+    /// Whether they select workloads of this tenant that have `profile`.
     pub(super) fn selects(&self, profile: &Profile) -> bool {
         match &*self.like {
             AnyPolicy::Cluster(policy) => policy.selects(profile),
-            AnyPolicy::Network(policy) => policy.spec().digest().may_mean(profile) && policy.selects(profile),
+            AnyPolicy::Network(policy) => {
+                let digest = policy.spec().digest();
+                policy.namespace_mark() == profile.namespace_mark()
+                    && digest.may_mean(profile)
+                    && (digest.exact || policy.spec().selector().matches(profile.labels()))
+            }
             AnyPolicy::Grant(grant) => grant.selects(profile),
         }
     }
 
-    /// The namespace of those it selects, by its hash, and perhaps a label of theirs, by its hash; `None` if they may be
-    /// anywhere.
-    pub(super) fn where_about(&self) -> Option<(u64, Option<u64>)> {
+    /// The namespace of those it selects, and perhaps a label of theirs; `None` if they may be anywhere.
+    pub(super) fn where_about(&self) -> Option<(Mark, Option<Mark>)> {
         match &*self.like {
-            AnyPolicy::Network(policy) => Some((hash_of(policy.namespace()), policy.spec().digest().label())),
+            AnyPolicy::Network(policy) => Some((policy.namespace_mark(), policy.spec().digest().label())),
             AnyPolicy::Cluster(_) | AnyPolicy::Grant(_) => None,
         }
     }
@@ -151,7 +153,7 @@ pub(super) struct Groups {
     /// In the order in which they are asked.
     cluster: Vec<u32>,
     grants: BTreeSet<u32>,
-    network: Index,
+    network: Lists,
     /// How many groups of network policies there are.
     networks: usize,
 }
@@ -159,9 +161,9 @@ pub(super) struct Groups {
 impl Groups {
     /// Takes a policy; tells its group.
     pub(super) fn join(&mut self, number: u32, policy: &Policy) -> (u32, Joined) {
-        let (has, home, policy) = (policy.has(), policy.home, &policy.source);
+        let (has, policy) = (policy.has(), &policy.source);
         let subject = Subject::of(policy);
-        let hash = subject.hash(home);
+        let hash = subject.hash();
         let same =
             |group| self.all.get(group).is_some_and(|found: &Group| Subject::of(&found.like) == subject);
         if let Some(group) = self.numbers.find(hash, same)
@@ -177,7 +179,7 @@ impl Groups {
         self.numbers.insert(hash, group);
         match &**policy {
             AnyPolicy::Network(one) => {
-                self.network.insert(place(home, one.spec().digest().label()), group);
+                self.network.insert(place(one.namespace_mark(), one.spec().digest().label()), group);
                 self.networks += 1;
             }
             AnyPolicy::Grant(_) => {
@@ -200,16 +202,16 @@ impl Groups {
 
     /// Lets a policy go. An empty group selects nobody any more; it stays until [`Groups::remove`].
     pub(super) fn leave(&mut self, number: u32, policy: &Policy) -> Joined {
-        let (group, has, home) = (policy.group, policy.has(), policy.home);
+        let (group, has) = (policy.group, policy.has());
         let Some(found) = self.all.get_mut(group) else { return Joined::default() };
         let before = found.naming;
         found.give(number, has);
         let joined = Joined { alone: found.policies.is_empty(), naming: before > 0 && found.naming == 0 };
         if joined.alone {
-            self.numbers.remove(Subject::of(&found.like).hash(home), group);
+            self.numbers.remove(Subject::of(&found.like).hash(), group);
             match &*found.like {
                 AnyPolicy::Network(one) => {
-                    self.network.remove(place(home, one.spec().digest().label()), group);
+                    self.network.remove(place(one.namespace_mark(), one.spec().digest().label()), group);
                     self.networks = self.networks.saturating_sub(1);
                 }
                 AnyPolicy::Grant(_) => {
@@ -255,7 +257,7 @@ impl Groups {
         if let Some(network) = found.get_mut(cluster..) {
             network.sort_unstable();
         }
-        // Two labels with one hash would find a group twice.
+        // Two labels with one place would find a group twice.
         found.dedup();
         found.extend(self.grants.iter().copied().filter(selects));
         found

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::super::digest::hash_of;
+use super::super::digest::{Mark, short};
 use super::super::{NamedPort, Profile};
 use super::bits::Peers;
-use super::index::{Few, Index};
+use super::index::{Few, Index, Lists};
 use super::prefixes::Prefix;
 use super::slab::Slab;
 
@@ -23,6 +23,8 @@ pub(super) struct PeerKey {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PeerView<'a> {
     pub(super) profile: Option<&'a Profile>,
+    /// Whether the profile is another tenant's.
+    pub(super) foreign: bool,
     pub(super) prefix: Option<&'a Prefix>,
 }
 
@@ -49,8 +51,8 @@ pub(super) struct PeerEntry {
 pub(super) struct PeerTable {
     profiles: Slab<ProfileEntry>,
     profile_numbers: Index,
-    by_label: Index,
-    by_namespace: Index,
+    by_label: Lists,
+    by_namespace: Lists,
     peers: Slab<PeerEntry>,
     peer_numbers: HashMap<PeerKey, u32, FixedState>,
     /// For each named port, the peers that have it, by its number.
@@ -69,8 +71,7 @@ impl PeerTable {
 
     /// One more use of `profile`; tells its number, and whether it is new.
     pub(super) fn acquire_profile(&mut self, profile: &Arc<Profile>, foreign: bool) -> (u32, bool) {
-        let hash = hash_of(&**profile);
-        if let Some(number) = self.numbered(hash, profile)
+        if let Some(number) = self.profile_number(profile)
             && let Some(entry) = self.profiles.get_mut(number)
         {
             entry.refs += 1;
@@ -79,17 +80,12 @@ impl PeerTable {
         let entry =
             ProfileEntry { profile: profile.clone(), foreign, refs: 1, set: None, peers: Few::default() };
         let number = self.profiles.insert(entry);
-        self.profile_numbers.insert(hash, number);
+        self.profile_numbers.insert(short(profile.id_mark()), number);
         for label in profile.marks() {
-            self.by_label.insert(*label, number);
+            self.by_label.insert(short(*label), number);
         }
-        self.by_namespace.insert(profile.namespace_mark(), number);
+        self.by_namespace.insert(short(profile.namespace_mark()), number);
         (number, true)
-    }
-
-    fn numbered(&self, hash: u64, profile: &Profile) -> Option<u32> {
-        let is = |number| self.profiles.get(number).is_some_and(|entry| *entry.profile == *profile);
-        self.profile_numbers.find(hash, is)
     }
 
     /// One use less; gives the profile back with the last.
@@ -100,11 +96,11 @@ impl PeerTable {
             return None;
         }
         let gone = self.profiles.remove(number)?;
-        self.profile_numbers.remove(hash_of(&*gone.profile), number);
+        self.profile_numbers.remove(short(gone.profile.id_mark()), number);
         for label in gone.profile.marks() {
-            self.by_label.remove(*label, number);
+            self.by_label.remove(short(*label), number);
         }
-        self.by_namespace.remove(gone.profile.namespace_mark(), number);
+        self.by_namespace.remove(short(gone.profile.namespace_mark()), number);
         Some(gone)
     }
 
@@ -187,17 +183,19 @@ impl PeerTable {
     }
 
     pub(super) fn profile_number(&self, profile: &Profile) -> Option<u32> {
-        self.numbered(hash_of(profile), profile)
+        let is =
+            |number| self.profiles.get(number).is_some_and(|one| one.profile.id_mark() == profile.id_mark());
+        self.profile_numbers.find(short(profile.id_mark()), is)
     }
 
-    /// Those that have a label, by its hash; perhaps others too.
-    pub(super) fn labelled(&self, label: u64) -> impl Iterator<Item = u32> {
-        self.by_label.all(label)
+    /// Those that have a label; perhaps others too.
+    pub(super) fn labelled(&self, label: Mark) -> impl Iterator<Item = u32> {
+        self.by_label.all(short(label))
     }
 
-    /// Those of a namespace, by its hash; perhaps others too.
-    pub(super) fn of_namespace(&self, namespace: u64) -> impl Iterator<Item = u32> {
-        self.by_namespace.all(namespace)
+    /// Those of a namespace; perhaps others too.
+    pub(super) fn of_namespace(&self, namespace: Mark) -> impl Iterator<Item = u32> {
+        self.by_namespace.all(short(namespace))
     }
 
     /// The numbers that peers give a named port, each with those peers.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use smallvec::smallvec;
 
-use super::super::digest::hash_of;
+use super::super::digest::{hash_of, short};
+use super::super::model::name_mark;
 use super::super::{Action, AnyPolicy, Direction, NamedPort, PolicyRef, PortMatch, Profile, Tier};
 use super::groups::{Groups, Has, Joined};
 use super::index::{Index, OneOrMore};
@@ -30,7 +31,7 @@ pub(super) struct Rule {
     /// The selectors, any of which must match; `None` is everybody.
     pub(super) peers: Option<OneOrMore<u32>>,
     pub(super) ranges: OneOrMore<(u32, u32)>,
-    pub(super) names: Vec<NamedPort>,
+    pub(super) names: Box<[NamedPort]>,
 }
 
 impl Rule {
@@ -55,31 +56,32 @@ pub(super) struct Policy {
     pub(super) source: Arc<AnyPolicy>,
     pub(super) stage: Stage,
     /// Of each direction; `None` leaves it alone.
-    pub(super) ingress: Option<OneOrMore<Rule>>,
-    pub(super) egress: Option<OneOrMore<Rule>>,
+    rules: [Option<Box<[Rule]>>; 2],
     /// With those that select the same workloads.
     pub(super) group: u32,
-    /// The hash of its namespace, if it has one.
-    pub(super) home: u64,
 }
 
 impl Policy {
-    pub(super) fn new(source: Arc<AnyPolicy>) -> Self {
+    /// With its rules of ingress and of egress.
+    pub(super) fn new(source: Arc<AnyPolicy>, rules: [Option<Box<[Rule]>>; 2]) -> Self {
         let stage = match &*source {
             AnyPolicy::Cluster(policy) if policy.tier() == Tier::Admin => Stage::Admin,
             AnyPolicy::Cluster(_) => Stage::Baseline,
             AnyPolicy::Network(_) => Stage::Network,
             AnyPolicy::Grant(_) => Stage::Grant,
         };
-        let home = match &*source {
-            AnyPolicy::Network(policy) => hash_of(policy.namespace()),
-            AnyPolicy::Cluster(_) | AnyPolicy::Grant(_) => 0,
-        };
-        Self { source, stage, ingress: None, egress: None, group: u32::MAX, home }
+        Self { source, stage, rules, group: u32::MAX }
     }
 
     pub(super) fn rules(&self, direction: Direction) -> Option<&[Rule]> {
-        direction.of((self.ingress.as_deref(), self.egress.as_deref()))
+        let [ingress, egress] = &self.rules;
+        direction.of((ingress, egress)).as_deref()
+    }
+
+    /// The selectors of all its rules, one for each use.
+    pub(super) fn selectors(&self) -> impl Iterator<Item = u32> {
+        let rules = self.rules.iter().flatten().flatten();
+        rules.flat_map(Rule::selectors).copied()
     }
 
     pub(super) fn names(&self, direction: Direction) -> impl Iterator<Item = &NamedPort> {
@@ -108,7 +110,7 @@ impl Policy {
 /// The hash of a policy's name among those of a domain, all of whose own policies are of one tenant.
 fn name_hash(policy: &Policy) -> u64 {
     match &*policy.source {
-        AnyPolicy::Network(one) => hash_of(&(policy.home, one.name())),
+        AnyPolicy::Network(one) => short(one.name_mark()),
         AnyPolicy::Cluster(one) => hash_of(&(1_u8, one.name())),
         AnyPolicy::Grant(one) => hash_of(&(2_u8, one.name())),
     }
@@ -117,7 +119,7 @@ fn name_hash(policy: &Policy) -> u64 {
 /// The same of a name.
 fn ref_hash(name: &PolicyRef) -> u64 {
     match name {
-        PolicyRef::Network(_, namespace, name) => hash_of(&(hash_of(namespace), name)),
+        PolicyRef::Network(_, namespace, name) => short(name_mark(namespace, name)),
         PolicyRef::Cluster(name) => hash_of(&(1_u8, name)),
         PolicyRef::Grant(_, name) => hash_of(&(2_u8, name)),
     }
@@ -149,6 +151,11 @@ impl Policies {
     pub(super) fn reserve(&mut self, more: usize) {
         self.all.reserve(more);
         self.numbers.reserve(more);
+    }
+
+    /// The number that the next one gets.
+    pub(super) fn next(&self) -> u32 {
+        self.all.next()
     }
 
     pub(super) fn insert(&mut self, policy: Policy) -> u32 {
@@ -188,10 +195,6 @@ impl Policies {
 
     pub(super) fn get(&self, number: u32) -> Option<&Policy> {
         self.all.get(number)
-    }
-
-    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Policy> {
-        self.all.get_mut(number)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Policy)> {

@@ -4,11 +4,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hivemind_core::Namespace;
 use ipnet::IpNet;
 use smallvec::smallvec;
 
-use super::super::{Action, AnyPolicy, ClusterRule, Direction, Peer, PolicyRef, PolicyRule};
+use super::super::{Action, AnyPolicy, ClusterRule, Direction, NetworkPolicy, Peer, PolicyRef, PolicyRule};
 use super::bits::{Bits, Peers};
 use super::domain::Domain;
 use super::groups::Joined;
@@ -27,8 +26,8 @@ impl Domain {
     pub(in crate::policy) fn put_policy(&mut self, policy: &Arc<AnyPolicy>) {
         // What is loaded is there once.
         let before = if self.loading { None } else { self.policies.number(&policy.key()) };
-        let number = self.policies.insert(Policy::new(policy.clone()));
-        self.resolve(number, policy);
+        let rules = self.resolve(self.policies.next(), policy);
+        let number = self.policies.insert(Policy::new(policy.clone(), rules));
         if self.loading {
             self.policies.show(number);
             return;
@@ -54,10 +53,7 @@ impl Domain {
 
     fn drop_policy(&mut self, number: u32) {
         let Some(gone) = self.policies.remove(number) else { return };
-        let rules = gone.ingress.iter().chain(&gone.egress).flatten();
-        for selector in rules.flat_map(Rule::selectors) {
-            self.selectors.release(*selector, number);
-        }
+        gone.selectors().for_each(|selector| self.selectors.release(selector, number));
         nets_of(&gone.source).for_each(|net| self.release_prefix(net));
     }
 
@@ -108,33 +104,25 @@ impl Domain {
         }
     }
 
-    /// Reads the rules of a policy into selectors and ranges.
-    fn resolve(&mut self, number: u32, policy: &AnyPolicy) {
-        let mut sides = [None, None];
-        for (side, direction) in sides.iter_mut().zip(Direction::ALL) {
-            *side = match policy {
-                AnyPolicy::Network(network) => network.spec().rules(direction).map(|rules| {
-                    let home = Some(network.namespace());
-                    rules.iter().map(|rule| self.rule(number, Action::Allow, rule, home)).collect()
-                }),
-                AnyPolicy::Cluster(cluster) => {
-                    let rules = cluster.rules(direction).iter();
-                    Some(rules.map(|one| self.rule(number, one.action(), one.rule(), None)).collect())
-                }
-                AnyPolicy::Grant(grant) => (grant.direction() == direction).then(|| {
-                    let peers = self.selector(number, Wanted::Grant(grant));
-                    smallvec![Rule::new(Action::Allow, Some(smallvec![peers]), grant.ports())]
-                }),
-            };
-        }
-        let [ingress, egress] = sides;
-        if let Some(policy) = self.policies.get_mut(number) {
-            policy.ingress = ingress;
-            policy.egress = egress;
-        }
+    /// Reads the rules of a policy, which gets `number`, into selectors and ranges.
+    fn resolve(&mut self, number: u32, policy: &AnyPolicy) -> [Option<Box<[Rule]>>; 2] {
+        Direction::ALL.map(|direction| match policy {
+            AnyPolicy::Network(network) => network.spec().rules(direction).map(|rules| {
+                let home = Some(network);
+                rules.iter().map(|rule| self.rule(number, Action::Allow, rule, home)).collect()
+            }),
+            AnyPolicy::Cluster(cluster) => {
+                let rules = cluster.rules(direction).iter();
+                Some(rules.map(|one| self.rule(number, one.action(), one.rule(), None)).collect())
+            }
+            AnyPolicy::Grant(grant) => (grant.direction() == direction).then(|| {
+                let peers = self.selector(number, Wanted::Grant(grant));
+                Box::from([Rule::new(Action::Allow, Some(smallvec![peers]), grant.ports())])
+            }),
+        })
     }
 
-    fn rule(&mut self, policy: u32, action: Action, rule: &PolicyRule, home: Option<&Namespace>) -> Rule {
+    fn rule(&mut self, policy: u32, action: Action, rule: &PolicyRule, home: Option<&NetworkPolicy>) -> Rule {
         let peers = rule.peers().iter().map(|peer| {
             nets_of_peer(peer).for_each(|net| self.acquire_prefix(net));
             self.selector(policy, Wanted::of(peer, home))

@@ -18,16 +18,20 @@ impl<T> Slab<T> {
         self.items.reserve(more.saturating_sub(self.free.len()));
     }
 
-    pub(super) fn insert(&mut self, item: T) -> u32 {
-        if let Some(number) = self.free.pop()
-            && let Some(slot) = self.items.get_mut(number as usize)
-        {
-            *slot = Some(item);
-            return number;
-        }
-        self.items.push(Some(item));
+    /// The number that the next one gets.
+    pub(super) fn next(&self) -> u32 {
         // More than four billion would not fit into memory.
-        u32::try_from(self.items.len() - 1).unwrap_or(u32::MAX)
+        self.free.last().copied().unwrap_or_else(|| u32::try_from(self.items.len()).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn insert(&mut self, item: T) -> u32 {
+        let number = self.next();
+        self.free.pop();
+        match self.items.get_mut(number as usize) {
+            Some(slot) => *slot = Some(item),
+            None => self.items.push(Some(item)),
+        }
+        number
     }
 
     /// Nothing has a higher number.

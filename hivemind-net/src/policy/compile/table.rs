@@ -1,6 +1,7 @@
 //! Which peers pass, for each range of ports. No I/O, no clock, no async.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::super::{Action, AnyPolicy, Direction, NamedPort, NamedPorts};
 use super::bits::{Bits, Peers, Set};
@@ -265,10 +266,14 @@ impl Draft {
 impl Table {
     /// The ranges cut where any begins or ends, each with its lines.
     fn divided(ranges: Vec<LineRange>, isolating: usize) -> Self {
+        // Many rules are about the same few ports: what can be is done once for each range.
+        let mut spans: Vec<(u32, u32)> = ranges.iter().map(|(first, last, _)| (*first, *last)).collect();
+        spans.sort_unstable();
+        spans.dedup();
         let (begin, end) = ALL_KEYS;
-        let mut starts = Vec::with_capacity(2 * ranges.len() + 1);
+        let mut starts = Vec::with_capacity(2 * spans.len() + 1);
         starts.push(begin);
-        for (first, last, ..) in &ranges {
+        for (first, last) in &spans {
             starts.push(*first);
             if *last < end {
                 starts.push(*last + 1);
@@ -276,10 +281,14 @@ impl Table {
         }
         starts.sort_unstable();
         starts.dedup();
-        let cells = vec![Cell { stale: true, ..Cell::default() }; starts.len()];
+        let mut cells = Vec::new();
+        cells.resize_with(starts.len(), || Cell { stale: true, ..Cell::default() });
         let mut table = Self { keys: Keys::new(starts), cells, isolating };
+        let within: Vec<_> = spans.iter().map(|(first, last)| table.within(*first, *last)).collect();
         for (first, last, active) in ranges {
-            table.between(first, last).for_each(|cell| cell.active.push(active.clone()));
+            let cells = spans.binary_search(&(first, last)).ok().and_then(|at| within.get(at)).cloned();
+            let cells = cells.and_then(|cells| table.cells.get_mut(cells)).unwrap_or_default();
+            cells.iter_mut().for_each(|cell| cell.active.push(active.clone()));
         }
         table
     }
@@ -324,12 +333,17 @@ impl Table {
         self.settle(sources, direction);
     }
 
-    /// The cells whose ranges begin from `first` to `last`.
-    fn between(&mut self, first: u32, last: u32) -> impl Iterator<Item = &mut Cell> {
+    /// Which cells have ranges that begin from `first` to `last`.
+    fn within(&self, first: u32, last: u32) -> Range<usize> {
         let starts = self.keys.starts();
         let from = starts.partition_point(|start| *start < first);
-        let to = starts.partition_point(|start| *start <= last);
-        self.cells.get_mut(from..to).into_iter().flatten()
+        from..starts.partition_point(|start| *start <= last)
+    }
+
+    /// The cells whose ranges begin from `first` to `last`.
+    fn between(&mut self, first: u32, last: u32) -> impl Iterator<Item = &mut Cell> {
+        let within = self.within(first, last);
+        self.cells.get_mut(within).into_iter().flatten()
     }
 
     /// Lets a range begin at `key`.

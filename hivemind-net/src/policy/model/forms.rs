@@ -3,6 +3,7 @@
 use std::fmt;
 
 use hivemind_core::labels::{LabelSelector, Selector};
+use hivemind_core::{Namespace, TenantRef};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -12,8 +13,8 @@ use super::network::check_names;
 use super::port::Kind;
 use super::{
     Action, ClusterPolicy, ClusterRule, Direction, InvalidBlock, InvalidPolicy, InvalidPort, IpBlock,
-    NamedPort, Peer, PolicyName, PolicyProblem, PolicyRule, PolicySpec, PortMatch, Protocol, Tier,
-    WorkloadPeer,
+    NamedPort, NetworkPolicy, Peer, PolicyName, PolicyProblem, PolicyRule, PolicySpec, PortMatch, Protocol,
+    Tier, WorkloadPeer,
 };
 
 /// A selector as text, or in Kubernetes' structured form.
@@ -211,6 +212,28 @@ struct EgressForm {
     to: Option<Vec<PeerForm>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ports: Option<Vec<PortForm>>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicyForm {
+    tenant: TenantRef,
+    namespace: Namespace,
+    name: PolicyName,
+    spec: PolicySpec,
+}
+
+impl From<PolicyForm> for NetworkPolicy {
+    fn from(form: PolicyForm) -> Self {
+        Self::new(form.tenant, form.namespace, form.name, form.spec)
+    }
+}
+
+impl From<NetworkPolicy> for PolicyForm {
+    fn from(policy: NetworkPolicy) -> Self {
+        let NetworkPolicy { tenant, namespace, name, spec, .. } = policy;
+        Self { tenant, namespace, name, spec }
+    }
 }
 
 #[derive(Clone, Serialize, Deserialize)]

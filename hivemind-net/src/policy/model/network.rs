@@ -6,8 +6,8 @@ use hivemind_core::labels::{InvalidLabel, InvalidRequirement, InvalidSelector, S
 use hivemind_core::{Namespace, TenantRef};
 use serde::{Deserialize, Serialize};
 
-use super::super::digest::{Axis, Digest};
-use super::forms::SpecForm;
+use super::super::digest::{Axis, Digest, Mark, mark_of};
+use super::forms::{PolicyForm, SpecForm};
 use super::peer::{Home, Other};
 use super::profile::NamedPorts;
 use super::{
@@ -172,7 +172,7 @@ pub struct PolicySpec {
     pub(super) selector: Selector,
     pub(super) ingress: Option<Vec<PolicyRule>>,
     pub(super) egress: Option<Vec<PolicyRule>>,
-    /// By what the selector is found.
+    /// The selector, as tables know it.
     pub(super) digest: Digest,
 }
 
@@ -219,7 +219,7 @@ impl PolicySpec {
         &self.selector
     }
 
-    /// By what the selector is found.
+    /// The selector, as tables know it.
     pub(in crate::policy) fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -242,18 +242,21 @@ pub(super) fn check_names(direction: Direction, rule: usize, peers: &[Peer]) -> 
 
 /// A network policy of a namespace of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "PolicyForm", into = "PolicyForm")]
 pub struct NetworkPolicy {
-    tenant: TenantRef,
-    namespace: Namespace,
-    name: PolicyName,
-    spec: PolicySpec,
+    pub(super) tenant: TenantRef,
+    pub(super) namespace: Namespace,
+    pub(super) name: PolicyName,
+    pub(super) spec: PolicySpec,
+    /// Of the namespace, and of the name in it.
+    marks: (Mark, Mark),
 }
 
 impl NetworkPolicy {
     /// The policy `name` of `namespace` of `tenant`.
     pub fn new(tenant: TenantRef, namespace: Namespace, name: PolicyName, spec: PolicySpec) -> Self {
-        Self { tenant, namespace, name, spec }
+        let marks = (mark_of(&namespace), name_mark(&namespace, &name));
+        Self { tenant, namespace, name, spec, marks }
     }
 
     /// Whose it is.
@@ -269,6 +272,16 @@ impl NetworkPolicy {
     /// Its name, unique in its namespace.
     pub fn name(&self) -> &PolicyName {
         &self.name
+    }
+
+    /// The mark of its namespace.
+    pub(in crate::policy) fn namespace_mark(&self) -> Mark {
+        self.marks.0
+    }
+
+    /// The mark of its name in its namespace.
+    pub(in crate::policy) fn name_mark(&self) -> Mark {
+        self.marks.1
     }
 
     /// What it says.
@@ -287,4 +300,9 @@ impl NetworkPolicy {
             && *profile.namespace() == self.namespace
             && self.spec.selector.matches(profile.labels())
     }
+}
+
+/// The mark of a policy's name.
+pub(in crate::policy) fn name_mark(namespace: &Namespace, name: &PolicyName) -> Mark {
+    mark_of(&(namespace, name))
 }

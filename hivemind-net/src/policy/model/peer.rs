@@ -91,7 +91,7 @@ impl WorkloadPeer {
         Self::all_of(self.tenants, self.namespaces, Some(selector))
     }
 
-    /// By what it is found.
+    /// The selectors, as tables know them.
     pub(in crate::policy) fn digest(&self) -> &Digest {
         &self.digest
     }

@@ -7,7 +7,7 @@ use hivemind_core::labels::{LabelKey, LabelValue, Labels};
 use hivemind_core::{Namespace, TenantRef};
 use serde::{Deserialize, Serialize};
 
-use super::super::digest::{Axis, hash_of, label_hashes};
+use super::super::digest::{Axis, Mark, label_marks, mark_of};
 use super::{PortName, Protocol};
 
 /// The label every namespace has, with its name, as in Kubernetes.
@@ -60,20 +60,19 @@ pub struct Profile {
     marks: Marks,
 }
 
-/// Hashes by which it is found.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// What stands for it in tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Marks {
-    namespace: u64,
+    /// Of the whole.
+    id: Mark,
+    namespace: Mark,
     /// First of its own labels, then of those around it.
-    labels: Box<[u64]>,
+    labels: Box<[Mark]>,
 }
 
 impl Hash for Profile {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // It has the labels of its tenant and its namespace too, and with them their names.
-        self.marks.labels.hash(state);
-        self.tenant.generation.hash(state);
-        self.ports.hash(state);
+        self.marks.id.hash(state);
     }
 }
 
@@ -91,16 +90,17 @@ impl Profile {
     pub fn new(tenant: TenantRef, namespace: Namespace, labels: Labels) -> Self {
         let tenant_labels = named(Labels::new(), TENANT_LABEL, tenant.id.as_str());
         let namespace_labels = named(Labels::new(), NAMESPACE_LABEL, namespace.as_str());
-        let marks = Marks { namespace: hash_of(&namespace), labels: Box::default() };
-        let ports = NamedPorts::NONE;
+        let (ports, marks) = (NamedPorts::NONE, Marks::default());
         Self { tenant, tenant_labels, namespace, namespace_labels, labels, ports, marks }.marked()
     }
 
     fn marked(mut self) -> Self {
-        let own = label_hashes(Axis::Workload, &self.labels);
-        let around = label_hashes(Axis::Namespace, &self.namespace_labels);
-        let labels = own.chain(around).chain(label_hashes(Axis::Tenant, &self.tenant_labels)).collect();
-        self.marks.labels = labels;
+        let own = label_marks(Axis::Workload, &self.labels);
+        let around = label_marks(Axis::Namespace, &self.namespace_labels);
+        let labels: Box<[Mark]> =
+            own.chain(around).chain(label_marks(Axis::Tenant, &self.tenant_labels)).collect();
+        let id = mark_of(&(&self.tenant, &self.namespace, &labels, &self.ports));
+        self.marks = Marks { id, namespace: mark_of(&self.namespace), labels };
         self
     }
 
@@ -122,7 +122,7 @@ impl Profile {
     #[must_use]
     pub fn with_ports(mut self, ports: NamedPorts) -> Self {
         self.ports = ports;
-        self
+        self.marked()
     }
 
     /// Whose it is.
@@ -150,18 +150,23 @@ impl Profile {
         &self.labels
     }
 
-    /// The hashes of its own labels.
-    pub(in crate::policy) fn own_marks(&self) -> &[u64] {
+    /// What stands for all that it is.
+    pub(in crate::policy) fn id_mark(&self) -> Mark {
+        self.marks.id
+    }
+
+    /// The marks of its own labels.
+    pub(in crate::policy) fn own_marks(&self) -> &[Mark] {
         self.marks.labels.get(..self.labels.len()).unwrap_or_default()
     }
 
-    /// The hashes of every label of it and around it.
-    pub(in crate::policy) fn marks(&self) -> &[u64] {
+    /// The marks of every label of it and around it.
+    pub(in crate::policy) fn marks(&self) -> &[Mark] {
         &self.marks.labels
     }
 
-    /// The hash of its namespace.
-    pub(in crate::policy) fn namespace_mark(&self) -> u64 {
+    /// The mark of its namespace.
+    pub(in crate::policy) fn namespace_mark(&self) -> Mark {
         self.marks.namespace
     }
 
