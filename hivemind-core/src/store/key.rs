@@ -56,31 +56,60 @@ pub enum InvalidKey {
     },
 }
 
-/// Room for most keys: a buffer that grows is made several times.
-const USUAL: usize = 96;
+/// Room for most keys.
+const USUAL: usize = 128;
 
-/// Writes the segments behind what is in `joined`, which ends in a separator if it is not empty.
-fn join<S: AsRef<[u8]>>(
-    mut joined: Vec<u8>,
-    segments: impl IntoIterator<Item = S>,
-) -> Result<Vec<u8>, InvalidKey> {
-    for (index, segment) in segments.into_iter().enumerate() {
-        let segment = segment.as_ref();
-        if segment.is_empty() {
-            return Err(InvalidKey::EmptySegment { index });
-        }
-        if segment.contains(&SEPARATOR) {
-            return Err(InvalidKey::Separator { index });
-        }
-        if index > 0 {
-            joined.push(SEPARATOR);
-        }
-        joined.extend_from_slice(segment);
-        if joined.len() > MAX_KEY_LEN {
-            return Err(InvalidKey::TooLong { len: joined.len() });
-        }
+/// A key being made: most fit, so that only the key itself is allocated.
+struct Joined {
+    usual: [u8; USUAL],
+    len: usize,
+    /// All of it, once it is longer.
+    longer: Vec<u8>,
+}
+
+impl Joined {
+    fn new() -> Self {
+        Self { usual: [0; USUAL], len: 0, longer: Vec::new() }
     }
-    Ok(joined)
+
+    fn push(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        match self.usual.get_mut(self.len..end) {
+            Some(room) => room.copy_from_slice(bytes),
+            None => {
+                if self.longer.is_empty() {
+                    self.longer.extend_from_slice(self.usual.get(..self.len).unwrap_or_default());
+                }
+                self.longer.extend_from_slice(bytes);
+            }
+        }
+        self.len = end;
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.usual.get(..self.len).unwrap_or(&self.longer)
+    }
+
+    /// Writes the segments behind what is there, which ends in a separator if it is not empty.
+    fn join<S: AsRef<[u8]>>(mut self, segments: impl IntoIterator<Item = S>) -> Result<Self, InvalidKey> {
+        for (index, segment) in segments.into_iter().enumerate() {
+            let segment = segment.as_ref();
+            if segment.is_empty() {
+                return Err(InvalidKey::EmptySegment { index });
+            }
+            if segment.contains(&SEPARATOR) {
+                return Err(InvalidKey::Separator { index });
+            }
+            if index > 0 {
+                self.push(&[SEPARATOR]);
+            }
+            self.push(segment);
+            if self.len > MAX_KEY_LEN {
+                return Err(InvalidKey::TooLong { len: self.len });
+            }
+        }
+        Ok(self)
+    }
 }
 
 impl Key {
@@ -89,11 +118,11 @@ impl Key {
     /// # Errors
     /// [`InvalidKey`] names the segment that is wrong.
     pub fn new<S: AsRef<[u8]>>(segments: impl IntoIterator<Item = S>) -> Result<Self, InvalidKey> {
-        let joined = join(Vec::with_capacity(USUAL), segments)?;
-        if joined.is_empty() {
+        let joined = Joined::new().join(segments)?;
+        if joined.len == 0 {
             return Err(InvalidKey::NoSegment);
         }
-        Ok(Self(joined.into()))
+        Ok(Self(joined.as_bytes().into()))
     }
 
     /// The key that [`as_bytes`](Self::as_bytes) printed.
@@ -165,11 +194,11 @@ impl Prefix {
     /// # Errors
     /// [`InvalidKey`] names the segment that is wrong.
     pub fn new<S: AsRef<[u8]>>(segments: impl IntoIterator<Item = S>) -> Result<Self, InvalidKey> {
-        let mut joined = join(Vec::new(), segments)?;
-        if !joined.is_empty() {
-            joined.push(SEPARATOR);
+        let mut joined = Joined::new().join(segments)?;
+        if joined.len > 0 {
+            joined.push(&[SEPARATOR]);
         }
-        Ok(Self(joined.into()))
+        Ok(Self(Bytes::copy_from_slice(joined.as_bytes())))
     }
 
     /// The bytes every covered key begins with: empty, or ending in `/`.
@@ -182,13 +211,13 @@ impl Prefix {
     /// # Errors
     /// [`InvalidKey`] names the segment of `rest` that is wrong.
     pub fn key<S: AsRef<[u8]>>(&self, rest: impl IntoIterator<Item = S>) -> Result<Key, InvalidKey> {
-        let mut joined = Vec::with_capacity(USUAL);
-        joined.extend_from_slice(&self.0);
-        let joined = join(joined, rest)?;
-        if joined.len() == self.0.len() {
+        let mut joined = Joined::new();
+        joined.push(&self.0);
+        let joined = joined.join(rest)?;
+        if joined.len == self.0.len() {
             return Err(InvalidKey::NoSegment);
         }
-        Ok(Key(joined.into()))
+        Ok(Key(joined.as_bytes().into()))
     }
 
     /// Whether `key` is below this prefix.
@@ -263,6 +292,23 @@ mod tests {
             let ranged: Vec<_> = keys.range(prefix.range()).collect();
             let covered: Vec<_> = keys.iter().filter(|key| prefix.covers(key)).collect();
             prop_assert_eq!(ranged, covered);
+        }
+
+        #[test]
+        fn segments_of_every_length_are_joined(lengths in prop::collection::vec(1usize..200, 1..6), at in 0usize..6) {
+            let segments: Vec<Vec<u8>> = lengths.iter().map(|len| vec![b'x'; *len]).collect();
+            let joined = segments.join(&SEPARATOR);
+            let (above, below) = segments.split_at(at.min(segments.len() - 1));
+            let keys = [Key::new(&segments), Prefix::new(above).and_then(|prefix| prefix.key(below))];
+            for key in keys {
+                match key {
+                    Ok(key) => prop_assert_eq!(key.as_bytes(), joined.as_slice()),
+                    Err(error) => {
+                        prop_assert!(joined.len() > MAX_KEY_LEN);
+                        prop_assert_eq!(error, InvalidKey::TooLong { len: joined.len() });
+                    }
+                }
+            }
         }
 
         #[test]

@@ -41,10 +41,10 @@ impl Limits {
         if operations > self.max_ops {
             return over("operations", operations, self.max_ops);
         }
-        let mut bytes = txn.guards().map(|(key, _)| key.as_bytes().len()).sum::<usize>();
-        for (key, write) in txn.writes() {
-            bytes += key.as_bytes().len();
-            if let Write::Put(value) = write {
+        let mut bytes = 0;
+        for (key, guard, write) in txn.ops() {
+            bytes += key.as_bytes().len() * (usize::from(guard.is_some()) + usize::from(write.is_some()));
+            if let Some(Write::Put(value)) = write {
                 if value.len() > self.max_value_bytes {
                     return over("bytes in one value", value.len(), self.max_value_bytes);
                 }

@@ -30,7 +30,7 @@ pub(in crate::adapters) struct History {
     head: Revision,
     /// The oldest revision that can be read.
     oldest: Revision,
-    keys: BTreeMap<Key, Vec<Version>>,
+    keys: BTreeMap<Key, Versions>,
     /// What each transaction did, one entry a revision, from `oldest + 1` to `head`.
     log: VecDeque<Arc<[Event]>>,
 }
@@ -66,23 +66,64 @@ fn written(write: &Write, revision: Revision, live: Option<&Version>) -> Option<
     }
 }
 
-/// The version that counts at `at`. Mostly that is the last one.
-fn as_of(versions: &[Version], at: Revision) -> Option<&Version> {
-    match versions.split_last() {
-        Some((last, _)) if last.revision <= at => Some(last),
-        Some((_, earlier)) => {
-            earlier.get(earlier.partition_point(|version| version.revision <= at).checked_sub(1)?)
+/// The versions of a key: at least one, and most keys have no other.
+#[derive(Debug)]
+struct Versions {
+    last: Version,
+    /// Those before, in order.
+    earlier: Vec<Version>,
+}
+
+impl Versions {
+    /// The version that counts at `at`. Mostly that is the last one.
+    fn as_of(&self, at: Revision) -> Option<&Version> {
+        if self.last.revision <= at {
+            return Some(&self.last);
         }
-        None => None,
+        let known = self.earlier.partition_point(|version| version.revision <= at);
+        self.earlier.get(known.checked_sub(1)?)
+    }
+
+    /// The last one, if the key is not gone.
+    fn live(&self) -> Option<&Version> {
+        Some(&self.last).filter(|version| version.value.is_some())
+    }
+
+    fn push(&mut self, version: Version) {
+        self.earlier.push(std::mem::replace(&mut self.last, version));
+    }
+
+    /// Takes the last one back; `false` if there is no other.
+    fn pop(&mut self) -> bool {
+        let Some(before) = self.earlier.pop() else { return false };
+        self.last = before;
+        true
+    }
+
+    /// Drops what nobody sees from `oldest` on; `false` if that is all.
+    fn forget(&mut self, oldest: Revision) -> bool {
+        let is_old = |version: &Version| version.revision <= oldest;
+        if is_old(&self.last) {
+            self.earlier = Vec::new();
+            return self.last.value.is_some();
+        }
+        let kept_from = self.earlier.iter().rposition(is_old).unwrap_or(0);
+        self.earlier.drain(..kept_from);
+        if self.earlier.first().is_some_and(|first| first.value.is_none() && is_old(first)) {
+            self.earlier.remove(0);
+        }
+        if self.earlier.capacity() > 2 * self.earlier.len() {
+            self.earlier.shrink_to_fit();
+        }
+        true
     }
 }
 
-fn push(slot: Slot<'_, Key, Vec<Version>>, version: Version) {
+fn push(slot: Slot<'_, Key, Versions>, version: Version) {
     match slot {
         Slot::Occupied(mut versions) => versions.get_mut().push(version),
-        // Most keys have one version most of the time, and a growing vector would make room for four.
         Slot::Vacant(slot) => {
-            slot.insert(Vec::from([version]));
+            slot.insert(Versions { last: version, earlier: Vec::new() });
         }
     }
 }
@@ -117,7 +158,7 @@ impl History {
     /// How many records there are at the newest revision.
     #[cfg(feature = "redb")]
     pub(in crate::adapters) fn len(&self) -> usize {
-        self.keys.values().filter(|v| as_of(v, self.newest).is_some_and(|v| v.value.is_some())).count()
+        self.keys.values().filter(|v| v.as_of(self.newest).is_some_and(|v| v.value.is_some())).count()
     }
 
     /// The revision to read at, if it is there.
@@ -132,7 +173,7 @@ impl History {
 
     pub(in crate::adapters) fn get(&self, key: &Key, at: Option<Revision>) -> Result<Option<Record>> {
         let at = self.readable("get", at)?;
-        let version = self.keys.get(key).and_then(|versions| as_of(versions, at));
+        let version = self.keys.get(key).and_then(|versions| versions.as_of(at));
         Ok(version.and_then(|version| version.record(key)))
     }
 
@@ -154,15 +195,14 @@ impl History {
         let mut found = self
             .keys
             .range((start, end))
-            .filter_map(|(key, versions)| as_of(versions, at).and_then(|version| version.record(key)));
+            .filter_map(|(key, versions)| versions.as_of(at).and_then(|version| version.record(key)));
         let records = found.by_ref().take(limit).collect();
         Ok(ScanPage::new(at, records, found.next().is_some()))
     }
 
     /// The revision at which `key` was last put, unless it is gone.
     fn put_at(&self, key: &Key) -> Option<Revision> {
-        let last = self.keys.get(key)?.last()?;
-        last.value.as_ref().map(|_| last.revision)
+        self.keys.get(key)?.live().map(|last| last.revision)
     }
 
     /// Decides `txn` on everything staged before.
@@ -178,7 +218,7 @@ impl History {
                 Some(write) => {
                     let slot = self.keys.entry(key.clone());
                     let live = match &slot {
-                        Slot::Occupied(versions) => versions.get().last().filter(|one| one.value.is_some()),
+                        Slot::Occupied(versions) => versions.get().live(),
                         Slot::Vacant(_) => None,
                     };
                     let found = live.map(|version| version.revision);
@@ -213,11 +253,8 @@ impl History {
     /// Takes back the last versions that these events made.
     fn undo(&mut self, events: &[Event]) {
         for event in events {
-            if let Some(versions) = self.keys.get_mut(event.key()) {
-                versions.pop();
-                if versions.is_empty() {
-                    self.keys.remove(event.key());
-                }
+            if self.keys.get_mut(event.key()).is_some_and(|versions| !versions.pop()) {
+                self.keys.remove(event.key());
             }
         }
     }
@@ -242,7 +279,8 @@ impl History {
     pub(in crate::adapters) fn begin(oldest: Revision, records: impl IntoIterator<Item = Record>) -> Self {
         let versions = |record: Record| {
             let Record { key, value, mod_revision, create_revision } = record;
-            (key, vec![Version { revision: mod_revision, created: create_revision, value: Some(value) }])
+            let last = Version { revision: mod_revision, created: create_revision, value: Some(value) };
+            (key, Versions { last, earlier: Vec::new() })
         };
         let keys = records.into_iter().map(versions).collect();
         Self { newest: oldest, head: oldest, oldest, keys, log: VecDeque::new() }
@@ -279,18 +317,7 @@ impl History {
 
     /// Drops the versions of `key` that no readable revision shows.
     fn forget(&mut self, key: &Key) {
-        let Some(versions) = self.keys.get_mut(key) else { return };
-        let kept_from = versions.iter().rposition(|version| version.revision <= self.oldest).unwrap_or(0);
-        versions.drain(..kept_from);
-        let gone =
-            versions.first().is_some_and(|first| first.value.is_none() && first.revision <= self.oldest);
-        if gone {
-            versions.remove(0);
-        }
-        if versions.capacity() > 2 * versions.len() {
-            versions.shrink_to_fit();
-        }
-        if versions.is_empty() {
+        if self.keys.get_mut(key).is_some_and(|versions| !versions.forget(self.oldest)) {
             self.keys.remove(key);
         }
     }
@@ -308,8 +335,11 @@ impl History {
             if revision > self.newest {
                 break;
             }
-            let below: Vec<_> = events.iter().filter(|event| prefix.covers(event.key())).cloned().collect();
-            if !below.is_empty() {
+            let mut covered = events.iter().filter(|event| prefix.covers(event.key())).peekable();
+            if covered.peek().is_some() {
+                // A list that grows is made several times, and most watches see most of a transaction.
+                let mut below = Vec::with_capacity(events.len());
+                below.extend(covered.cloned());
                 return Ok(Since::Changed(WatchBatch::new(revision, below)));
             }
             revision = revision.next();
