@@ -26,12 +26,15 @@ pub trait Stored: Serialize + DeserializeOwned + Send + Sync + 'static {
         let _ = (from, body);
         None
     }
-}
 
-#[derive(Serialize)]
-struct EnvelopeRef<'a, T> {
-    schema: u32,
-    body: &'a T,
+    /// Writes the body behind what is in `to`. A type that is written very often may do it by hand; it must be the JSON
+    /// that its [`Serialize`] gives, byte for byte.
+    ///
+    /// # Errors
+    /// If the type cannot be written as JSON.
+    fn write(&self, to: &mut Vec<u8>) -> serde_json::Result<()> {
+        serde_json::to_writer(to, self)
+    }
 }
 
 #[derive(Deserialize)]
@@ -41,6 +44,10 @@ struct Envelope<'a> {
     body: &'a RawValue,
 }
 
+/// How every stored form begins: this, the version, and that.
+const OPEN: &[u8] = br#"{"schema":"#;
+const BODY: &[u8] = br#","body":"#;
+
 /// The stored form of `value`.
 ///
 /// # Errors
@@ -48,8 +55,13 @@ struct Envelope<'a> {
 pub fn encode<T: Stored>(value: &T) -> Result<Bytes> {
     // Most records fit; a buffer that grows is made several times.
     let mut bytes = Vec::with_capacity(256);
-    serde_json::to_writer(&mut bytes, &EnvelopeRef { schema: T::VERSION, body: value })
+    bytes.extend_from_slice(OPEN);
+    bytes.extend_from_slice(decimal(T::VERSION, &mut [0; 10]));
+    bytes.extend_from_slice(BODY);
+    value
+        .write(&mut bytes)
         .map_err(|e| Error::internal("encode", format!("{} cannot be written: {e}", T::KIND)))?;
+    bytes.push(b'}');
     Ok(bytes.into())
 }
 
@@ -86,9 +98,22 @@ pub fn decode<T: Stored>(key: &Key, bytes: &[u8]) -> Result<T> {
 
 /// The body of a stored form of this version, if it is what [`encode`] writes around one.
 fn plain_body<T: Stored>(bytes: &[u8]) -> Option<&[u8]> {
-    let version = T::VERSION.to_string();
-    let rest = bytes.strip_prefix(br#"{"schema":"#)?.strip_prefix(version.as_bytes())?;
-    rest.strip_prefix(br#","body":"#)?.strip_suffix(b"}")
+    let rest = bytes.strip_prefix(OPEN)?.strip_prefix(decimal(T::VERSION, &mut [0; 10]))?;
+    rest.strip_prefix(BODY)?.strip_suffix(b"}")
+}
+
+/// A number in decimal, without a string of its own for each record.
+fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
+    let mut first = digits.len();
+    for (at, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+        first = at;
+        if number == 0 {
+            break;
+        }
+    }
+    digits.get(first..).unwrap_or_default()
 }
 
 /// A value as it was read, with what is needed to change it.
@@ -188,7 +213,10 @@ impl<T: Stored> Collection<T> {
     /// [`ErrorKind::Corrupt`] if it cannot be decoded.
     pub fn get(&self, view: &Snapshot, txn: &Txn, key: &Key) -> Result<Option<Stamped<T>>> {
         match txn.staged(key) {
-            Staged::Put(bytes) => staged(key, bytes).map(Some),
+            Staged::Put(bytes) => match known::<T>(view, bytes) {
+                Some(value) => Ok(Some(Stamped { stored_at: key.clone(), value, revision: None })),
+                None => staged(key, bytes).map(Some),
+            },
             Staged::Deleted => Ok(None),
             Staged::Untouched => view.entry(key).map(decoded).transpose(),
         }
@@ -230,12 +258,18 @@ impl<T: Stored> Collection<T> {
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if there is one at `key`.
     pub fn create(&self, view: &Snapshot, txn: &mut Txn, key: Key, value: &T) -> Result<()> {
-        // What the snapshot shows is gone if the transaction deletes it.
-        let there = view.get(&key).is_some() && txn.staged(&key) == Staged::Untouched;
-        if there || !txn.create(key.clone(), encode(value)?)? {
-            let message = format!("there is a {} at {key} already", T::KIND);
-            return Err(Error::new(ErrorKind::AlreadyExists, "create", message));
-        }
+        create::<T>(view, txn, key, encode(value)?)
+    }
+
+    /// As [`create`](Self::create), and what was encoded here is not decoded again by those who read it next: for
+    /// records that are large, and read and written in turn.
+    ///
+    /// # Errors
+    /// As for [`create`](Self::create).
+    pub fn create_known(&self, view: &Snapshot, txn: &mut Txn, key: Key, value: T) -> Result<()> {
+        let bytes = encode(&value)?;
+        create::<T>(view, txn, key, bytes.clone())?;
+        view.remember(bytes, Arc::new(value));
         Ok(())
     }
 
@@ -245,6 +279,18 @@ impl<T: Stored> Collection<T> {
     /// [`ErrorKind::Conflict`] if the transaction has staged a decision on another state of it.
     pub fn update(&self, txn: &mut Txn, old: &Stamped<T>, new: &T) -> Result<()> {
         txn.replace(&old.stored_at, old.revision.map(Guard::Unchanged), encode(new)?)
+    }
+
+    /// As [`update`](Self::update), and what was encoded here is not decoded again by those who read it next: for
+    /// records that are large, and read and written in turn.
+    ///
+    /// # Errors
+    /// As for [`update`](Self::update).
+    pub fn update_known(&self, view: &Snapshot, txn: &mut Txn, old: &Stamped<T>, new: T) -> Result<()> {
+        let bytes = encode(&new)?;
+        txn.replace(&old.stored_at, old.revision.map(Guard::Unchanged), bytes.clone())?;
+        view.remember(bytes, Arc::new(new));
+        Ok(())
     }
 
     /// Stages the value at `key` again as it is, unread: whoever decided on it must decide anew.
@@ -283,6 +329,26 @@ impl<T: Stored> Collection<T> {
             None => Ok(()),
         }
     }
+}
+
+fn create<T: Stored>(view: &Snapshot, txn: &mut Txn, key: Key, bytes: Bytes) -> Result<()> {
+    let exists = |key: &Key| {
+        let message = format!("there is a {} at {key} already", T::KIND);
+        Err(Error::new(ErrorKind::AlreadyExists, "create", message))
+    };
+    // What the snapshot shows is gone if the transaction deletes it.
+    if view.get(&key).is_some() && txn.staged(&key) == Staged::Untouched {
+        return exists(&key);
+    }
+    match txn.create(&key, bytes)? {
+        true => Ok(()),
+        false => exists(&key),
+    }
+}
+
+/// The value of bytes that were encoded lately.
+fn known<T: Stored>(view: &Snapshot, bytes: &Bytes) -> Option<Arc<T>> {
+    view.meaning(bytes)?.downcast().ok()
 }
 
 fn staged<T: Stored>(key: &Key, bytes: &Bytes) -> Result<Stamped<T>> {

@@ -52,6 +52,53 @@ fn an_old_record_is_upgraded_and_a_newer_one_refused() {
 }
 
 #[test]
+fn versions_are_written_in_decimal() {
+    for number in [0, 1, 9, 10, 4_294_967_295] {
+        assert_eq!(decimal(number, &mut [7; 10]), number.to_string().as_bytes());
+    }
+}
+
+#[test]
+fn what_a_decision_has_written_is_not_decoded_again_by_who_reads_it_next() {
+    let (mut view, mut txn) = (Snapshot::default(), Txn::new());
+    let read = |view: &Snapshot, txn: &Txn, name: &str| lamps().get(view, txn, &key(name)).unwrap().unwrap();
+    let bytes = |txn: &Txn, name: &str| match txn.staged(&key(name)) {
+        Staged::Put(bytes) => bytes.clone(),
+        other => panic!("{other:?}"),
+    };
+    lamps().create_known(&view, &mut txn, key("a"), Lamp { watts: 5 }).unwrap();
+    let written = read(&view, &txn, "a");
+    assert!(Arc::ptr_eq(&written.value, &read(&view, &txn, "a").value));
+    let again = lamps().create_known(&view, &mut txn, key("a"), Lamp { watts: 6 });
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    let put = |view: &mut Snapshot, name: &str, bytes: Bytes, revision: u64| {
+        let revision = Revision::new(revision);
+        view.put(Record::new(key(name), bytes, revision, revision));
+    };
+    // Other bytes that are equal are decoded, for who knows where they come from.
+    put(&mut view, "b", Bytes::copy_from_slice(&bytes(&txn, "a")), 1);
+    put(&mut view, "a", bytes(&txn, "a"), 1);
+    let none = Txn::new();
+    assert!(Arc::ptr_eq(&written.value, &read(&view, &none, "a").value));
+    assert_eq!(read(&view, &none, "b").value, written.value);
+    assert!(!Arc::ptr_eq(&written.value, &read(&view, &none, "b").value));
+
+    let mut txn = Txn::new();
+    lamps().update_known(&view, &mut txn, &read(&view, &none, "a"), Lamp { watts: 7 }).unwrap();
+    assert_eq!(txn.guards().collect::<Vec<_>>(), [(&key("a"), Guard::Unchanged(Revision::new(1)))]);
+    let updated = read(&view, &txn, "a");
+    // Only so much is remembered; what is not is decoded.
+    for n in 0..100 {
+        lamps().create_known(&view, &mut txn, key(&format!("c{n}")), Lamp { watts: n }).unwrap();
+    }
+    put(&mut view, "a", bytes(&txn, "a"), 2);
+    put(&mut view, "c99", bytes(&txn, "c99"), 2);
+    assert_eq!(read(&view, &none, "a").value, updated.value);
+    assert!(!Arc::ptr_eq(&updated.value, &read(&view, &none, "a").value));
+    assert_eq!(*read(&view, &none, "c99").value, Lamp { watts: 99 });
+}
+
+#[test]
 fn a_value_is_decoded_once() {
     let view = Snapshot::new(Revision::new(1), [record("a", r#"{"schema":2,"body":{"watts":5}}"#, 1)]);
     let first = lamps().get(&view, &Txn::new(), &key("a")).unwrap().unwrap();

@@ -2,11 +2,12 @@
 
 use std::any::Any;
 use std::collections::hash_map::Entry as Slot;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use bytes::Bytes;
 use foldhash::fast::RandomState;
 
 use super::{Key, Prefix, Record, Revision};
@@ -20,12 +21,32 @@ pub struct Snapshot {
     entries: BTreeMap<Key, Arc<Entry>>,
     /// The same entries: most reads are of one key, and this finds it several times faster.
     index: HashMap<Key, Arc<Entry>, RandomState>,
+    /// What decisions on it have encoded lately: shown by a mirror soon, as a rule.
+    written: Mutex<VecDeque<(Bytes, Decoded)>>,
+}
+
+/// What a record was decoded to, of whatever type.
+type Decoded = Arc<dyn Any + Send + Sync>;
+
+/// How much of what was encoded lately is remembered: that of a few decisions under way.
+const WRITTEN: usize = 64;
+
+/// What `bytes` mean, if that was noted; it goes into an entry, so it is noted no longer.
+fn known(written: &mut Mutex<VecDeque<(Bytes, Decoded)>>, bytes: &Bytes) -> Option<Decoded> {
+    let written = written.get_mut().unwrap_or_else(PoisonError::into_inner);
+    let at = written.iter().position(|(known, _)| same(known, bytes))?;
+    written.remove(at).map(|(_, means)| means)
+}
+
+/// Whether they are the same bytes in memory. Others that are equal count as different.
+fn same(one: &Bytes, other: &Bytes) -> bool {
+    one.as_ptr() == other.as_ptr() && one.len() == other.len()
 }
 
 /// A record, and what it was last decoded to, so that a value is decoded once and not at each decision.
 pub(crate) struct Entry {
     pub(crate) record: Record,
-    pub(crate) decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
+    pub(crate) decoded: OnceLock<Decoded>,
 }
 
 impl fmt::Debug for Entry {
@@ -94,11 +115,29 @@ impl Snapshot {
             Slot::Occupied(before) if before.get().record.value == record.value => {
                 before.get().decoded.clone()
             }
-            _ => OnceLock::new(),
+            _ => match known(&mut self.written, &record.value) {
+                Some(known) => OnceLock::from(known),
+                None => OnceLock::new(),
+            },
         };
         let entry = Arc::new(Entry { record, decoded });
         slot.insert_entry(Arc::clone(&entry));
         self.entries.insert(key, entry);
+    }
+
+    /// Notes what `bytes` mean: whoever reads just these bytes, which nobody can change, need not decode them.
+    pub(crate) fn remember(&self, bytes: Bytes, means: Decoded) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.len() >= WRITTEN {
+            written.pop_front();
+        }
+        written.push_back((bytes, means));
+    }
+
+    /// What `bytes` mean, if a decision has encoded them lately.
+    pub(crate) fn meaning(&self, bytes: &Bytes) -> Option<Decoded> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.iter().find(|(known, _)| same(known, bytes)).map(|(_, means)| Arc::clone(means))
     }
 
     pub(crate) fn remove(&mut self, key: &Key) {

@@ -1,7 +1,6 @@
 //! A transaction being staged: what a decision read, as guards, and what it wants written.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as Slot;
+use std::cmp::Ordering;
 
 use bytes::Bytes;
 
@@ -77,13 +76,24 @@ pub enum Staged<'a> {
 /// assert_eq!((txn.guards().count(), txn.writes().count()), (1, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Txn {
-    /// One entry a key, since most keys that are written are guarded, too.
-    ops: BTreeMap<Key, Op>,
+    /// In key order, one entry a key, since most keys that are written are guarded, too. A list, for there are few: a
+    /// store takes a hundred or so.
+    ops: Vec<(Key, Op)>,
+    /// Where the last one was staged. Decisions stage in key order, mostly, so the next one belongs behind it.
+    near: usize,
     guards: usize,
     writes: usize,
 }
+
+impl PartialEq for Txn {
+    fn eq(&self, other: &Self) -> bool {
+        self.ops == other.ops
+    }
+}
+
+impl Eq for Txn {}
 
 /// What is demanded of a key and what is done to it; at least one of the two.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -103,7 +113,7 @@ impl Txn {
     /// # Errors
     /// [`ErrorKind::Conflict`] if it contradicts an earlier guard: two decisions saw different states.
     pub fn guard(&mut self, key: &Key, guard: Guard) -> Result<()> {
-        demand(self.ops.entry(key.clone()).or_default(), key, guard, &mut self.guards)
+        self.stage(key.clone(), |key, op| op.demand(key, guard))
     }
 
     /// Gives `key` a value, whatever was staged for it before.
@@ -117,51 +127,81 @@ impl Txn {
     }
 
     fn write(&mut self, key: Key, write: Write) {
-        let op = self.ops.entry(key).or_default();
-        if op.write.replace(write).is_none() {
-            self.writes += 1;
-        }
+        let infallible: Result<()> = self.stage(key, |_, op| {
+            op.write = Some(write);
+            Ok(())
+        });
+        debug_assert!(infallible.is_ok(), "a write is never refused");
     }
 
     /// Gives `key` a value in place of what `guard` demands; what this transaction wrote before needs no guard.
     pub(crate) fn replace(&mut self, key: &Key, guard: Option<Guard>, value: impl Into<Bytes>) -> Result<()> {
-        let op = self.ops.entry(key.clone()).or_default();
-        if let Some(guard) = guard {
-            demand(op, key, guard, &mut self.guards)?;
-        }
-        if op.write.replace(Write::Put(value.into())).is_none() {
-            self.writes += 1;
-        }
-        Ok(())
+        self.stage(key.clone(), |key, op| {
+            guard.map_or(Ok(()), |guard| op.demand(key, guard))?;
+            op.write = Some(Write::Put(value.into()));
+            Ok(())
+        })
     }
 
     /// Gives `key`, which must be absent when the transaction is committed, a value; `false`, and nothing changes, if
     /// the transaction has put one.
-    pub(crate) fn create(&mut self, key: Key, value: impl Into<Bytes>) -> Result<bool> {
-        match self.ops.entry(key) {
-            Slot::Vacant(slot) => {
-                let write = Some(Write::Put(value.into()));
-                slot.insert(Op { guard: Some(Guard::Absent), write });
-                self.guards += 1;
-                self.writes += 1;
-            }
-            Slot::Occupied(mut slot) => match slot.get().write {
+    pub(crate) fn create(&mut self, key: &Key, value: impl Into<Bytes>) -> Result<bool> {
+        self.stage(key.clone(), |key, op| {
+            match op.write {
                 Some(Write::Put(_)) => return Ok(false),
-                Some(Write::Delete) => slot.get_mut().write = Some(Write::Put(value.into())),
-                None => {
-                    let key = slot.key().clone();
-                    demand(slot.get_mut(), &key, Guard::Absent, &mut self.guards)?;
-                    slot.get_mut().write = Some(Write::Put(value.into()));
-                    self.writes += 1;
-                }
-            },
+                Some(Write::Delete) => {}
+                None => op.demand(key, Guard::Absent)?,
+            }
+            op.write = Some(Write::Put(value.into()));
+            Ok(true)
+        })
+    }
+
+    /// Changes what is staged for `key`; nothing if that is refused.
+    fn stage<T>(&mut self, key: Key, change: impl FnOnce(&Key, &mut Op) -> Result<T>) -> Result<T> {
+        let found = self.find(&key);
+        if let Ok(at) = found
+            && let Some((key, op)) = self.ops.get_mut(at)
+        {
+            let (guards, writes) = op.counts();
+            let changed = change(key, op)?;
+            let (now_guards, now_writes) = op.counts();
+            self.guards += now_guards - guards;
+            self.writes += now_writes - writes;
+            self.near = at;
+            return Ok(changed);
         }
-        Ok(true)
+        let mut op = Op::default();
+        let changed = change(&key, &mut op)?;
+        let (guards, writes) = op.counts();
+        self.guards += guards;
+        self.writes += writes;
+        self.near = found.unwrap_or_else(|at| at);
+        self.ops.insert(self.near, (key, op));
+        Ok(changed)
+    }
+
+    /// Where `key` is, or where it belongs.
+    fn find(&self, key: &Key) -> std::result::Result<usize, usize> {
+        // Behind the last one staged, and before what follows that.
+        if self.ops.get(self.near).is_some_and(|(near, _)| near < key) {
+            let next = self.near + 1;
+            match self.ops.get(next).map(|(next, _)| next.cmp(key)) {
+                None | Some(Ordering::Greater) => return Err(next),
+                Some(Ordering::Equal) => return Ok(next),
+                Some(Ordering::Less) => {}
+            }
+        }
+        self.ops.binary_search_by(|(other, _)| other.cmp(key))
+    }
+
+    fn op(&self, key: &Key) -> Option<&Op> {
+        self.ops.get(self.find(key).ok()?).map(|(_, op)| op)
     }
 
     /// What has been staged for `key` so far.
     pub fn staged(&self, key: &Key) -> Staged<'_> {
-        match self.ops.get(key).and_then(|op| op.write.as_ref()) {
+        match self.op(key).and_then(|op| op.write.as_ref()) {
             Some(Write::Put(value)) => Staged::Put(value),
             Some(Write::Delete) => Staged::Deleted,
             None => Staged::Untouched,
@@ -187,7 +227,9 @@ impl Txn {
 
     /// The writes below a range of keys, in key order.
     pub(crate) fn writes_in(&self, prefix: &super::Prefix) -> impl Iterator<Item = (&Key, &Write)> {
-        self.ops.range(prefix.range()).filter_map(|(key, op)| Some((key, op.write.as_ref()?)))
+        let first = self.ops.partition_point(|(key, _)| key.as_bytes() <= prefix.as_bytes());
+        let rest = self.ops.get(first..).unwrap_or_default().iter();
+        rest.take_while(|(key, _)| prefix.covers(key)).filter_map(|(key, op)| Some((key, op.write.as_ref()?)))
     }
 
     /// Whether there is neither guard nor write.
@@ -196,16 +238,18 @@ impl Txn {
     }
 }
 
-fn demand(op: &mut Op, key: &Key, guard: Guard, guards: &mut usize) -> Result<()> {
-    let Some(before) = op.guard else {
-        op.guard = Some(guard);
-        *guards += 1;
-        return Ok(());
-    };
-    let both = before.and(guard);
-    let conflict = || Error::of(ErrorKind::Conflict, "guard", Conflict { key: key.clone(), found: None });
-    op.guard = Some(both.ok_or_else(conflict)?);
-    Ok(())
+impl Op {
+    fn demand(&mut self, key: &Key, guard: Guard) -> Result<()> {
+        let conflict = || Error::of(ErrorKind::Conflict, "guard", Conflict { key: key.clone(), found: None });
+        let both = self.guard.map_or(Some(guard), |before| before.and(guard));
+        self.guard = Some(both.ok_or_else(conflict)?);
+        Ok(())
+    }
+
+    /// How many guards and how many writes it is; neither ever becomes fewer.
+    fn counts(&self) -> (usize, usize) {
+        (usize::from(self.guard.is_some()), usize::from(self.write.is_some()))
+    }
 }
 
 /// Of known length.
@@ -281,6 +325,36 @@ mod tests {
             txn.guards().collect::<Vec<_>>(),
             [(&key("a"), Guard::Absent), (&key("c"), Guard::Exists)]
         );
+    }
+
+    #[test]
+    fn order_of_staging_makes_no_difference() {
+        let names = ["a", "b", "b/1", "b/2", "b0", "c", "d"];
+        for shift in 0..names.len() {
+            for step in 1..names.len() {
+                let mut txn = Txn::new();
+                // Seven is a prime, so each step comes by all of them; twice, as one is found or made.
+                for at in (0..2 * names.len()).map(|n| (shift + n * step) % names.len()) {
+                    txn.guard(&key_of(names[at]), Guard::Exists).unwrap();
+                    txn.put(key_of(names[at]), names[at]);
+                }
+                let staged: Vec<_> = txn.writes().map(|(key, _)| key.to_string()).collect();
+                assert_eq!(staged, names);
+                assert_eq!((txn.guards().len(), txn.writes().len()), (names.len(), names.len()));
+                assert!(names.iter().all(|name| txn.staged(&key_of(name)) == Staged::Put(&(*name).into())));
+                let missing = ["0", "a0", "b/0", "b/11", "b/3", "bb", "e"];
+                assert!(missing.iter().all(|name| txn.staged(&key_of(name)) == Staged::Untouched));
+                let below = |prefix: &crate::store::Prefix| {
+                    txn.writes_in(prefix).map(|(key, _)| key.to_string()).collect::<Vec<_>>()
+                };
+                assert_eq!(below(&crate::store::Prefix::new(["b"]).unwrap()), ["b/1", "b/2"]);
+                assert_eq!(below(&crate::store::Prefix::ROOT), names);
+            }
+        }
+    }
+
+    fn key_of(path: &str) -> Key {
+        Key::new(path.split('/')).unwrap()
     }
 
     #[test]
