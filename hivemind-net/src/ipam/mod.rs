@@ -2,10 +2,11 @@
 //!
 //! [`FreeRanges`] says what there is, [`FreeBits`] finds a free address of it, [`FreePrefixes`] a free network; a [`Space`] adds owners and a quarantine, an
 //! [`Allocator`] both families, together or not at all. All are values that a caller keeps where it likes: the
-//! [`IpamManager`](crate::IpamManager) keeps each block of 256 addresses in the store, and decides with a [`Space`].
+//! [`IpamManager`](crate::IpamManager) keeps each block of 256 addresses in the store, and decides on it as a [`Space`] would.
 
 mod allocator;
 mod bits;
+mod block_space;
 mod cooling;
 mod free;
 mod layout;
@@ -19,6 +20,7 @@ mod strategy;
 pub(crate) use self::allocator::same_as_asked;
 pub use self::allocator::{Allocator, AllocatorState, Ask, Pair};
 pub use self::bits::FreeBits;
+pub(crate) use self::block_space::{BlockSpace, BlockState};
 pub use self::free::FreeRanges;
 pub use self::layout::Layout;
 pub(crate) use self::mix::{hash, mix};

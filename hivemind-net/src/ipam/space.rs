@@ -255,11 +255,6 @@ impl Space {
         self.owners.get(&number)
     }
 
-    /// Every owned address, in no order.
-    pub(crate) fn owners(&self) -> impl Iterator<Item = (u128, &WorkloadId)> {
-        self.owners.iter().map(|(number, owner)| (*number, owner))
-    }
-
     /// Every owned address, in order; sorts them.
     pub fn owned(&self) -> BTreeMap<u128, WorkloadId> {
         self.owners.iter().map(|(number, owner)| (*number, owner.clone())).collect()

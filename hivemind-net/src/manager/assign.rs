@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hivemind_core::store::Key;
-use hivemind_core::{Error, ErrorKind, NodeId, Result, Stamped, TenantContext, WorkloadId};
+use hivemind_core::{Error, ErrorKind, NodeId, PoolName, Result, Stamped, TenantContext, WorkloadId};
 
 use super::request::{AddressRequest, Fenced, NoAddress, NodeLost, NotFrom};
 use super::session::Session;
@@ -19,30 +19,55 @@ pub(super) fn assign(
     mut requests: Vec<AddressRequest>,
 ) -> Result<BTreeMap<WorkloadId, Lease>> {
     let pools = session.pools(ctx)?;
-    let mut order: Vec<_> = pools.pools.values().collect();
-    order.sort_by_key(|config| (config.options().order, config.name()));
+    let mut order: Vec<_> = pools.pools.values().map(Source::of).collect();
+    order.sort_by_key(|source| (source.config.options().order, source.config.name()));
     let mut leases = Vec::with_capacity(requests.len());
     // A workload named twice is on the node named first; the order of the others makes no difference.
     requests.sort_by(|a, b| a.workload.cmp(&b.workload));
     requests.dedup_by(|later, first| later.workload == first.workload);
     requests.sort_by(|a, b| a.node.cmp(&b.node));
     // In order of nodes, the same node is looked at once.
-    let mut at: Option<(&NodeId, Option<u64>)> = None;
-    for request in &requests {
+    let mut at: Option<(NodeId, Option<u64>)> = None;
+    for request in requests {
         let key = session.keys.holder(&request.workload)?;
-        let lease = match holders()?.get(session.view, &session.txn, &key)? {
-            Some(holder) => again(session, ctx, request, &holder)?,
-            None => {
-                if at != Some((&request.node, request.epoch)) {
-                    admitted(session, request)?;
-                    at = Some((&request.node, request.epoch));
-                }
-                fresh(session, ctx, &order, request, key)?
+        leases.push(match holders()?.get(session.view, &session.txn, &key)? {
+            Some(holder) => {
+                let lease = again(session, ctx, &request, &holder)?;
+                (request.workload, lease)
             }
-        };
-        leases.push((request.workload.clone(), lease));
+            None => {
+                if at.as_ref().is_none_or(|(node, epoch)| (node, epoch) != (&request.node, &request.epoch)) {
+                    admitted(session, &request)?;
+                    at = Some((request.node.clone(), request.epoch));
+                }
+                let (pool, pair) = fresh(session, &order, &request)?;
+                hold(session, ctx, pool, request, (key, pair))?
+            }
+        });
     }
     Ok(leases.into_iter().collect())
+}
+
+/// A pool, and the families that new addresses come from.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    config: &'a NetworkConfig,
+    v4: bool,
+    v6: bool,
+}
+
+impl<'a> Source<'a> {
+    fn of(config: &'a NetworkConfig) -> Self {
+        let giving = |family| config.giving().any(|giving| giving.family() == family);
+        Self { config, v4: giving(IpFamily::V4), v6: giving(IpFamily::V6) }
+    }
+
+    fn gives(self, family: IpFamily) -> bool {
+        match family {
+            IpFamily::V4 => self.v4,
+            IpFamily::V6 => self.v6,
+        }
+    }
 }
 
 /// The lease that a workload has: where it is may have changed, or it comes back to addresses that were kept for it.
@@ -79,32 +104,34 @@ fn again(
     Ok(holder.lease)
 }
 
-fn fresh(
+/// New addresses, from the first pool that has some.
+fn fresh<'a>(
     session: &mut Session<'_>,
-    ctx: &TenantContext,
-    order: &[&NetworkConfig],
+    order: &[Source<'a>],
     request: &AddressRequest,
-    key: Key,
-) -> Result<Lease> {
-    let eligible = || order.iter().filter(|config| not_eligible(config, request).is_none());
+) -> Result<(&'a PoolName, Pair)> {
+    let eligible = || order.iter().filter(|source| not_eligible(source.config, request).is_none());
     let several = eligible().nth(1).is_some();
     let mut refused = Vec::new();
-    for config in eligible() {
+    for source in eligible() {
+        let config = source.config;
         // What a pool that gives one family only has staged is dropped, if there is another pool to ask.
         let mut trial = several.then(|| session.clone());
-        let outcome = pair(trial.as_mut().unwrap_or(session), config, request)?;
+        let outcome = pair(trial.as_mut().unwrap_or(session), *source, request)?;
         match outcome {
             Ok(pair) => {
                 if let Some(trial) = trial {
                     *session = trial;
                 }
-                return hold(session, ctx, config, request, (key, pair));
+                return Ok((config.name(), pair));
             }
             Err(refusal) => refused.push((config.name().clone(), NotFrom::Refused(refusal))),
         }
     }
-    let others =
-        order.iter().filter_map(|config| Some((config.name().clone(), not_eligible(config, request)?)));
+    let others = order
+        .iter()
+        .map(|source| source.config)
+        .filter_map(|config| Some((config.name().clone(), not_eligible(config, request)?)));
     refused.extend(others);
     Err(NoAddress::new(request, refused).into_error())
 }
@@ -120,16 +147,17 @@ fn not_eligible(config: &NetworkConfig, request: &AddressRequest) -> Option<NotF
 /// An address of each family that the pool gives, or why not.
 fn pair(
     session: &mut Session<'_>,
-    config: &NetworkConfig,
+    source: Source<'_>,
     request: &AddressRequest,
 ) -> Result<std::result::Result<Pair, Refusal>> {
+    let config = source.config;
     let mut pair = Pair::default();
     for family in IpFamily::BOTH {
         match (config.family(family), request.address(family)) {
             (None, Some(address)) => return Ok(Err(Refusal::Outside { address })),
             (None, None) => {}
             // The pool is leaving the family.
-            (Some(_), None) if !config.giving().any(|giving| giving.family() == family) => {}
+            (Some(_), None) if !source.gives(family) => {}
             (Some(networks), _) => match session.take(config, networks, request)? {
                 Ok((number, early)) => {
                     family.address(number).into_iter().for_each(|address| pair.set(address));
@@ -157,29 +185,30 @@ fn admitted(session: &mut Session<'_>, request: &AddressRequest) -> Result<()> {
     session.expect_node(&request.node, found.as_ref())
 }
 
+/// Stages that the workload has these addresses.
 fn hold(
     session: &mut Session<'_>,
     ctx: &TenantContext,
-    config: &NetworkConfig,
-    request: &AddressRequest,
+    pool: &PoolName,
+    request: AddressRequest,
     (key, pair): (Key, Pair),
-) -> Result<Lease> {
+) -> Result<(WorkloadId, Lease)> {
     let lease = Lease {
         v4: pair.v4,
         v6: pair.v6,
-        pool: config.name().clone(),
+        pool: pool.clone(),
         request: ctx.request().clone(),
         early: pair.early,
     };
     let holder = Holder {
-        workload: request.workload.clone(),
+        workload: request.workload,
         lease,
-        node: request.node.clone(),
+        node: request.node,
         at: session.now,
         moving: None,
         kept_until: None,
         missed: None,
     };
     holders()?.create(session.view, &mut session.txn, key, &holder)?;
-    Ok(holder.lease)
+    Ok((holder.workload, holder.lease))
 }

@@ -228,7 +228,7 @@ fn explain_subnets(session: &Session<'_>, config: &NetworkConfig) -> Result<Pool
         of.subnets_total = u64::try_from(config.subnets_given_out(family)).unwrap_or(u64::MAX);
         let prefix = session.keys.regions(config.name(), family.family())?;
         for region in regions()?.list(session.view, &session.txn, &prefix)? {
-            for owner in region.taken.values() {
+            for (_, owner) in region.taken.iter() {
                 of.subnets = of.subnets.saturating_add(1);
                 let count = by_node.entry(owner.clone()).or_default();
                 *count = count.saturating_add(1);

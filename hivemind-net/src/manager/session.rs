@@ -1,15 +1,15 @@
 //! One request's work on blocks: each is read once, changed in memory, and staged at the end. No I/O, no clock, no async.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hivemind_core::store::{Guard, Key, Snapshot, Staged, Txn};
-use hivemind_core::{Error, NodeId, PoolName, Result, Stamped, TenantContext, Timestamp};
+use hivemind_core::{Error, NodeId, PoolName, Result, Stamped, TenantContext, Timestamp, WorkloadId};
 
+use super::take::Found;
 use crate::NetworkConfig;
 use crate::addr::{Cidr, IpFamily};
 use crate::config::FamilyConfig;
-use crate::ipam::Space;
+use crate::ipam::{BlockSpace, Wish};
 use crate::records::{Block, Keys, Node, Pools, SubnetNumber, blocks, nodes, pools, regions};
 
 /// What a request reads and changes. Dropped, it leaves nothing; only [`close`](Self::close) stages.
@@ -19,10 +19,10 @@ pub(super) struct Session<'a> {
     pub(super) txn: Txn,
     pub(super) keys: Keys,
     pub(super) now: Timestamp,
-    /// By subnet and block.
-    open: BTreeMap<(Cidr, Cidr), OpenBlock>,
-    /// The blocks that each subnet is known to have, with those only this request knows.
-    known: BTreeMap<Cidr, Vec<Cidr>>,
+    /// In order of subnets.
+    open: Vec<OpenSubnet>,
+    /// Where the subnet is that was looked at last, of each family: the next workload mostly goes there, too.
+    near: [usize; 2],
     /// The node that was asked about last, and what it has: requests come node by node.
     own: Option<(NodeId, Vec<Own>)>,
 }
@@ -35,25 +35,30 @@ struct Own {
     subnets: Arc<[Cidr]>,
 }
 
+/// What was looked at of a subnet.
+#[derive(Clone)]
+struct OpenSubnet {
+    subnet: Cidr,
+    pool: PoolName,
+    /// The blocks that it is known to have, in order, with those only this request knows; `None` if nobody asked yet.
+    known: Option<Vec<Cidr>>,
+    /// In order.
+    blocks: Vec<OpenBlock>,
+}
+
+/// A block that was read.
 #[derive(Clone)]
 struct OpenBlock {
-    pool: PoolName,
+    cidr: Cidr,
     found: Option<Stamped<Block>>,
-    space: Space,
+    space: BlockSpace,
     changed: bool,
 }
 
 impl<'a> Session<'a> {
     pub(super) fn new(view: &'a Snapshot, txn: &Txn, ctx: &TenantContext, now: Timestamp) -> Self {
-        Self {
-            view,
-            txn: txn.clone(),
-            keys: Keys::of(ctx),
-            now,
-            open: BTreeMap::new(),
-            known: BTreeMap::new(),
-            own: None,
-        }
+        let (txn, keys) = (txn.clone(), Keys::of(ctx));
+        Self { view, txn, keys, now, open: Vec::new(), near: [0; 2], own: None }
     }
 
     /// The tenant's pools; guarded, so that they are still so when the transaction commits.
@@ -123,32 +128,78 @@ impl<'a> Session<'a> {
         let nodes = nodes()?;
         match old {
             Some(old) if *new == Node::default() => nodes.delete(&mut self.txn, old),
-            Some(old) => nodes.update(&mut self.txn, old, new),
-            None => nodes.create(self.view, &mut self.txn, self.keys.node(id)?, new),
+            Some(old) => nodes.update_known(self.view, &mut self.txn, old, new.clone()),
+            None => nodes.create_known(self.view, &mut self.txn, self.keys.node(id)?, new.clone()),
         }
     }
 
-    /// The addresses of a block, to decide on.
-    pub(super) fn block(&mut self, config: &NetworkConfig, subnet: Cidr, cidr: Cidr) -> Result<&mut Space> {
-        let at = (subnet, cidr);
-        if !self.open.contains_key(&at) {
-            let found = blocks()?.get(self.view, &self.txn, &self.keys.block(subnet, cidr)?)?;
-            let space = Block::space(cidr, config.layout(subnet), found.as_deref());
+    /// Where a subnet is among those looked at, or where it belongs.
+    fn find(&self, subnet: Cidr) -> std::result::Result<usize, usize> {
+        let near = self.near.get(usize::from(subnet.family() == IpFamily::V6)).copied().unwrap_or_default();
+        match self.open.get(near) {
+            Some(open) if open.subnet == subnet => Ok(near),
+            _ => self.open.binary_search_by(|open| open.subnet.cmp(&subnet)),
+        }
+    }
+
+    fn subnet(&mut self, config: &NetworkConfig, subnet: Cidr) -> Result<&mut OpenSubnet> {
+        let at = self.find(subnet).unwrap_or_else(|at| {
             let pool = config.name().clone();
-            self.open.insert(at, OpenBlock { pool, found, space, changed: false });
+            self.open.insert(at, OpenSubnet { subnet, pool, known: None, blocks: Vec::new() });
+            at
+        });
+        if let Some(near) = self.near.get_mut(usize::from(subnet.family() == IpFamily::V6)) {
+            *near = at;
         }
-        match self.open.get_mut(&at) {
-            Some(block) => Ok(&mut block.space),
-            None => Err(Error::internal("block", "a block that was just read is missing")),
+        self.open.get_mut(at).ok_or_else(|| Error::internal("subnet", "a subnet just looked at is missing"))
+    }
+
+    fn open_block(&mut self, config: &NetworkConfig, subnet: Cidr, cidr: Cidr) -> Result<&mut OpenBlock> {
+        if let Err(at) = self.subnet(config, subnet)?.find(cidr) {
+            let found = blocks()?.get(self.view, &self.txn, &self.keys.block(subnet, cidr)?)?;
+            let space = Block::space(cidr, &config.layout(subnet), found.as_deref());
+            let block = OpenBlock { cidr, found, space, changed: false };
+            self.subnet(config, subnet)?.blocks.insert(at, block);
         }
+        let open = self.subnet(config, subnet)?;
+        let at = open.find(cidr).unwrap_or_else(|at| at);
+        let missing = || Error::internal("block", "a block that was just read is missing");
+        open.blocks.get_mut(at).ok_or_else(missing)
+    }
+
+    /// The addresses of a block, to decide on.
+    pub(super) fn block(
+        &mut self,
+        config: &NetworkConfig,
+        subnet: Cidr,
+        cidr: Cidr,
+    ) -> Result<&mut BlockSpace> {
+        Ok(&mut self.open_block(config, subnet, cidr)?.space)
+    }
+
+    /// Takes an address of a block; if it gives one, the block is to be staged.
+    pub(super) fn take_of(
+        &mut self,
+        config: &NetworkConfig,
+        (subnet, cidr): (Cidr, Cidr),
+        owner: &WorkloadId,
+        wish: Wish,
+    ) -> Result<Found> {
+        let now = self.now;
+        let block = self.open_block(config, subnet, cidr)?;
+        let taken = block.space.take(owner, wish, now);
+        if taken.is_ok() && !block.changed {
+            self.changed(subnet, cidr);
+        }
+        Ok(taken)
     }
 
     /// Notes that a block is to be staged.
     pub(super) fn changed(&mut self, subnet: Cidr, cidr: Cidr) {
-        if let Some(block) = self.open.get_mut(&(subnet, cidr)) {
-            block.changed = true;
-        }
-        if let Some(known) = self.known.get_mut(&subnet)
+        let Some(open) = self.find(subnet).ok().and_then(|at| self.open.get_mut(at)) else { return };
+        let Some(block) = open.find(cidr).ok().and_then(|at| open.blocks.get_mut(at)) else { return };
+        block.changed = true;
+        if let Some(known) = &mut open.known
             && let Err(at) = known.binary_search(&cidr)
         {
             known.insert(at, cidr);
@@ -157,39 +208,39 @@ impl<'a> Session<'a> {
 
     /// Whether this request has changed a block of the subnet.
     pub(super) fn touched(&self, subnet: Cidr) -> bool {
-        self.open.iter().any(|((of, _), open)| *of == subnet && open.changed)
+        let open = self.find(subnet).ok().and_then(|at| self.open.get(at));
+        open.is_some_and(|open| open.blocks.iter().any(|block| block.changed))
     }
 
     /// The blocks of a subnet that have a record, in order, with those only this request knows.
-    pub(super) fn blocks_of(&mut self, subnet: Cidr) -> Result<&[Cidr]> {
-        if !self.known.contains_key(&subnet) {
+    pub(super) fn blocks_of(&mut self, config: &NetworkConfig, subnet: Cidr) -> Result<&[Cidr]> {
+        if self.subnet(config, subnet)?.known.is_none() {
             let stored = blocks()?.list(self.view, &self.txn, &self.keys.blocks_of(subnet)?)?;
             let mut all: Vec<_> = stored.iter().map(|block| block.cidr).collect();
-            let new = |((of, _), open): &(&(Cidr, Cidr), &OpenBlock)| {
-                *of == subnet && open.found.is_none() && open.changed
-            };
-            all.extend(self.open.iter().filter(new).map(|((_, cidr), _)| *cidr));
+            let open = self.subnet(config, subnet)?;
+            let new = open.blocks.iter().filter(|block| block.found.is_none() && block.changed);
+            all.extend(new.map(|block| block.cidr));
             all.sort_unstable();
-            self.known.insert(subnet, all);
+            open.known = Some(all);
         }
-        Ok(self.known.get(&subnet).map(Vec::as_slice).unwrap_or_default())
+        Ok(self.subnet(config, subnet)?.known.as_deref().unwrap_or_default())
     }
 
     /// Stages every changed block, and gives the transaction.
     pub(super) fn close(mut self) -> Result<Txn> {
         let blocks = blocks()?;
-        for ((subnet, cidr), open) in std::mem::take(&mut self.open) {
-            if !open.changed {
-                continue;
-            }
-            let block = Block::of(cidr, subnet, &open.space);
-            match open.found {
-                Some(found) if block.is_empty() => blocks.delete(&mut self.txn, &found)?,
-                Some(found) => blocks.update(&mut self.txn, &found, &block)?,
-                None if block.is_empty() => {}
-                None => {
-                    blocks.create(self.view, &mut self.txn, self.keys.block(subnet, cidr)?, &block)?;
-                    self.touch(&open.pool, subnet)?;
+        for OpenSubnet { subnet, pool, blocks: all, .. } in std::mem::take(&mut self.open) {
+            for OpenBlock { cidr, found, space, .. } in all.into_iter().filter(|block| block.changed) {
+                let block = Block::of(subnet, space);
+                match found {
+                    Some(found) if block.is_empty() => blocks.delete(&mut self.txn, &found)?,
+                    Some(found) => blocks.update_known(self.view, &mut self.txn, &found, block)?,
+                    None if block.is_empty() => {}
+                    None => {
+                        let key = self.keys.block(subnet, cidr)?;
+                        blocks.create_known(self.view, &mut self.txn, key, block)?;
+                        self.touch(&pool, subnet)?;
+                    }
                 }
             }
         }
@@ -202,5 +253,16 @@ impl<'a> Session<'a> {
         let number = SubnetNumber::of(subnet).region;
         let key = self.keys.region(pool, subnet.family(), number)?;
         regions()?.touch(self.view, &mut self.txn, &key)
+    }
+}
+
+impl OpenSubnet {
+    /// Where a block is, or where it belongs.
+    fn find(&self, cidr: Cidr) -> std::result::Result<usize, usize> {
+        // Nearly always the last one: the others are full.
+        match self.blocks.last() {
+            Some(last) if last.cidr == cidr => Ok(self.blocks.len().saturating_sub(1)),
+            _ => self.blocks.binary_search_by(|block| block.cidr.cmp(&cidr)),
+        }
     }
 }

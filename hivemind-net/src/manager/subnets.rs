@@ -37,10 +37,8 @@ impl Session<'_> {
                 Some(_) => changed.open.insert(number),
                 None => changed.open.remove(&number),
             };
-            self.put_region(key, found.as_ref(), &region)?;
-            if changed != *index.value {
-                indexes()?.update(&mut self.txn, &index, &changed)?;
-            }
+            self.put_region(key, found.as_ref(), region)?;
+            self.put_index(&index, changed)?;
             self.give_subnet(config, node, subnet, pinned)?;
             return Ok(Some(subnet));
         }
@@ -58,7 +56,7 @@ impl Session<'_> {
         let key = self.keys.region(config.name(), family.family(), number)?;
         let found = self.region(&key)?;
         let mut region = found.as_ref().map_or_else(|| Region::new(number), |found| (*found.value).clone());
-        if region.taken.contains_key(&slot) {
+        if region.taken.contains(slot) {
             return Ok(false);
         }
         region.taken.insert(slot, Some(node.clone()));
@@ -69,20 +67,25 @@ impl Session<'_> {
             Some(_) => changed.open.insert(number),
             None => changed.open.remove(&number),
         };
-        self.put_region(key, found.as_ref(), &region)?;
-        if changed != *index.value {
-            indexes()?.update(&mut self.txn, &index, &changed)?;
-        }
+        self.put_region(key, found.as_ref(), region)?;
+        self.put_index(&index, changed)?;
         self.give_subnet(config, node, subnet, false)?;
         Ok(true)
     }
 
-    fn put_region(&mut self, key: Key, old: Option<&Stamped<Region>>, new: &Region) -> Result<()> {
+    fn put_region(&mut self, key: Key, old: Option<&Stamped<Region>>, new: Region) -> Result<()> {
         match old {
             Some(old) if new.taken.is_empty() => regions()?.delete(&mut self.txn, old),
-            Some(old) => regions()?.update(&mut self.txn, old, new),
-            None => regions()?.create(self.view, &mut self.txn, key, new),
+            Some(old) => regions()?.update_known(self.view, &mut self.txn, old, new),
+            None => regions()?.create_known(self.view, &mut self.txn, key, new),
         }
+    }
+
+    fn put_index(&mut self, old: &Stamped<Index>, new: Index) -> Result<()> {
+        if new == *old.value {
+            return Ok(());
+        }
+        indexes()?.update_known(self.view, &mut self.txn, old, new)
     }
 
     fn give_subnet(
@@ -108,7 +111,7 @@ impl Session<'_> {
         let key = self.keys.region(config.name(), subnet.family(), region)?;
         let Some(found) = self.region(&key)? else { return Ok(None) };
         regions()?.expect(&mut self.txn, &found)?;
-        Ok(found.taken.get(&slot).cloned())
+        Ok(found.taken.get(slot).cloned())
     }
 
     /// Takes a subnet from its owner, to be free again, or, if somebody still has an address there, nobody's.
@@ -122,11 +125,11 @@ impl Session<'_> {
         let key = self.keys.region(config.name(), subnet.family(), number)?;
         let found = self.region(&key)?.ok_or_else(lost)?;
         let mut region = (*found.value).clone();
-        let owner = region.taken.remove(&slot).ok_or_else(lost)?;
+        let owner = region.taken.remove(slot).ok_or_else(lost)?;
         if !free {
             region.taken.insert(slot, None);
         }
-        self.put_region(key, Some(&found), &region)?;
+        self.put_region(key, Some(&found), region.clone())?;
         if free {
             let index = self.index(config, family)?;
             let mut changed = (*index.value).clone();
@@ -138,9 +141,7 @@ impl Session<'_> {
                     changed.open.insert(number);
                 }
             }
-            if changed != *index.value {
-                indexes()?.update(&mut self.txn, &index, &changed)?;
-            }
+            self.put_index(&index, changed)?;
         }
         if let Some(node) = owner
             && let Some(found) = self.node(&node)?

@@ -150,11 +150,18 @@ impl Session<'_> {
     ) -> Result<Option<(u128, bool)>> {
         let (strategy, band) = (config.options().strategy, config.options().static_band);
         // The first candidate has room, most likely: then nobody needs to know the others.
-        if let Some(cidr) = self.likely(subnet, strategy, ask)? {
-            let (wish, now) = (Wish { address: None, strategy, emergency, open_only: band }, self.now);
-            if let Ok(taken) = self.block(config, subnet, cidr)?.take(ask.workload.clone(), wish, now) {
-                self.changed(subnet, cidr);
-                return Ok(Some((taken.number, taken.early.is_some())));
+        let whole = Block::around(subnet, subnet.first()) == Some(subnet);
+        let likely = if whole { Some(subnet) } else { self.likely(config, subnet, strategy, ask)? };
+        if let Some(cidr) = likely {
+            let wish = Wish { address: None, strategy, emergency, open_only: band };
+            match self.take_of(config, (subnet, cidr), &ask.workload, wish)? {
+                Ok(taken) => return Ok(Some(taken)),
+                // There is no other.
+                Err(refusal) if whole && !band => {
+                    full.add(&refusal);
+                    return Ok(None);
+                }
+                Err(_) => {}
             }
         }
         let candidates = self.candidates(config, subnet, strategy, ask)?;
@@ -162,12 +169,8 @@ impl Session<'_> {
         for open_only in [true, false].into_iter().skip(usize::from(!band)) {
             let wish = Wish { address: None, strategy, emergency, open_only };
             for cidr in &candidates {
-                let now = self.now;
-                match self.block(config, subnet, *cidr)?.take(ask.workload.clone(), wish, now) {
-                    Ok(taken) => {
-                        self.changed(subnet, *cidr);
-                        return Ok(Some((taken.number, taken.early.is_some())));
-                    }
+                match self.take_of(config, (subnet, *cidr), &ask.workload, wish)? {
+                    Ok(taken) => return Ok(Some(taken)),
                     Err(refusal) if !open_only => full.add(&refusal),
                     Err(_) => {}
                 }
@@ -177,11 +180,14 @@ impl Session<'_> {
     }
 
     /// The first of several [`candidates`](Self::candidates), if it can be told without a look at all.
-    fn likely(&mut self, subnet: Cidr, strategy: Strategy, ask: &AddressRequest) -> Result<Option<Cidr>> {
-        if Block::around(subnet, subnet.first()) == Some(subnet) {
-            return Ok(None);
-        }
-        let known = self.blocks_of(subnet)?;
+    fn likely(
+        &mut self,
+        config: &NetworkConfig,
+        subnet: Cidr,
+        strategy: Strategy,
+        ask: &AddressRequest,
+    ) -> Result<Option<Cidr>> {
+        let known = self.blocks_of(config, subnet)?;
         let turn = u64::try_from(known.len()).unwrap_or(u64::MAX);
         Ok(match strategy.start(ask.workload.as_str(), turn, None) {
             Start::Anywhere(random) => Block::around(subnet, point(subnet, random)),
@@ -202,7 +208,7 @@ impl Session<'_> {
         if first == Some(subnet) {
             return Ok(vec![subnet]);
         }
-        let known = self.blocks_of(subnet)?;
+        let known = self.blocks_of(config, subnet)?;
         let layout = config.layout(subnet);
         let unused = |set: &FreeRanges| {
             let mut unused = set.clone();
@@ -283,13 +289,6 @@ impl Session<'_> {
         let Some(block) = Block::around(subnet, number) else { return Ok(Err(Refusal::Outside { address })) };
         let strategy = config.options().strategy;
         let wish = Wish { address: Some(address), strategy, emergency: ask.emergency, open_only: false };
-        let now = self.now;
-        match self.block(config, subnet, block)?.take(ask.workload.clone(), wish, now) {
-            Ok(taken) => {
-                self.changed(subnet, block);
-                Ok(Ok((taken.number, taken.early.is_some())))
-            }
-            Err(refusal) => Ok(Err(refusal)),
-        }
+        self.take_of(config, (subnet, block), &ask.workload, wish)
     }
 }

@@ -1,13 +1,13 @@
 //! Up to 256 addresses that lie together. No I/O, no clock, no async.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use hivemind_core::{Stored, Timestamp, WorkloadId};
 use serde::{Deserialize, Serialize};
 
+use super::{ByPlace, json};
 use crate::addr::{Cidr, address_number};
-use crate::ipam::{Layout, Space};
+use crate::ipam::{BlockSpace, BlockState, Layout};
 
 /// The part of a subnet whose addresses are in one record: so the record stays small, and the store decides that an
 /// address has one owner.
@@ -17,9 +17,9 @@ use crate::ipam::{Layout, Space};
 pub(crate) struct Block {
     pub(crate) cidr: Cidr,
     pub(crate) subnet: Cidr,
-    leases: BTreeMap<u8, WorkloadId>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    cooling: BTreeMap<u8, Timestamp>,
+    leases: ByPlace<WorkloadId>,
+    #[serde(default, skip_serializing_if = "ByPlace::is_empty")]
+    cooling: ByPlace<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last: Option<u8>,
     turn: u64,
@@ -48,6 +48,28 @@ impl Stored for Block {
         }
         Some(body)
     }
+
+    /// By hand: all of a block is written with each of its leases.
+    fn write(&self, to: &mut Vec<u8>) -> serde_json::Result<()> {
+        json::raw(to, r#"{"cidr":"#);
+        json::cidr(to, self.cidr);
+        json::raw(to, r#","subnet":"#);
+        json::cidr(to, self.subnet);
+        json::raw(to, r#","leases":"#);
+        self.leases.write(to, |to, owner| json::name(to, owner.as_str()));
+        if !self.cooling.is_empty() {
+            json::raw(to, r#","cooling":"#);
+            self.cooling.write(to, |to, until| json::timestamp(to, *until));
+        }
+        if let Some(last) = self.last {
+            json::raw(to, r#","last":"#);
+            json::byte(to, last);
+        }
+        json::raw(to, r#","turn":"#);
+        json::number(to, self.turn.into());
+        to.push(b'}');
+        Ok(())
+    }
 }
 
 /// Where in the block a number is.
@@ -74,27 +96,27 @@ impl Block {
     }
 
     /// The decisions on the block's addresses, as of this record.
-    pub(crate) fn space(cidr: Cidr, layout: Layout, found: Option<&Self>) -> Space {
-        let layout = layout.within(cidr.range());
-        let Some(block) = found else { return Space::new(cidr.family(), layout) };
-        let owners = block.leases.iter().map(|(place, owner)| (Self::number(cidr, *place), owner.clone()));
-        let cooling = block.cooling.iter().map(|(place, until)| (Self::number(cidr, *place), *until));
-        let last = block.last.map(|place| Self::number(cidr, place));
-        Space::restore(cidr.family(), layout, owners, cooling, (last, block.turn))
+    pub(crate) fn space(cidr: Cidr, layout: &Layout, found: Option<&Self>) -> BlockSpace {
+        let state = found.map(|block| BlockState {
+            owners: block.leases.as_slice().to_vec(),
+            cooling: block.cooling.as_slice().to_vec(),
+            last: block.last,
+            turn: block.turn,
+        });
+        BlockSpace::restore(cidr, layout, state.unwrap_or_default())
     }
 
     /// The record of decisions.
-    pub(crate) fn of(cidr: Cidr, subnet: Cidr, space: &Space) -> Self {
-        let leases = space.owners().filter_map(|(n, owner)| Some((place(cidr, n)?, owner.clone())));
-        let cooling = space.cooling().filter_map(|(until, n)| Some((place(cidr, n)?, until)));
-        let (last, turn) = space.cursor();
-        let last = last.and_then(|last| place(cidr, last));
-        Self { cidr, subnet, leases: leases.collect(), cooling: cooling.collect(), last, turn }
+    pub(crate) fn of(subnet: Cidr, space: BlockSpace) -> Self {
+        let cidr = space.cidr();
+        let BlockState { owners, cooling, last, turn } = space.into_state();
+        let (leases, cooling) = (ByPlace::of(owners), ByPlace::of(cooling));
+        Self { cidr, subnet, leases, cooling, last, turn }
     }
 
     /// Who has which address, in order.
     pub(crate) fn leases(&self) -> impl Iterator<Item = (IpAddr, &WorkloadId)> {
-        self.leases.iter().filter_map(|(place, owner)| Some((self.address(*place)?, owner)))
+        self.leases.iter().filter_map(|(place, owner)| Some((self.address(place)?, owner)))
     }
 
     /// How many addresses workloads have.
@@ -104,7 +126,7 @@ impl Block {
 
     /// Until when each of those that rest does so.
     pub(crate) fn resting(&self) -> impl Iterator<Item = Timestamp> + Clone {
-        self.cooling.values().copied()
+        self.cooling.iter().map(|(_, until)| *until)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -116,6 +138,7 @@ impl Block {
 mod tests {
     use hivemind_core::store::Key;
     use hivemind_core::{decode, encode};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -134,8 +157,31 @@ mod tests {
         let leases: Vec<_> = block.leases().map(|(address, owner)| format!("{address} {owner}")).collect();
         assert_eq!(leases, ["fd00::ff02 w1", "fd00::ffff w2"]);
         assert_eq!(block.resting().collect::<Vec<_>>(), [Timestamp::from_secs(9)]);
-        let space = Block::space(block.cidr, Layout::new(), Some(&block));
-        assert_eq!(Block::of(block.cidr, block.subnet, &space), block);
+        let space = Block::space(block.cidr, &Layout::new(), Some(&block));
+        assert_eq!(Block::of(block.subnet, space), block);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_by_hand_is_what_serde_writes(
+            leases in prop::collection::btree_map(any::<u8>(), "[a-z]{1,9}", 0..20),
+            cooling in prop::collection::btree_map(any::<u8>(), any::<u64>(), 0..4),
+            (last, turn) in any::<(Option<u8>, u64)>(),
+            v4: bool,
+        ) {
+            let (cidr, subnet) = if v4 { ("10.1.2.0/24", "10.1.0.0/16") } else { ("fd00::100/120", "fd00::/64") };
+            let leases = leases.into_iter().map(|(place, owner)| (place, owner.parse().unwrap())).collect();
+            let leases = ByPlace::of(leases);
+            let cooling = cooling.into_iter().map(|(place, until)| (place, Timestamp::from_nanos(until))).collect();
+            let cooling = ByPlace::of(cooling);
+            let (cidr, subnet) = (cidr.parse().unwrap(), subnet.parse().unwrap());
+            let block = Block { cidr, subnet, leases, cooling, last, turn };
+            let body = serde_json::to_string(&block).unwrap();
+            let expected = format!(r#"{{"schema":2,"body":{body}}}"#);
+            let written = encode(&block).unwrap();
+            prop_assert_eq!(std::str::from_utf8(&written).unwrap(), expected.as_str());
+            prop_assert_eq!(read(&expected).unwrap(), block);
+        }
     }
 
     #[test]

@@ -7,7 +7,9 @@
 //! far observations have been told is one record for each node with leases, so that to see all well writes no lease.
 
 mod block;
+mod by_place;
 mod holder;
+mod json;
 mod keys;
 mod node;
 mod pools;
@@ -15,6 +17,7 @@ mod region;
 mod watermark;
 
 pub(crate) use self::block::Block;
+use self::by_place::ByPlace;
 pub(crate) use self::holder::Holder;
 pub use self::holder::Lease;
 pub(crate) use self::keys::{Keys, blocks, holders, indexes, nodes, pools, regions, watermarks};

@@ -1,10 +1,11 @@
 //! Which node has which subnet: 256 subnets a record, and where there is room. No I/O, no clock, no async.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use hivemind_core::{NodeId, Stored};
 use serde::{Deserialize, Serialize};
 
+use super::{ByPlace, json};
 use crate::NetworkConfig;
 use crate::addr::Cidr;
 use crate::config::FamilyConfig;
@@ -45,24 +46,39 @@ impl SubnetNumber {
 pub(crate) struct Region {
     pub(crate) number: u128,
     /// By which node; `None` if the node is gone and somebody still has an address there.
-    pub(crate) taken: BTreeMap<u8, Option<NodeId>>,
+    pub(crate) taken: ByPlace<Option<NodeId>>,
     /// Where the search goes on, so that a subnet that was given back is taken late.
     pub(crate) next: u8,
 }
 
 impl Stored for Region {
     const KIND: &'static str = "region of subnets";
+
+    /// By hand: all of a region is written with each subnet that a node gets.
+    fn write(&self, to: &mut Vec<u8>) -> serde_json::Result<()> {
+        json::raw(to, r#"{"number":"#);
+        json::number(to, self.number);
+        json::raw(to, r#","taken":"#);
+        self.taken.write(to, |to, node| match node {
+            Some(node) => json::name(to, node.as_str()),
+            None => json::raw(to, "null"),
+        });
+        json::raw(to, r#","next":"#);
+        json::byte(to, self.next);
+        to.push(b'}');
+        Ok(())
+    }
 }
 
 impl Region {
     pub(crate) fn new(number: u128) -> Self {
-        Self { number, taken: BTreeMap::new(), next: 0 }
+        Self { number, taken: ByPlace::default(), next: 0 }
     }
 
     /// A free subnet in a network that is not being drained, of which something is given out.
     pub(crate) fn free(&self, config: &NetworkConfig, family: &FamilyConfig) -> Option<(u8, Cidr)> {
         (0..=u8::MAX).map(|offset| self.next.wrapping_add(offset)).find_map(|slot| {
-            if self.taken.contains_key(&slot) {
+            if self.taken.contains(slot) {
                 return None;
             }
             let subnet = SubnetNumber { region: self.number, slot }.subnet(family)?;
@@ -77,7 +93,7 @@ impl Region {
         config: &'a FamilyConfig,
     ) -> impl Iterator<Item = (Cidr, Option<&'a NodeId>)> {
         self.taken.iter().filter_map(|(slot, node)| {
-            let subnet = SubnetNumber { region: self.number, slot: *slot }.subnet(config)?;
+            let subnet = SubnetNumber { region: self.number, slot }.subnet(config)?;
             Some((subnet, node.as_ref()))
         })
     }
@@ -126,5 +142,29 @@ impl Index {
             }
         }
         index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hivemind_core::encode;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_by_hand_is_what_serde_writes(
+            (number, next) in any::<(u128, u8)>(),
+            taken in prop::collection::btree_map(any::<u8>(), prop::option::of("[a-z]{1,9}"), 0..20),
+        ) {
+            let node = |name: String| name.parse().unwrap();
+            let taken = taken.into_iter().map(|(slot, name)| (slot, name.map(node))).collect();
+            let region = Region { number, taken: ByPlace::of(taken), next };
+            let body = serde_json::to_string(&region).unwrap();
+            let expected = format!(r#"{{"schema":1,"body":{body}}}"#);
+            let written = encode(&region).unwrap();
+            prop_assert_eq!(std::str::from_utf8(&written).unwrap(), expected);
+        }
     }
 }
