@@ -30,7 +30,7 @@ pub(crate) struct BlockSpace {
 }
 
 /// What is kept of a block: owners and what cools, each by place in the block; the place proposed last, after how many.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct BlockState {
     pub(crate) owners: Vec<(u8, WorkloadId)>,
     pub(crate) cooling: Vec<(u8, Timestamp)>,
