@@ -4,6 +4,7 @@
 
 mod key;
 mod limits;
+mod partial;
 mod record;
 mod snapshot;
 mod txn;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Sim`] | runs tasks in virtual time; the seed decides who goes next, so that a failure can be replayed |
 //! | [`FaultyStore`] | conflicts, lost replies, latency, broken watches and crashes in front of any store |
+//! | [`CountingStore`] | how much is read of any store: costs that a test can compare |
 //! | [`until_crash`] | one life of a process: runs until the store's crash and is gone then |
 //! | [`context()`] | who asks, for which tenant, in which request |
 //! | [`linearizable`] | records what concurrent clients were told, and finds out whether it can be true |
@@ -12,6 +13,7 @@
 //! Declared outside semantic versioning: a test kit grows with what must be tested.
 
 mod context;
+mod counting_store;
 mod crash;
 mod everywhere;
 mod faulty_store;
@@ -23,6 +25,7 @@ mod sim;
 mod sim_task;
 
 pub use context::context;
+pub use counting_store::CountingStore;
 pub use crash::{Crashed, until_crash};
 pub use everywhere::{SmolRuntime, everywhere, everywhere_with};
 pub use faulty_store::FaultyStore;

@@ -23,11 +23,10 @@ use std::time::Duration;
 
 use hivemind_core::store::{Key, Snapshot, Txn};
 use hivemind_core::{
-    AuditSink, Clock, Effect, Error, ErrorKind, NodeId, OpToken, Pending, ProviderName, Result, Retry,
-    Runtime, Stamped, StateStore, Stored,
+    AuditSink, Clock, Effect, Error, ErrorKind, NodeId, OpToken, Pending, ProviderName, QuotaGate, Result,
+    Retry, Runtime, Stamped, StateStore, Stored,
 };
 
-use self::charges::Charges;
 pub use self::orphans::{OrphanSweep, Orphans, Swept, Unmatched};
 pub use self::tenant::TenantRemoval;
 use self::work::Working;
@@ -89,7 +88,7 @@ pub struct VolumeController {
     clock: Arc<dyn Clock>,
     runtime: Arc<dyn Runtime>,
     audit: Option<Arc<dyn AuditSink>>,
-    charges: Option<Charges>,
+    quota: Option<Arc<dyn QuotaGate>>,
     #[cfg(feature = "encryption")]
     keys: Option<crate::VolumeKeys>,
 }
@@ -135,7 +134,7 @@ impl VolumeController {
             clock,
             runtime,
             audit: None,
-            charges: None,
+            quota: None,
             #[cfg(feature = "encryption")]
             keys: None,
         }

@@ -4,12 +4,16 @@
 use crate::common;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{World, admin, ctx};
 use hivemind_core::resources::{MilliCpu, Resources};
-use hivemind_core::store::Txn;
-use hivemind_core::{Clock, ErrorKind, Once, QuotaGate, ReservationId, StateStore, block_on, transact};
+use hivemind_core::store::{Snapshot, Txn};
+use hivemind_core::testkit::CountingStore;
+use hivemind_core::{
+    Clock, ErrorKind, Once, QuotaGate, ReservationId, Result, StateStore, StateStoreExt, block_on, transact,
+};
 use hivemind_tenancy::quota::RequestAttributes;
 use hivemind_tenancy::{OverQuota, ResourceQuotas, TenantQuota, TenantSpec, TenantUpdate};
 use proptest::prelude::*;
@@ -57,6 +61,45 @@ fn what_is_there_already_is_charged_whether_it_fits_or_not() {
     assert!(TenantQuota.drift(&world.view(), &above).unwrap().is_empty());
     world.commit(|view, txn| TenantQuota.release(view, txn, &ctx, &id(0))).unwrap();
     assert_eq!(used(&above), amount(100, 0));
+}
+
+#[test]
+fn a_change_of_a_charge_reads_the_tenant_and_those_above_it_alone() {
+    let costs = |others: u32| {
+        let world = World::new();
+        let acme = world.tenant(TenantSpec::new("acme".parse().unwrap()));
+        let team = world.tenant(TenantSpec::new("team".parse().unwrap()).below(acme.tenant.clone()));
+        let crowd = world.tenant(TenantSpec::new("crowd".parse().unwrap()));
+        let (ctx, crowd) = (ctx(&team.tenant, "r"), common::ctx(&crowd.tenant, "r"));
+        world.commit(|view, txn| TenantQuota.reserve(view, txn, &ctx, &id(0), &amount(1, 0))).unwrap();
+        for batch in 0..others.div_ceil(100) {
+            world
+                .commit(|view, txn| {
+                    (batch * 100..others.min(batch * 100 + 100)).try_for_each(|number| {
+                        let id = format!("other{number}").parse().unwrap();
+                        TenantQuota.reserve(view, txn, &crowd, &id, &amount(1, 0))
+                    })
+                })
+                .unwrap();
+        }
+        let store = CountingStore::new(Arc::new(world.store.clone()));
+        let commit = |decide: &(dyn Fn(&Snapshot, &mut Txn) -> Result<()> + Sync)| {
+            let decided = block_on(store.decide(|view| {
+                let mut txn = Txn::new();
+                decide(view, &mut txn).map(|()| txn)
+            }));
+            block_on(store.commit(&decided.unwrap()?)).map(|_| store.take_read())
+        };
+        let settled = commit(&|view, txn| TenantQuota.settle(view, txn, &ctx, &id(0), &amount(2, 0)));
+        let released = commit(&|view, txn| TenantQuota.release(view, txn, &ctx, &id(0)));
+        let again = commit(&|view, txn| TenantQuota.release(view, txn, &ctx, &id(0)));
+        assert_eq!(again.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(TenantQuota.usage(&world.view(), &ctx).unwrap().used, Resources::new());
+        (settled.unwrap(), released.unwrap())
+    };
+    // The reservation, and of each of two tenants itself, its limits and its ledger.
+    assert_eq!(costs(10), (7, 7));
+    assert_eq!(costs(10_000), (7, 7));
 }
 
 #[test]

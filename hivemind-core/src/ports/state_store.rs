@@ -1,5 +1,6 @@
 //! The port behind which all state lives.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::pin::Pin;
 
@@ -76,6 +77,19 @@ pub trait StateStoreExt {
 
     /// The records below all of `prefixes` as of one revision.
     fn snapshot(&self, prefixes: &[Prefix]) -> impl Future<Output = Result<Snapshot>> + Send;
+
+    /// What `decide` makes of the newest state, of which that alone is read which it looks for, all as of one revision.
+    ///
+    /// `decide` is pure: it is called with what is read so far, and again with more for as long as it looked for something
+    /// else. So it never takes for absent what was not read, whatever it reads next depends on, and it costs as much as
+    /// that, however much there is in the store. How many records the snapshot has tells nothing.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn decide<T: Send>(
+        &self,
+        decide: impl FnMut(&Snapshot) -> T + Send,
+    ) -> impl Future<Output = Result<T>> + Send;
 }
 
 impl<S: StateStore + ?Sized> StateStoreExt for S {
@@ -103,5 +117,28 @@ impl<S: StateStore + ?Sized> StateStoreExt for S {
             all.extend(self.scan_all(prefix, Some(revision)).await?.1);
         }
         Ok(Snapshot::new(revision, all))
+    }
+
+    async fn decide<T: Send>(&self, mut decide: impl FnMut(&Snapshot) -> T + Send) -> Result<T> {
+        let revision = self.revision().await?;
+        let mut view = Snapshot::unread(revision);
+        loop {
+            let decided = decide(&view);
+            let missed = view.missed();
+            if missed.keys.is_empty() && missed.prefixes.is_empty() {
+                return Ok(decided);
+            }
+            drop(decided);
+            // With those keys it may not look for all of these prefixes any more.
+            let prefixes = if missed.keys.is_empty() { missed.prefixes } else { BTreeSet::new() };
+            for key in missed.keys {
+                let record = self.get(&key, Some(revision)).await?;
+                view.read(key, record);
+            }
+            for prefix in prefixes {
+                let (_, records) = self.scan_all(&prefix, Some(revision)).await?;
+                view.read_below(prefix, records);
+            }
+        }
     }
 }

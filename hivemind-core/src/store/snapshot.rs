@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 
+use super::partial::{Missed, Partial};
 use super::{Key, Prefix, Record, Revision};
 
 /// The records below some prefixes, all as of one revision.
@@ -23,6 +24,8 @@ pub struct Snapshot {
     index: HashMap<Key, Arc<Entry>, RandomState>,
     /// What decisions on it have encoded lately: shown by a mirror soon, as a rule.
     written: Mutex<VecDeque<(Bytes, Decoded)>>,
+    /// Where not everything is read that may be looked for: what is, and what was.
+    partial: Option<Box<Partial>>,
 }
 
 /// What a record was decoded to, of whatever type.
@@ -65,6 +68,32 @@ impl Snapshot {
         snapshot
     }
 
+    /// The state as of `revision` of which nothing is read yet: it notes what is looked for.
+    pub(crate) fn unread(revision: Revision) -> Self {
+        Self { revision, partial: Some(Box::default()), ..Self::default() }
+    }
+
+    /// What was looked for since the last call, and was not read.
+    pub(crate) fn missed(&self) -> Missed {
+        self.partial.as_ref().map(|partial| partial.missed()).unwrap_or_default()
+    }
+
+    /// `key` is read, and has this record, or none.
+    pub(crate) fn read(&mut self, key: Key, record: Option<Record>) {
+        record.into_iter().for_each(|record| self.put(record));
+        if let Some(partial) = &mut self.partial {
+            partial.has_read(key);
+        }
+    }
+
+    /// All below `prefix` is read.
+    pub(crate) fn read_below(&mut self, prefix: Prefix, records: impl IntoIterator<Item = Record>) {
+        records.into_iter().for_each(|record| self.put(record));
+        if let Some(partial) = &mut self.partial {
+            partial.has_read_below(prefix);
+        }
+    }
+
     /// The revision it shows.
     pub fn revision(&self) -> Revision {
         self.revision
@@ -77,11 +106,12 @@ impl Snapshot {
 
     /// The records below `prefix`, in key order.
     pub fn scan(&self, prefix: &Prefix) -> impl DoubleEndedIterator<Item = &Record> {
-        self.entries.range(prefix.range()).map(|(_, entry)| &entry.record)
+        self.entries(prefix).map(|(_, entry)| &entry.record)
     }
 
     /// The records below `prefix` from the key `from` on, in key order: finding the first one takes O(log n).
     pub fn scan_from<'a>(&'a self, prefix: &'a Prefix, from: &Key) -> impl Iterator<Item = &'a Record> {
+        self.look_below(prefix);
         let (first, _) = prefix.range();
         let before = matches!(&first, Bound::Excluded(first) | Bound::Included(first) if from <= first);
         let start = if before { first } else { Bound::Included(from.clone()) };
@@ -100,10 +130,21 @@ impl Snapshot {
     }
 
     pub(crate) fn entry(&self, key: &Key) -> Option<&Entry> {
-        self.index.get(key).map(|entry| &**entry)
+        let found = self.index.get(key).map(|entry| &**entry);
+        if let (None, Some(partial)) = (&found, &self.partial) {
+            partial.look_for(key);
+        }
+        found
     }
 
-    pub(crate) fn entries(&self, prefix: &Prefix) -> impl Iterator<Item = (&Key, &Entry)> {
+    fn look_below(&self, prefix: &Prefix) {
+        if let Some(partial) = &self.partial {
+            partial.look_below(prefix);
+        }
+    }
+
+    pub(crate) fn entries(&self, prefix: &Prefix) -> impl DoubleEndedIterator<Item = (&Key, &Entry)> {
+        self.look_below(prefix);
         self.entries.range(prefix.range()).map(|(key, entry)| (key, &**entry))
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hivemind_core::resources::{ByteSize, Resources};
-use hivemind_core::store::{Conflict, Prefix, Snapshot, Txn};
+use hivemind_core::store::{Conflict, Snapshot, Txn};
 use hivemind_core::{
     Error, ErrorKind, Principal, QuotaGate, ReservationId, Result, Retry, Stamped, StateStoreExt,
     TenantContext, TenantRef,
@@ -16,26 +16,18 @@ use crate::records::Todo;
 /// How often others may charge under our hands.
 const ATTEMPTS: usize = 64;
 
-/// The quota that everything is charged to.
-#[derive(Debug, Clone)]
-pub(super) struct Charges {
-    quota: Arc<dyn QuotaGate>,
-    /// What it reads.
-    scope: Vec<Prefix>,
-}
-
 /// The quota as it is, for one tenant.
 #[derive(Debug)]
 pub(super) struct Books<'a> {
     quota: &'a dyn QuotaGate,
-    view: Snapshot,
-    ctx: TenantContext,
+    view: &'a Snapshot,
+    ctx: &'a TenantContext,
 }
 
 impl Books<'_> {
     fn give_back(&self, txn: &mut Txn, ids: &[ReservationId]) -> Result<()> {
         ids.iter().try_for_each(|id| {
-            self.stage(txn, |txn| self.quota.release(&self.view, txn, &self.ctx, id)).map(|_| ())
+            self.stage(txn, |txn| self.quota.release(self.view, txn, self.ctx, id)).map(|_| ())
         })
     }
 
@@ -44,7 +36,7 @@ impl Books<'_> {
         let Some((first, others)) = ids.split_first() else { return Ok(()) };
         self.give_back(txn, others)?;
         let amount = Resources::new().with_storage(size);
-        let there = self.stage(txn, |txn| self.quota.settle(&self.view, txn, &self.ctx, first, &amount))?;
+        let there = self.stage(txn, |txn| self.quota.settle(self.view, txn, self.ctx, first, &amount))?;
         ids.truncate(usize::from(there));
         Ok(())
     }
@@ -80,12 +72,11 @@ impl VolumeController {
     /// their provider has confirmed that they are gone. What comes to more than was asked for, or to less, is charged so, in
     /// the transaction that records it, whether it fits or not: it is there.
     ///
-    /// `quota` is what the [`StorageManager`](crate::StorageManager::with_quota) charges through, and `scope` what it reads,
-    /// such as the prefix of the crate that keeps it: all of that is read whenever a charge changes. Without it, what is
-    /// charged keeps its record when it is gone.
+    /// `quota` is what the [`StorageManager`](crate::StorageManager::with_quota) charges through. Of the store, that alone is
+    /// read which it looks for to change a charge. Without it, what is charged keeps its record when it is gone.
     #[must_use]
-    pub fn with_quota(mut self, quota: Arc<dyn QuotaGate>, scope: impl IntoIterator<Item = Prefix>) -> Self {
-        self.charges = Some(Charges { quota, scope: scope.into_iter().collect() });
+    pub fn with_quota(mut self, quota: Arc<dyn QuotaGate>) -> Self {
+        self.quota = Some(quota);
         self
     }
 
@@ -121,25 +112,20 @@ impl VolumeController {
         todo: &Stamped<Todo>,
         more: bool,
         tenant: Option<&TenantRef>,
-        stage: impl Fn(Option<&Books<'_>>) -> Result<Txn>,
+        stage: impl Fn(Option<&Books<'_>>) -> Result<Txn> + Send + Sync,
     ) -> Result<()> {
+        let (Some(tenant), Some(quota)) = (tenant, self.quota.as_deref()) else {
+            return self.done(stage(None)?, todo, more).await;
+        };
+        let ctx = &self.on_behalf_of(tenant)?;
         let mut attempts = 0;
         loop {
-            let books = match tenant {
-                Some(tenant) => self.books(tenant).await?,
-                None => None,
-            };
-            match self.done(stage(books.as_ref())?, todo, more).await {
-                Err(e) if self.is_about_charges(&e) && attempts < ATTEMPTS => attempts += 1,
+            let txn = self.store.decide(|view| stage(Some(&Books { quota, view, ctx }))).await??;
+            match self.done(txn, todo, more).await {
+                Err(e) if is_about_charges(&e) && attempts < ATTEMPTS => attempts += 1,
                 outcome => return outcome,
             }
         }
-    }
-
-    async fn books(&self, tenant: &TenantRef) -> Result<Option<Books<'_>>> {
-        let Some(charges) = &self.charges else { return Ok(None) };
-        let (view, ctx) = (self.store.snapshot(&charges.scope).await?, self.on_behalf_of(tenant)?);
-        Ok(Some(Books { quota: &*charges.quota, view, ctx }))
     }
 
     /// What the controller does for a tenant of its own accord.
@@ -149,13 +135,10 @@ impl VolumeController {
         let request = "storage-controller".parse().map_err(internal)?;
         Ok(TenantContext::new(tenant.clone(), controller, request).with_time(self.clock.now()))
     }
+}
 
-    /// Whether somebody else was charged meanwhile.
-    fn is_about_charges(&self, error: &Error) -> bool {
-        let Some((conflict, charges)) = error.detail::<Conflict>().zip(self.charges.as_ref()) else {
-            return false;
-        };
-        let ours = crate::prefix().is_ok_and(|ours| ours.covers(&conflict.key));
-        !ours && charges.scope.iter().any(|scope| scope.covers(&conflict.key))
-    }
+/// Whether somebody else was charged meanwhile: of what is staged, all that is not of this crate is of the quota.
+fn is_about_charges(error: &Error) -> bool {
+    let ours = |conflict: &Conflict| crate::prefix().is_ok_and(|ours| ours.covers(&conflict.key));
+    error.detail::<Conflict>().is_some_and(|conflict| !ours(conflict))
 }

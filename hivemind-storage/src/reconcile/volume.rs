@@ -40,7 +40,7 @@ impl VolumeController {
         let provider = &**self.providers.provider(&volume.provider)?;
         let grows_online = provider.capabilities().has(Capability::ExpandOnline);
         let job = Job { provider, volume, todo, grows_online };
-        if self.charges.is_some() && job.volume.is_mischarged() {
+        if self.quota.is_some() && job.volume.is_mischarged() {
             self.record(&job, |_| ()).await?;
             return Ok(Did::Altered);
         }

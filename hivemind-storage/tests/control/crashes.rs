@@ -32,8 +32,7 @@ impl Life {
         let quota = Arc::new(Ledger::default());
         let storage = StorageManager::new(providers.names()).with_quota(quota.clone());
         let clock = Arc::new(ManualClock::default());
-        let controller = controller(Arc::new(store.clone()), providers, clock.clone())
-            .with_quota(quota, [charges().prefix().clone()]);
+        let controller = controller(Arc::new(store.clone()), providers, clock.clone()).with_quota(quota);
         Self { store, storage, controller, clock }
     }
 

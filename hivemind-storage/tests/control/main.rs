@@ -5,6 +5,7 @@ mod adoption;
 mod answers;
 mod audit;
 mod binding;
+mod costs;
 mod crashes;
 mod deadlines;
 #[cfg(feature = "encryption")]

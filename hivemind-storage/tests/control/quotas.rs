@@ -29,6 +29,10 @@ pub(crate) struct Ledger {
 pub(crate) struct Charge(u64);
 
 impl Charge {
+    pub(crate) fn of(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.0
     }
@@ -143,14 +147,14 @@ fn a_snapshot_of_what_grew_before_it_was_cut_is_charged_for_what_it_came_to() {
 }
 
 /// A world in which everything is charged to a [`Ledger`].
-fn charging(mut world: World) -> World {
+pub(crate) fn charging(mut world: World) -> World {
     let quota = Arc::new(Ledger::default());
     world.storage = StorageManager::new([super::world::name()]).with_quota(quota.clone());
-    world.controller = world.controller.with_quota(quota, [charges().prefix().clone()]);
+    world.controller = world.controller.with_quota(quota);
     world
 }
 
-fn charged(world: &World) -> u64 {
+pub(crate) fn charged(world: &World) -> u64 {
     let all = charges().list(&world.view(), &Txn::new(), charges().prefix()).unwrap();
     all.iter().map(|charge| charge.value.0).sum()
 }
@@ -428,7 +432,7 @@ impl QuotaGate for Busy {
 fn whoever_else_is_charged_meanwhile_makes_no_second_call() {
     let mut world = charging(World::new(memory()));
     let busy = Arc::new(Busy { store: world.store.clone(), others: AtomicU64::new(9) });
-    world.controller = world.controller.clone().with_quota(busy.clone(), [charges().prefix().clone()]);
+    world.controller = world.controller.clone().with_quota(busy.clone());
     world.ready("data");
     let calls = world.provider.calls();
     world.release("data").unwrap();

@@ -110,7 +110,7 @@ impl Cluster {
                 Arc::clone(&ports.clock),
                 Arc::clone(&ports.runtime),
             )
-            .with_quota(quota, [hivemind_tenancy::prefix()?]),
+            .with_quota(quota),
             ports,
             mirror,
             feed,
