@@ -13,6 +13,8 @@ mod foreign;
 mod ground;
 #[path = "local/images.rs"]
 mod images;
+#[path = "local/power.rs"]
+mod power;
 #[path = "local/side.rs"]
 mod side;
 #[path = "local/streams.rs"]

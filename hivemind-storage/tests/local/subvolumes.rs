@@ -1,8 +1,10 @@
 //! Volumes as subvolumes of btrfs: limits that hold, snapshots, clones, groups, restoring in place.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use hivemind_core::resources::ByteSize;
 use hivemind_core::{ErrorKind, block_on};
@@ -182,6 +184,42 @@ fn a_group_is_all_or_none_and_goes_as_one() {
     assert_eq!(fs::read_dir(pool.join("snapshots")).unwrap().count(), 0);
 }
 
+/// By which transaction of the file system a subvolume was made.
+fn made_by(subvolume: &Path) -> String {
+    let shown = Command::new("btrfs").args(["subvolume", "show"]).arg(subvolume).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let line = shown.lines().find_map(|line| line.trim().strip_prefix("Gen at creation:"));
+    line.unwrap().trim().to_owned()
+}
+
+/// Kernels before 6.6 let in nobody while one transaction waits for another one.
+fn lets_in_who_comes_meanwhile() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(6))
+}
+
+#[test]
+fn a_group_is_cut_in_one_transaction() {
+    let Some(ground) = Ground::new() else { return };
+    let (pool, provider, _) = published(&ground, "pool");
+    let volumes: Vec<_> =
+        (0..8).map(|nth| create(&provider, &plain(&format!("data-{nth}"))).volume).collect();
+    // A machine that is busy may miss it; not each time.
+    let mut groups = (0..10).map(|nth| {
+        for volume in &volumes {
+            fs::write(data(&pool, volume).join("file"), nth.to_string()).unwrap();
+        }
+        let group = GroupKey::new(key("data-0").tenant, format!("g{nth}").parse().unwrap());
+        let request = CreateGroupSnapshot::new(token(), group, volumes.clone());
+        let taken = ready(block_on(provider.create_group_snapshot(&request))).snapshots;
+        let place = |handle: &str| pool.join("snapshots").join(handle).join("data");
+        let made: BTreeSet<_> = taken.iter().map(|one| made_by(&place(one.handle.as_str()))).collect();
+        made.len()
+    });
+    assert!(groups.any(|transactions| transactions == 1) || !lets_in_who_comes_meanwhile());
+}
+
 #[test]
 fn members_of_a_group_that_never_came_to_be_are_gone_after_opening() {
     let Some(ground) = Ground::new() else { return };
@@ -312,7 +350,7 @@ fn a_volume_that_a_crash_interrupted_never_was_and_its_subvolume_is_used_again()
     assert_eq!(block_on(provider.get_provider_metrics()).unwrap().volumes, 1);
     assert!(data(&pool, &third).exists() && data(&pool, &second).exists());
     let made: Vec<_> = (0..20).map(|nth| create(&provider, &plain(&format!("v-{nth}"))).volume).collect();
-    let handles: std::collections::BTreeSet<_> = made.iter().map(|volume| &volume.handle).collect();
+    let handles: BTreeSet<_> = made.iter().map(|volume| &volume.handle).collect();
     assert_eq!(handles.len(), 20);
     for volume in &made {
         assert_eq!(fs::read_dir(data(&pool, volume)).unwrap().count(), 0);

@@ -4,7 +4,6 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::RwLock;
 
 use hivemind_core::resources::ByteSize;
 use hivemind_core::{Error, ErrorKind, Result};
@@ -75,8 +74,9 @@ pub(super) struct Cut {
 
 /// Makes all of `cuts`, as near to one moment as the file system can.
 ///
-/// Snapshots of btrfs are cut when a transaction commits: those that are asked for together are in one transaction, or
-/// in two that follow each other. File systems on images stand still until all of them are copied.
+/// Snapshots of btrfs are cut when a transaction commits: those that are asked for together are in one transaction, so that
+/// a crash leaves all of them or none. On a machine that is too busy to begin with all of them in time, some are in the
+/// transaction that follows. File systems on images stand still until all of them are copied.
 pub(super) fn cut(operation: &'static str, cuts: &[&Cut]) -> Result<()> {
     let one = |cut: &Cut| match cut.kind {
         Kind::Directory => Err(cannot(operation, cut.kind, "be copied at one moment")),
@@ -95,19 +95,16 @@ pub(super) fn cut(operation: &'static str, cuts: &[&Cut]) -> Result<()> {
         prepared.during(operation, "prepare a snapshot of", &cut.from)
     };
     let prepared = cuts.iter().map(prepare).collect::<Result<Vec<_>>>()?;
-    // Nobody begins before everybody is there: who comes while a transaction commits waits for the next one.
-    let gate = RwLock::new(());
+    // Whoever is first closes a transaction at once, to all that come later, unless the one before is still being written:
+    // then it waits for that, and lets in who comes meanwhile. Without one before there would be as many commits, the first
+    // of them with a few of the snapshots. Where none begins, there is nothing to wait for.
+    let _ = prepared.first().map(btrfs::Snapshot::begin_commit);
     std::thread::scope(|scope| {
-        let closed = gate.write();
         let begin = |snapshot: btrfs::Snapshot| {
-            let take = || {
-                drop(gate.read());
-                snapshot.take()
-            };
-            std::thread::Builder::new().name("hivemind-snapshot".to_owned()).spawn_scoped(scope, take)
+            let thread = std::thread::Builder::new().name("hivemind-snapshot".to_owned());
+            thread.spawn_scoped(scope, || snapshot.take())
         };
         let running = prepared.into_iter().map(begin).collect::<io::Result<Vec<_>>>();
-        drop(closed);
         let running = running.during(operation, "start threads for", Path::new("a group"))?;
         let ended = running.into_iter().zip(cuts).map(|(thread, cut)| match thread.join() {
             Ok(taken) => taken.during(operation, "snapshot", &cut.from),

@@ -13,13 +13,21 @@ use super::pool::{GROUPS, Pool, SNAPSHOTS, VOLUMES};
 use super::record::{self, GroupRecord, SnapshotRecord, VolumeRecord};
 use crate::{Cursor, GroupKey, Page, SnapshotKey, SnapshotRef, VolumeKey, VolumeRef};
 
+/// An empty subvolume that can become a volume.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) handle: String,
+    /// By which the file system knows it: so it need not be looked for when it is limited.
+    pub(super) number: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) volumes: BTreeMap<VolumeKey, VolumeRecord>,
     pub(super) snapshots: BTreeMap<SnapshotKey, SnapshotRecord>,
     pub(super) groups: BTreeMap<GroupKey, GroupRecord>,
     /// Empty subvolumes, durable, that are no volumes yet.
-    pub(super) spares: Vec<String>,
+    pub(super) spares: Vec<Spare>,
     /// The handles of what was taken away, and may be back after a crash: that was not made durable.
     going: BTreeSet<String>,
 }
@@ -60,8 +68,8 @@ impl Index {
             match pool.spare(&handle) {
                 None => pool.discard(VOLUMES, &handle)?,
                 // One that another backend left.
-                Some(false) => pool.clear(VOLUMES, &handle),
-                Some(true) => index.spares.push(handle),
+                Some(None) => pool.clear(VOLUMES, &handle),
+                Some(Some(number)) => index.spares.push(Spare { handle, number }),
             }
         }
         Ok(index)

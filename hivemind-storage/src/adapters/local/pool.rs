@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hivemind_core::resources::ByteSize;
 use hivemind_core::{Clock, Effect, Error, ErrorKind, IdSource as _, Result, SystemIds, sync_directory};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::index::Index;
+use super::index::{Index, Spare};
 use super::mounts::Mounts;
 use super::sys::btrfs::Btrfs;
 use super::sys::loops;
@@ -248,6 +249,12 @@ impl Pool {
         Ok(())
     }
 
+    /// No more than `size` in the subvolume of that number.
+    pub(super) fn limit(&self, number: u64, size: ByteSize) -> io::Result<()> {
+        let btrfs = self.btrfs.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        btrfs.limit_number(number, size.as_bytes())
+    }
+
     /// Whether [`refill`](Self::refill) has something to do.
     pub(super) fn is_low(&self) -> bool {
         self.backend == LocalBackend::Subvolumes && self.index().spares.len() < FEW_SPARES
@@ -258,18 +265,20 @@ impl Pool {
     pub(super) fn refill(&self) {
         let Some(btrfs) = self.btrfs.as_ref().filter(|_| self.is_low()) else { return };
         let fresh: Vec<_> = (0..MANY_SPARES).map(|_| Self::fresh("vol")).collect();
-        let made = fresh.into_iter().filter(|handle| {
-            let place = self.place(VOLUMES, handle);
+        let made = fresh.into_iter().filter_map(|handle| {
+            let place = self.place(VOLUMES, &handle);
             let made = DirBuilder::new().mode(0o700).create(&place);
             let made = made.and_then(|()| {
-                sys::btrfs::create(&place.join(backing::DATA))?;
+                let data = place.join(backing::DATA);
+                sys::btrfs::create(&data)?;
                 record::prepare(&place)?;
-                fs::create_dir(place.join(USES))
+                fs::create_dir(place.join(USES))?;
+                sys::btrfs::id(&data)
             });
             if made.is_err() {
                 let _ = self.throw_away(&place);
             }
-            made.is_ok()
+            made.ok().map(|number| Spare { handle, number })
         });
         let made: Vec<_> = made.collect();
         // What is not durable is no spare, and is removed when the pool is opened next.

@@ -42,14 +42,14 @@ impl Pool {
         self.room(OPERATION, size)?;
         let spare =
             if kind == Kind::Subvolume && begins.is_none() { self.index().spares.pop() } else { None };
-        let text = spare.clone().unwrap_or_else(|| Self::fresh("vol"));
+        let text = spare.as_ref().map_or_else(|| Self::fresh("vol"), |spare| spare.handle.clone());
         let handle: VolumeHandle =
             text.parse().map_err(|_| Error::internal(OPERATION, format!("{text} is no handle")))?;
         let source = source_of(request).map(str::to_owned);
         let (key, options) = (key.clone(), request.options.clone());
         let volume = VolumeRecord { key, handle, size, options, source, kind };
-        if spare.is_some() {
-            self.adopt(OPERATION, &volume)?;
+        if let Some(spare) = spare {
+            self.adopt(OPERATION, &volume, spare.number)?;
         } else {
             self.appear(OPERATION, VOLUMES, &text, &volume, |place| {
                 let data = place.join(DATA);
@@ -75,10 +75,12 @@ impl Pool {
         uses::lock(operation, self.directory(), of.handle.as_str()).map(Some)
     }
 
-    /// Makes a volume of an empty subvolume that is there and durable.
-    fn adopt(&self, operation: &'static str, volume: &VolumeRecord) -> Result<()> {
+    /// Makes a volume of an empty subvolume that is there and durable, the one of that number.
+    fn adopt(&self, operation: &'static str, volume: &VolumeRecord, number: u64) -> Result<()> {
         let place = self.place(VOLUMES, volume.handle.as_str());
-        let adopted = backing::resize(operation, volume.kind, &place.join(DATA), volume.size)
+        let adopted = self
+            .limit(number, volume.size)
+            .during(operation, "limit", &place)
             .and_then(|()| record::write_first(operation, &place, volume));
         adopted.map_err(|e| match self.disappear(operation, VOLUMES, volume.handle.as_str()) {
             Ok(()) => e,
@@ -86,8 +88,9 @@ impl Pool {
         })
     }
 
-    /// Whether what has no record, and has nothing in it, can become a volume; `None` if it has something in it.
-    pub(super) fn spare(&self, handle: &str) -> Option<bool> {
+    /// The number of the subvolume that has no record and nothing in it, and can become a volume, if it is one; `None` if it
+    /// has something in it.
+    pub(super) fn spare(&self, handle: &str) -> Option<Option<u64>> {
         let place = self.place(VOLUMES, handle);
         let data = place.join(DATA);
         let bare = fs::read_dir(&place).ok()?.all(|entry| {
@@ -100,7 +103,7 @@ impl Pool {
             !uses.exists() || (uses.read_dir().ok()?.next().is_none() && place.join(RECORD).exists());
         let empty = unused && fs::read_dir(&data).ok()?.next().is_none();
         let able = self.backend() == LocalBackend::Subvolumes && sys::btrfs::is_subvolume(&data);
-        (bare && empty).then_some(able)
+        (bare && empty).then(|| sys::btrfs::id(&data).ok().filter(|_| able))
     }
 
     /// Sets every limit again: one that was set just before a loss of power may be lost.

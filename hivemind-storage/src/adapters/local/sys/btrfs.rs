@@ -175,16 +175,19 @@ impl Btrfs {
 
     /// Waits until what has happened so far is durable, apart from what is in files that are not synced.
     pub(crate) fn commit(&self) -> io::Result<()> {
-        // SAFETY: START_SYNC writes a u64, WAIT_SYNC reads one.
-        unsafe {
-            let transaction: u64 = ioctl(&self.0, Getter::<START_SYNC, u64>::new())?;
-            Ok(ioctl(&self.0, Setter::<WAIT_SYNC, u64>::new(transaction))?)
-        }
+        let transaction = begin_commit(&self.0)?;
+        // SAFETY: WAIT_SYNC reads a u64.
+        Ok(unsafe { ioctl(&self.0, Setter::<WAIT_SYNC, u64>::new(transaction)) }?)
     }
 
     /// No more than so many bytes in the subvolume `path`.
     pub(crate) fn limit(&self, path: &Path, bytes: u64) -> io::Result<()> {
-        limit_on(&self.0, id(path)?, bytes)
+        self.limit_number(id(path)?, bytes)
+    }
+
+    /// No more than so many bytes in the subvolume of that number.
+    pub(crate) fn limit_number(&self, subvolume: u64, bytes: u64) -> io::Result<()> {
+        limit_on(&self.0, subvolume, bytes)
     }
 
     /// How many bytes are accounted to the subvolume `path`; of what was just written, some may be missing.
@@ -213,6 +216,13 @@ impl Btrfs {
     }
 }
 
+/// Lets the file system begin to write what has happened so far; which transaction that is. What comes from now on is in
+/// the next one.
+fn begin_commit(on: &File) -> io::Result<u64> {
+    // SAFETY: START_SYNC writes a u64.
+    Ok(unsafe { ioctl(on, Getter::<START_SYNC, u64>::new()) }?)
+}
+
 /// Limits a subvolume: by its number and through another one, since in one that is full this is refused, too.
 fn limit_on(on: &File, subvolume: u64, bytes: u64) -> io::Result<()> {
     // 1 is `BTRFS_QGROUP_LIMIT_MAX_RFER`; so large a limit is none.
@@ -223,7 +233,7 @@ fn limit_on(on: &File, subvolume: u64, bytes: u64) -> io::Result<()> {
 }
 
 /// The number of the subvolume whose root `path` is.
-fn id(path: &Path) -> io::Result<u64> {
+pub(crate) fn id(path: &Path) -> io::Result<u64> {
     id_of(&File::open(path)?)
 }
 
@@ -301,6 +311,11 @@ impl Snapshot {
         let fd = i64::from(source.as_raw_fd());
         let args = VolArgsV2 { fd, transid: 0, flags, unused: [0; 4], name: name(last)? };
         Ok(Self { parent, source, args })
+    }
+
+    /// Lets the file system begin to write what has happened before.
+    pub(crate) fn begin_commit(&self) -> io::Result<()> {
+        begin_commit(&self.parent).map(|_| ())
     }
 
     /// Takes it.
