@@ -96,8 +96,8 @@ pub(super) fn cut(operation: &'static str, cuts: &[&Cut]) -> Result<()> {
     };
     let prepared = cuts.iter().map(prepare).collect::<Result<Vec<_>>>()?;
     // Whoever is first closes a transaction at once, to all that come later, unless the one before is still being written:
-    // then it waits for that, and lets in who comes meanwhile. Without one before there would be as many commits, the first
-    // of them with a few of the snapshots. Where none begins, there is nothing to wait for.
+    // then it waits for that, and (from Linux 6.6 on) lets in who comes meanwhile. Without one before there would be as many
+    // commits, the first of them with a few of the snapshots. Where none begins, there is nothing to wait for.
     let _ = prepared.first().map(btrfs::Snapshot::begin_commit);
     std::thread::scope(|scope| {
         let begin = |snapshot: btrfs::Snapshot| {
