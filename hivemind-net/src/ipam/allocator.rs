@@ -1,15 +1,16 @@
 //! Both families together or not at all. No I/O, no clock, no async.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use foldhash::fast::RandomState;
 use hivemind_core::{RequestId, Timestamp, WorkloadId};
 use serde::{Deserialize, Serialize};
 
-use super::space::Taken;
-use super::{Fill, Layout, Refusal, Space, Strategy, Wish};
+use super::addresses::{Addresses, Found};
+use super::holders::Holder;
+use super::leases::{Lease, Leases};
+use super::{Fill, Layout, Refusal, Strategy, Wish};
 use crate::addr::{IpFamily, address_number};
 
 /// The addresses of one network in memory, with who owns what: for a host that has one allocator, or for an agent that
@@ -34,17 +35,11 @@ use crate::addr::{IpFamily, address_number};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Allocator {
-    v4: Option<Space>,
-    v6: Option<Space>,
-    held: HashMap<WorkloadId, Held, RandomState>,
+    v4: Option<Addresses>,
+    v6: Option<Addresses>,
+    leases: Leases,
     strategy: Strategy,
     cooldown: Duration,
-}
-
-#[derive(Debug, Clone)]
-struct Held {
-    pair: Pair,
-    request: RequestId,
 }
 
 /// The addresses of one workload.
@@ -138,30 +133,24 @@ pub struct AllocatorState {
 impl Allocator {
     /// All addresses of the layouts, free; of both families, or of one.
     pub fn new(v4: Option<Layout>, v6: Option<Layout>) -> Self {
-        Self {
-            v4: v4.map(|layout| Space::new(IpFamily::V4, layout)),
-            v6: v6.map(|layout| Space::new(IpFamily::V6, layout)),
-            held: HashMap::default(),
-            strategy: Strategy::default(),
-            cooldown: Duration::ZERO,
-        }
+        Self::restore(v4, v6, AllocatorState::default())
     }
 
     /// As it was when [`state`](Self::state) was asked for.
     pub fn restore(v4: Option<Layout>, v6: Option<Layout>, state: AllocatorState) -> Self {
+        let leases = Leases::restore(state.held);
         let of = |family, layout| {
-            let owners = state.held.iter().filter_map(|(owner, (pair, _))| {
-                pair.address(family).map(|address| (address_number(address), owner.clone()))
+            let owned = leases.iter().filter_map(|(slot, lease)| {
+                Some((address_number(lease.pair.address(family)?), Holder::owner(slot)))
             });
             let cooling = state.cooling.iter().filter(|(address, _)| IpFamily::of(**address) == family);
             let cooling = cooling.map(|(address, until)| (address_number(*address), *until));
             let last = state.last.get(&family).map(|address| address_number(*address));
             let turn = state.turns.get(&family).copied().unwrap_or_default();
-            Space::restore(family, layout, owners, cooling, (last, turn))
+            Addresses::restore(family, &layout, owned.collect(), cooling, (last, turn))
         };
         let (v4, v6) = (v4.map(|l| of(IpFamily::V4, l)), v6.map(|l| of(IpFamily::V6, l)));
-        let held = state.held.into_iter().map(|(owner, (pair, request))| (owner, Held { pair, request }));
-        Self { v4, v6, held: held.collect(), strategy: Strategy::default(), cooldown: Duration::ZERO }
+        Self { v4, v6, leases, strategy: Strategy::default(), cooldown: Duration::ZERO }
     }
 
     /// With another strategy than [`Strategy::Next`].
@@ -183,53 +172,71 @@ impl Allocator {
     /// # Errors
     /// [`Refusal`]; then nothing has changed.
     pub fn allocate(&mut self, ask: &Ask, now: Timestamp) -> Result<Pair, Refusal> {
-        if let Some(held) = self.held.get(&ask.owner) {
-            return same_as_asked(ask, held.pair);
-        }
+        let hash = self.leases.hash(&ask.owner);
+        let Self { v4, v6, leases, strategy, .. } = self;
         let wish = |family| Wish {
             address: ask.address(family),
-            strategy: self.strategy,
+            strategy: *strategy,
             emergency: ask.emergency,
             open_only: false,
         };
-        let (first, second) = (wish(IpFamily::V4), wish(IpFamily::V6));
-        for (space, wish) in [(&self.v4, first), (&self.v6, second)] {
+        let owner = ask.owner.as_str();
+        // Names and both families are tables larger than the caches: one wait for all of them rather than one for each.
+        let mut both = [(v4, wish(IpFamily::V4)), (v6, wish(IpFamily::V6))].map(|(space, wish)| {
+            let aim = space.as_mut().map(|space| space.aim(owner, &wish, now));
+            (space, wish, aim)
+        });
+        leases.touch(hash);
+        for (space, _, aim) in &both {
+            if let (Some(space), Some(aim)) = (space, aim) {
+                space.touch(aim);
+            }
+        }
+        if let Some(lease) = leases.find(hash, &ask.owner).and_then(|slot| leases.get(slot)) {
+            return same_as_asked(ask, lease.pair);
+        }
+        for (space, wish, _) in &both {
             if let (None, Some(address)) = (space, wish.address) {
                 return Err(Refusal::Outside { address });
             }
         }
-        let take = |space: &mut Option<Space>, owner, wish| match space {
-            Some(space) => space.take(owner, wish, now).map(Some),
-            None => Ok(None),
-        };
-        // All that is counted is counted before anything is written: see `Space::take`.
-        let [for_v4, for_v6, owner] = std::array::from_fn(|_| ask.owner.clone());
-        let request = ask.request.clone();
-        let v4 = take(&mut self.v4, for_v4, first)?;
-        let v6 = match take(&mut self.v6, for_v6, second) {
-            Ok(v6) => v6,
-            Err(refusal) => {
-                if let (Some(space), Some(taken)) = (&mut self.v4, v4) {
-                    space.undo(taken);
-                }
-                return Err(refusal);
+        // Nothing is taken before both are found, so that nothing has to be undone.
+        let mut found = [None, None];
+        for ((space, wish, aim), found) in both.iter_mut().zip(&mut found) {
+            if let (Some(space), Some(aim)) = (space, aim.take()) {
+                let who = |slot| leases.get(slot).map(|lease| lease.owner.clone());
+                *found = Some(space.find(aim, wish, now, who)?);
             }
-        };
+        }
+        let [v4, v6] = found;
         let pair = pair_of(v4, v6);
-        self.held.insert(owner, Held { pair, request });
+        let lease = Lease { owner: ask.owner.clone(), request: ask.request.clone(), pair };
+        let Some(slot) = leases.insert(hash, lease) else {
+            let full = both.iter().find_map(|(space, ..)| space.as_ref());
+            return full.map_or(Ok(pair), |space| Err(space.exhausted()));
+        };
+        for ((space, ..), found) in both.iter_mut().zip(found) {
+            if let (Some(space), Some(found)) = (space, found) {
+                space.take(found, slot);
+            }
+        }
         Ok(pair)
     }
 
     /// Takes the addresses back that `owner` got in `request`; `false` if it has none of that request, such as the
     /// second time.
     pub fn release(&mut self, owner: &WorkloadId, request: &RequestId, now: Timestamp) -> bool {
-        let Some(held) = self.held.get(owner).filter(|held| held.request == *request) else { return false };
-        let pair = held.pair;
-        self.held.remove(owner);
+        let hash = self.leases.hash(owner);
+        let Some(slot) = self.leases.find(hash, owner) else { return false };
+        let Some(pair) = self.leases.get(slot).filter(|held| held.request == *request).map(|held| held.pair)
+        else {
+            return false;
+        };
+        self.leases.remove(hash, slot);
         let until = (!self.cooldown.is_zero()).then(|| now.after(self.cooldown));
         for space in [&mut self.v4, &mut self.v6].into_iter().flatten() {
             if let Some(address) = pair.address(space.family()) {
-                space.give_back(address_number(address), owner, until);
+                space.give_back(address_number(address), slot, until);
             }
         }
         true
@@ -237,26 +244,36 @@ impl Allocator {
 
     /// What an owner has.
     pub fn lease(&self, owner: &WorkloadId) -> Option<Pair> {
-        self.held.get(owner).map(|held| held.pair)
+        let slot = self.leases.find(self.leases.hash(owner), owner)?;
+        self.leases.get(slot).map(|lease| lease.pair)
     }
 
     /// How many owners there are.
     pub fn len(&self) -> usize {
-        self.held.len()
+        self.leases.len()
     }
 
     /// Whether there is no owner.
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.len() == 0
     }
 
     /// Who owns an address.
     pub fn owner(&self, address: IpAddr) -> Option<&WorkloadId> {
-        self.space(IpFamily::of(address))?.owner(address_number(address))
+        let slot = self.addresses(IpFamily::of(address))?.owner(address_number(address))?;
+        self.leases.get(slot).map(|lease| &lease.owner)
     }
 
-    /// One family.
-    pub fn space(&self, family: IpFamily) -> Option<&Space> {
+    /// Who has which address of a family, in order; sorts them.
+    pub fn owned(&self, family: IpFamily) -> BTreeMap<IpAddr, WorkloadId> {
+        let all = self.addresses(family).into_iter().flat_map(Addresses::owners);
+        let all = all.filter_map(|(number, slot)| {
+            Some((family.address(number)?, self.leases.get(slot)?.owner.clone()))
+        });
+        all.collect()
+    }
+
+    fn addresses(&self, family: IpFamily) -> Option<&Addresses> {
         match family {
             IpFamily::V4 => self.v4.as_ref(),
             IpFamily::V6 => self.v6.as_ref(),
@@ -265,7 +282,12 @@ impl Allocator {
 
     /// How full a family is.
     pub fn fill(&self, family: IpFamily, now: Timestamp) -> Option<Fill> {
-        self.space(family).map(|space| space.fill(now))
+        self.addresses(family).map(|space| space.fill(now))
+    }
+
+    /// How many look-ups in what is free all operations took, in both families.
+    pub fn probes(&self) -> u64 {
+        [&self.v4, &self.v6].into_iter().flatten().map(Addresses::probes).sum()
     }
 
     /// Grows, shrinks or drains a family that there is: what the layout adds is free, what it lacks is given out no
@@ -282,9 +304,7 @@ impl Allocator {
 
     /// Everything it knows, to be kept and [restored](Self::restore).
     pub fn state(&self) -> AllocatorState {
-        let mut state = AllocatorState::default();
-        let held = self.held.iter().map(|(owner, held)| (owner.clone(), (held.pair, held.request.clone())));
-        state.held = held.collect();
+        let mut state = AllocatorState { held: self.leases.state(), ..AllocatorState::default() };
         for space in [&self.v4, &self.v6].into_iter().flatten() {
             let family = space.family();
             let cooling = space.cooling().filter_map(|(until, n)| Some((family.address(n)?, until)));
@@ -311,7 +331,7 @@ pub(crate) fn same_as_asked(ask: &Ask, has: Pair) -> Result<Pair, Refusal> {
     Ok(has)
 }
 
-fn pair_of(v4: Option<Taken>, v6: Option<Taken>) -> Pair {
+fn pair_of(v4: Option<Found>, v6: Option<Found>) -> Pair {
     let mut pair = Pair::default();
     for (family, taken) in [(IpFamily::V4, v4), (IpFamily::V6, v6)] {
         if let Some(address) = taken.and_then(|taken| family.address(taken.number)) {

@@ -57,15 +57,24 @@ fn place(number: u128, level: u32) -> (Word, u32) {
 impl FreeBits {
     /// What `ranges` has, all of it free.
     pub fn new(ranges: &FreeRanges) -> Self {
-        let mut free = Self { span: ranges.span(), ..Self::default() };
-        let mut gap = None;
-        for (first, last) in ranges.ranges() {
-            free.others += last - first;
-            if let Some(gap) = gap {
-                free.mark_range(gap, first - 1);
-                free.others += 1;
+        Self::of(ranges.ranges())
+    }
+
+    /// What is in one of the ranges, which are in order, and may touch or share an end.
+    pub(super) fn of(ranges: impl IntoIterator<Item = (u128, u128)>) -> Self {
+        let mut free = Self::default();
+        for (first, last) in ranges {
+            let Some((low, high)) = free.span else {
+                free.span = Some((first, last));
+                free.others = last - first;
+                continue;
+            };
+            let before = first.saturating_sub(1);
+            if high < before {
+                free.mark_range(high + 1, before);
             }
-            gap = last.checked_add(1);
+            free.others += last - high.max(before);
+            free.span = Some((low, last));
         }
         free
     }
@@ -107,6 +116,14 @@ impl FreeBits {
         }
         self.mark_free(taken);
         Some(taken)
+    }
+
+    /// The lowest free number.
+    pub(super) fn lowest(&mut self) -> Option<u128> {
+        let (low, _) = self.span?;
+        let found = self.at_or_after(self.lowest.max(low))?;
+        self.lowest = found;
+        Some(found)
     }
 
     /// Takes one number; `false` if it is not free.
@@ -191,7 +208,7 @@ impl FreeBits {
 
     /// The lowest free number from `number` on, which is not below the span. Each turn ends a level's word or goes down to
     /// a lower one: at most two for each level.
-    fn at_or_after(&mut self, number: u128) -> Option<u128> {
+    pub(super) fn at_or_after(&mut self, number: u128) -> Option<u128> {
         let (_, high) = self.span?;
         let mut at = number;
         while at <= high {

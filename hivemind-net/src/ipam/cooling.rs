@@ -81,11 +81,6 @@ impl Cooling {
         self.until.len()
     }
 
-    /// All, in no order.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = u128> {
-        self.until.keys().copied()
-    }
-
     /// All, by when each is over.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Timestamp, u128)> {
         let mut all: Vec<_> = self.for_anybody.iter().chain(&self.others).copied().collect();

@@ -100,9 +100,9 @@ impl Layout {
 /// A layout that does not change: sorted ranges, a tenth of the memory of trees for the usual one or two.
 #[derive(Debug, Clone)]
 pub(super) struct Fixed {
-    pub(super) open: Box<[(u128, u128)]>,
-    pub(super) band: Box<[(u128, u128)]>,
-    pub(super) reserved: Box<[(u128, u128)]>,
+    open: Box<[(u128, u128)]>,
+    band: Box<[(u128, u128)]>,
+    reserved: Box<[(u128, u128)]>,
 }
 
 impl From<&Layout> for Fixed {
@@ -112,8 +112,52 @@ impl From<&Layout> for Fixed {
     }
 }
 
+impl Fixed {
+    /// What may be used so, in order.
+    pub(super) fn of(&self, of: Use) -> &[(u128, u128)] {
+        match of {
+            Use::Open => &self.open,
+            Use::Band => &self.band,
+            Use::Reserved => &self.reserved,
+        }
+    }
+
+    /// The lowest and the highest number that may be used so.
+    pub(super) fn span(&self, of: Use) -> Option<(u128, u128)> {
+        let ranges = self.of(of);
+        ranges.first().zip(ranges.last()).map(|((low, _), (_, high))| (*low, *high))
+    }
+
+    /// For what an address may be used.
+    pub(super) fn use_of(&self, number: u128) -> Option<Use> {
+        Use::ALL.into_iter().find(|of| within(self.of(*of), number))
+    }
+
+    /// The ranges of every use, in no order.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (u128, u128)> {
+        Use::ALL.into_iter().flat_map(|of| self.of(of).iter().copied())
+    }
+}
+
+/// How readily an address is given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Open,
+    Band,
+    Reserved,
+}
+
+impl Use {
+    pub(super) const ALL: [Self; 3] = [Self::Open, Self::Band, Self::Reserved];
+
+    /// Whether those may have it who ask for none by name.
+    pub(super) fn is_for_anybody(self) -> bool {
+        self != Self::Reserved
+    }
+}
+
 /// Whether one of the sorted `ranges` has `number`.
-pub(super) fn within(ranges: &[(u128, u128)], number: u128) -> bool {
+fn within(ranges: &[(u128, u128)], number: u128) -> bool {
     let at = ranges.partition_point(|(_, last)| *last < number);
     ranges.get(at).is_some_and(|(first, _)| *first <= number)
 }

@@ -4,19 +4,25 @@
 //! [`Allocator`] both families, together or not at all. All are values that a caller keeps where it likes: the
 //! [`IpamManager`](crate::IpamManager) keeps each block of 256 addresses in the store, and decides on it as a [`Space`] would.
 
+mod addresses;
 mod allocator;
 mod bits;
 mod block_space;
 mod cooling;
 mod free;
+mod holders;
 mod layout;
+mod leases;
 mod mix;
 mod prefixes;
 mod profile;
 mod refusal;
+mod slab;
 mod space;
 mod strategy;
+mod table;
 
+pub use self::addresses::{Fill, Wish};
 pub(crate) use self::allocator::same_as_asked;
 pub use self::allocator::{Allocator, AllocatorState, Ask, Pair};
 pub use self::bits::FreeBits;
@@ -27,6 +33,6 @@ pub(crate) use self::mix::{hash, mix};
 pub use self::prefixes::FreePrefixes;
 pub use self::profile::Profile;
 pub use self::refusal::Refusal;
-pub use self::space::{Fill, Space, Wish};
+pub use self::space::Space;
 pub(crate) use self::strategy::Start;
 pub use self::strategy::Strategy;

@@ -8,6 +8,8 @@ mod overlay_world;
 
 #[path = "../addr.rs"]
 mod addr;
+#[path = "../allocator_order.rs"]
+mod allocator_order;
 #[path = "../dataplane_diff.rs"]
 mod dataplane_diff;
 #[cfg(feature = "testkit")]
