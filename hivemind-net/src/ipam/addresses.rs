@@ -64,11 +64,6 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// All addresses of `layout`, free.
-    pub(super) fn new(family: IpFamily, layout: &Layout) -> Self {
-        Self::restore(family, layout, Vec::new(), [], (None, 0))
-    }
-
     /// As it was: who owns what, what cools until when, and which address was proposed last, after how many.
     ///
     /// What `layout` no longer has stays owned and is not given out again.
@@ -238,6 +233,7 @@ impl Addresses {
     }
 
     /// Frees every address whose quarantine is over; returns how many.
+    #[cfg(test)]
     pub(super) fn thaw(&mut self, now: Timestamp) -> usize {
         let mut thawed = 0;
         while let Some(number) = self.cooling.pop_due(now) {

@@ -9,7 +9,7 @@ use crate::addr::{Cidr, IpFamily, address_number};
 /// How many addresses whose quarantine is over are freed with each one taken: more than come in.
 const THAW: usize = 4;
 
-/// A [`Space`](super::Space) of at most 256 addresses, which decides the same.
+/// At most 256 addresses, decided on as an [`Allocator`](super::Allocator) does.
 ///
 /// A block is read, decided on and written with every request, so there is nothing to build: what may be given out is
 /// three sets of bits, owners are a sorted list that becomes the record as it is.

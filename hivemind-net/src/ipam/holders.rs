@@ -56,7 +56,6 @@ impl Holder {
 struct Group([Holder; EACH]);
 
 /// The group of a number, and its place there.
-#[expect(clippy::cast_possible_truncation, reason = "the remainder is less than four")]
 fn place(number: u128) -> (u128, usize) {
     (number >> BITS, (number % EACH as u128) as usize)
 }

@@ -1,8 +1,9 @@
 //! Who has which address: the pure engine. No I/O, no clock, no async.
 //!
-//! [`FreeRanges`] says what there is, [`FreeBits`] finds a free address of it, [`FreePrefixes`] a free network; a [`Space`] adds owners and a quarantine, an
-//! [`Allocator`] both families, together or not at all. All are values that a caller keeps where it likes: the
-//! [`IpamManager`](crate::IpamManager) keeps each block of 256 addresses in the store, and decides on it as a [`Space`] would.
+//! [`FreeRanges`] says what there is, [`FreeBits`] finds a free one of it, [`FreePrefixes`] a free network; an [`Allocator`] gives
+//! out addresses of both families, together or not at all, and knows owners and a quarantine. All are values that a caller
+//! keeps where it likes: the [`IpamManager`](crate::IpamManager) keeps each block of 256 addresses in the store, and decides
+//! on it as an [`Allocator`] would.
 
 mod addresses;
 mod allocator;
@@ -18,7 +19,6 @@ mod prefixes;
 mod profile;
 mod refusal;
 mod slab;
-mod space;
 mod strategy;
 mod table;
 
@@ -33,6 +33,5 @@ pub(crate) use self::mix::{hash, mix};
 pub use self::prefixes::FreePrefixes;
 pub use self::profile::Profile;
 pub use self::refusal::Refusal;
-pub use self::space::Space;
 pub(crate) use self::strategy::Start;
 pub use self::strategy::Strategy;

@@ -147,6 +147,7 @@ impl NetworkPolicy {
 /// One change of a [`World`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "a change is made, taken apart and gone")]
 pub enum Change {
     /// A workload is new, or has changed.
     Endpoint(Endpoint),

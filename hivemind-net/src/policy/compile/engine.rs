@@ -74,7 +74,7 @@ pub struct Engine {
 }
 
 /// What is alike, together: of things in an order that has them together. Unlike `chunk_by`, it does not look at all.
-fn chunks<'a, T>(all: &'a [T], alike: impl Fn(&T, &T) -> bool) -> impl Iterator<Item = &'a [T]> {
+fn chunks<T>(all: &[T], alike: impl Fn(&T, &T) -> bool) -> impl Iterator<Item = &[T]> {
     let mut rest = all;
     std::iter::from_fn(move || {
         let first = rest.first()?;
