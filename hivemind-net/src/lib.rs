@@ -42,6 +42,7 @@ pub mod policy;
 pub mod ports;
 mod records;
 mod service;
+mod slab;
 
 use hivemind_core::store::Prefix;
 use hivemind_core::{Collection, Error, ErrorKind, Result, Stored};

@@ -26,7 +26,7 @@ impl Holder {
     /// Given back, and not yet free.
     pub(super) const RESTS: Self = Self(u32::MAX - 4);
 
-    /// An owner, by its number in a [`Slab`](super::slab::Slab).
+    /// An owner, by its number in a [`Slab`](crate::slab::Slab).
     pub(super) fn owner(slot: u32) -> Self {
         Self(slot)
     }

@@ -7,8 +7,8 @@ use foldhash::fast::RandomState;
 use hivemind_core::{RequestId, WorkloadId};
 
 use super::Pair;
-use super::slab::Slab;
 use super::table::{Entry, Table};
+use crate::slab::Slab;
 
 /// What an owner has, of which request.
 #[derive(Debug, Clone)]
@@ -53,7 +53,8 @@ impl Named {
 
 impl Leases {
     pub(super) fn restore(held: BTreeMap<WorkloadId, (Pair, RequestId)>) -> Self {
-        let mut all = Self { leases: Slab::with_capacity(held.len()), ..Self::default() };
+        let mut all = Self::default();
+        all.leases.reserve(held.len());
         all.by_owner.reserve(held.len(), Named::place);
         for (owner, (pair, request)) in held {
             all.insert(all.hash(&owner), Lease { owner, request, pair });
@@ -84,7 +85,10 @@ impl Leases {
 
     /// Enters the lease of an owner who has none; `None` if there is no number left for it.
     pub(super) fn insert(&mut self, hash: Hash, lease: Lease) -> Option<u32> {
-        let slot = self.leases.insert(lease)?;
+        if self.leases.is_full() {
+            return None;
+        }
+        let slot = self.leases.insert(lease);
         self.by_owner.update(hash.0.into(), |_| false, Named::place, |_| Named { hash, slot });
         Some(slot)
     }

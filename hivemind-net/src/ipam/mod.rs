@@ -18,7 +18,6 @@ mod mix;
 mod prefixes;
 mod profile;
 mod refusal;
-mod slab;
 mod strategy;
 mod table;
 

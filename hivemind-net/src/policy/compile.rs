@@ -23,7 +23,6 @@ mod reclass;
 mod resolve;
 mod selectors;
 mod sets;
-mod slab;
 mod table;
 mod trace;
 

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::addr::AddressRange;
 use crate::ipam::addresses::{Addresses, Found};
-use crate::ipam::slab::Slab;
 use crate::ipam::{Profile, Strategy as Order};
+use crate::slab::Slab;
 
 /// What an [`Allocator`](crate::ipam::Allocator) has of a family, with the names of the owners.
 struct Space {
@@ -33,7 +33,7 @@ impl Space {
     fn take(&mut self, owner: WorkloadId, wish: Wish, now: Timestamp) -> Result<Found, Refusal> {
         let aim = self.addresses.aim(owner.as_str(), &wish, now);
         let found = self.addresses.find(aim, &wish, now, |slot| self.owners.get(slot).cloned())?;
-        let Some(slot) = self.owners.insert(owner) else { return Err(self.addresses.exhausted()) };
+        let slot = self.owners.insert(owner);
         self.addresses.take(found, slot);
         Ok(found)
     }

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hivemind_core::TenantRef;
 
+use crate::slab::Slab;
+
 use super::super::eval::{Applicable, End, Ends, Question};
 use super::super::{
     AnyPolicy, Because, Change, Decision, Direction, Endpoint, EndpointKey, Flow, InvalidFlow, PolicyRef,
     Profile, Side, Traffic, Verdict, World,
 };
 use super::domain::Domain;
-use super::slab::Slab;
 
 /// Workloads that are treated alike, as the subject of a verdict. It holds until the next change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use hivemind_core::labels::Selector;
 
+use crate::slab::Slab;
+
 use super::super::digest::{Mark, hash_of, short};
 use super::super::{AnyPolicy, ClusterPolicy, Direction, PolicyName, Profile};
 use super::index::{Few, Index, Lists};
 use super::policies::Policy;
-use super::slab::Slab;
 
 /// Whom a policy selects. Policies of the cluster have an order, so each is on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
+use crate::slab::Slab;
+
 use super::super::digest::{Mark, short};
 use super::super::{NamedPort, Profile};
 use super::bits::Peers;
 use super::index::{Few, Index, Lists};
 use super::prefixes::Prefix;
-use super::slab::Slab;
 
 /// What tells one peer from another: the number of a profile, and that of a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

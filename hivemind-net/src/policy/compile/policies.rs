@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use smallvec::smallvec;
 
+use crate::slab::Slab;
+
 use super::super::digest::{hash_of, short};
 use super::super::model::name_mark;
 use super::super::{Action, AnyPolicy, Direction, NamedPort, PolicyRef, PortMatch, Profile, Tier};
 use super::groups::{Groups, Has, Joined};
 use super::index::{Index, OneOrMore};
-use super::slab::Slab;
 
 /// The whole range of [`Traffic`](super::super::Traffic)'s keys.
 pub(super) const ALL_KEYS: (u32, u32) = (0, 0x00ff_ffff);

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
 
+use crate::slab::Slab;
+
 use super::super::DnsName;
 use super::index::Few;
-use super::slab::Slab;
 
 #[derive(Debug, Clone)]
 pub(super) struct Prefix {

@@ -3,13 +3,14 @@
 use hivemind_core::{Namespace, TenantRef};
 use smallvec::{SmallVec, smallvec};
 
+use crate::slab::Slab;
+
 use super::super::digest::{Mark, mark_of, short};
 use super::super::model::Other;
 use super::super::{Grant, Home, NetworkPolicy, Peer};
 use super::bits::Peers;
 use super::index::{Index, Lists};
 use super::peers::PeerView;
-use super::slab::Slab;
 
 /// A way of naming peers, as it is in a policy. The namespace is that of the policy, where it matters.
 #[derive(Debug, Clone, Copy)]

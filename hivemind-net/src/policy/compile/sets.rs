@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::slab::Slab;
+
 use super::super::digest::hash_of;
 use super::super::{AnyPolicy, Direction, NamedPorts, PolicyRef};
 use super::index::Index;
 use super::policies::{Policies, Stage};
-use super::slab::Slab;
 use super::table::{Draft, Sources, Table};
 
 /// The groups of policies that select a workload, in the order in which they are asked; and its named ports, if one of
