@@ -108,3 +108,50 @@ impl Digest {
         self.labels.iter().all(|label| profile.marks().contains(label))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn selector(text: &str) -> Selector {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn marks_tell_labels_apart_wherever_one_text_ends_and_whosever_they_are() {
+        let labels = [("ab", "c"), ("a", "bc"), ("abc", ""), ("c", "ab")];
+        let marks = labels.iter().flat_map(|(key, value)| {
+            let labels = Labels::new().with(key, value).unwrap();
+            [Axis::Workload, Axis::Namespace, Axis::Tenant].map(|axis| label_marks(axis, &labels).next())
+        });
+        assert_eq!(marks.collect::<BTreeSet<_>>().len(), 3 * labels.len());
+    }
+
+    #[test]
+    fn selectors_of_single_values_are_decided_by_labels_alone() {
+        let of = |text: &str| Digest::of([(Axis::Workload, Some(&selector(text)))]);
+        for (text, labels, exact) in [
+            ("", 0, true),
+            ("a=b,c in (d)", 2, true),
+            ("a=b,c in (d,e)", 1, false),
+            ("a=b,c!=d", 1, false),
+            ("a", 0, false),
+            ("!a,b=c", 1, false),
+        ] {
+            assert_eq!((of(text).labels.len(), of(text).exact), (labels, exact), "{text}");
+        }
+        let ids = ["a=b,c=d", "c=d,a=b", "a=b", "", "a in (b)"].map(|text| of(text).id);
+        // The last is the third in other words.
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 4);
+    }
+
+    #[test]
+    fn what_is_left_out_and_what_matches_everything_differ() {
+        let everything = Selector::everything();
+        let both = [None, Some(&everything)].map(|given| Digest::of([(Axis::Tenant, given)]));
+        assert_ne!(both[0].id, both[1].id);
+        assert!(both.iter().all(|digest| digest.exact && digest.label().is_none()));
+    }
+}
