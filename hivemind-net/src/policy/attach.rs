@@ -75,12 +75,10 @@ impl NodeRules<'_> {
     /// # Errors
     /// None in practice, as for [`NodeRules::table`].
     pub fn prepare(&self) -> Result<Prepared, InvalidKernelName> {
-        let domain = self.engine.domain(&self.tenant);
-        let all = domain.into_iter().flat_map(|domain| &domain.endpoints);
+        let all = self.engine.world().endpoints_of(&self.tenant);
         // Without its link anybody may pass for it.
-        let here =
-            all.filter(|(id, placed)| *placed.endpoint.node() == self.node && self.links.contains_key(*id));
-        let covers = here.map(|(id, placed)| (id.clone(), placed.endpoint.clone())).collect();
+        let here = all.filter(|one| *one.node() == self.node && self.links.contains_key(one.id()));
+        let covers = here.map(|one| (one.id().clone(), one.clone())).collect();
         let (links, peers) = (self.links.clone(), self.peers.clone());
         let (tenant, node) = (self.tenant.clone(), self.node.clone());
         Ok(Prepared { table: self.table()?, covers, links, peers, tenant, node })

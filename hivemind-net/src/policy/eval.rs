@@ -245,9 +245,9 @@ impl<'a> Ends<'a> {
     /// An outside address must not be that of a workload in the network of the other end.
     fn check_outside(&self, end: End<'_>, other: End<'_>) -> Result<(), InvalidFlow> {
         if let (End::Outside(address) | End::Host(_, address), End::Workload(other)) = (end, other)
-            && let Some(key) = self.world.at(other.profile().tenant(), address)
+            && let Some(found) = self.world.at(other.profile().tenant(), address)
         {
-            return Err(InvalidFlow::IsWorkload { address, key: key.clone() });
+            return Err(InvalidFlow::IsWorkload { address, key: found.key() });
         }
         Ok(())
     }

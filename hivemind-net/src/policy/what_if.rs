@@ -317,10 +317,12 @@ impl Engine {
                 AnyPolicy::Cluster(_) => None,
             };
             let nets: Vec<_> = nets_of(policy).collect();
-            self.each_domain(only, |domain| nets.iter().for_each(|net| domain.acquire_prefix(*net)));
+            self.each_domain(only, |domain, world| {
+                nets.iter().for_each(|net| domain.acquire_prefix(world, *net));
+            });
             if let AnyPolicy::Grant(grant) = policy {
                 let others: Vec<_> = self.domains().flat_map(Domain::own).collect();
-                self.each_domain(only, |domain| {
+                self.each_domain(only, |domain, _| {
                     let reached = others.iter().filter(|profile| grant.reaches(profile));
                     reached.for_each(|profile| domain.put_foreign(profile));
                 });

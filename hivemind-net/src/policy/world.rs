@@ -165,10 +165,47 @@ pub enum Change {
 /// mean; [`Engine`](super::Engine) answers the same from tables.
 #[derive(Debug, Clone, Default)]
 pub struct World {
-    endpoints: BTreeMap<EndpointKey, Endpoint>,
-    by_address: BTreeMap<(TenantRef, IpAddr), BTreeSet<EndpointKey>>,
+    workloads: BTreeMap<TenantRef, Workloads>,
     policies: BTreeMap<PolicyRef, Arc<AnyPolicy>>,
     names: BTreeMap<(TenantRef, IpAddr), BTreeSet<DnsName>>,
+}
+
+/// The workloads of a tenant.
+#[derive(Debug, Clone, Default)]
+struct Workloads {
+    all: BTreeMap<WorkloadId, Endpoint>,
+    by_address: BTreeMap<IpAddr, BTreeSet<WorkloadId>>,
+}
+
+impl Workloads {
+    fn put(&mut self, endpoint: Endpoint) {
+        self.forget(endpoint.id());
+        for address in endpoint.addresses() {
+            self.by_address.entry(address).or_default().insert(endpoint.id.clone());
+        }
+        self.all.insert(endpoint.id.clone(), endpoint);
+    }
+
+    fn forget(&mut self, id: &WorkloadId) {
+        let Some(gone) = self.all.remove(id) else { return };
+        for address in gone.addresses() {
+            if let Some(owners) = self.by_address.get_mut(&address) {
+                owners.remove(id);
+                if owners.is_empty() {
+                    self.by_address.remove(&address);
+                }
+            }
+        }
+    }
+
+    /// Of each address, those that claim it, in the order of their names.
+    fn claims(
+        &self,
+        (first, last): (IpAddr, IpAddr),
+    ) -> impl Iterator<Item = (IpAddr, impl Iterator<Item = &Endpoint>)> {
+        let claims = self.by_address.range(first..=last);
+        claims.map(|(address, owners)| (*address, owners.iter().filter_map(|id| self.all.get(id))))
+    }
 }
 
 impl World {
@@ -181,15 +218,16 @@ impl World {
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Endpoint(endpoint) => {
-                let key = endpoint.key();
-                self.forget(&key);
-                for address in endpoint.addresses() {
-                    let at = (key.tenant.clone(), address);
-                    self.by_address.entry(at).or_default().insert(key.clone());
-                }
-                self.endpoints.insert(key, endpoint);
+                let tenant = endpoint.profile().tenant().clone();
+                self.workloads.entry(tenant).or_default().put(endpoint);
             }
-            Change::NoEndpoint(key) => self.forget(&key),
+            Change::NoEndpoint(key) => {
+                let Some(workloads) = self.workloads.get_mut(&key.tenant) else { return };
+                workloads.forget(&key.id);
+                if workloads.all.is_empty() {
+                    self.workloads.remove(&key.tenant);
+                }
+            }
             Change::Policy(policy) => self.put_policy(Arc::new(policy)),
             Change::NoPolicy(key) => {
                 self.policies.remove(&key);
@@ -213,27 +251,25 @@ impl World {
         self.policies.values()
     }
 
-    fn forget(&mut self, key: &EndpointKey) {
-        let Some(gone) = self.endpoints.remove(key) else { return };
-        for address in gone.addresses() {
-            let at = (key.tenant.clone(), address);
-            if let Some(owners) = self.by_address.get_mut(&at) {
-                owners.remove(key);
-                if owners.is_empty() {
-                    self.by_address.remove(&at);
-                }
-            }
-        }
-    }
-
     /// The workload `key`.
     pub fn endpoint(&self, key: &EndpointKey) -> Option<&Endpoint> {
-        self.endpoints.get(key)
+        self.workloads.get(&key.tenant)?.all.get(&key.id)
     }
 
     /// The workload of `tenant` that has `address`; if several claim it, the one whose name comes first.
-    pub fn at(&self, tenant: &TenantRef, address: IpAddr) -> Option<&EndpointKey> {
-        self.by_address.get(&(tenant.clone(), address.to_canonical()))?.first()
+    pub fn at(&self, tenant: &TenantRef, address: IpAddr) -> Option<&Endpoint> {
+        let workloads = self.workloads.get(tenant)?;
+        workloads.all.get(workloads.by_address.get(&address.to_canonical())?.first()?)
+    }
+
+    /// The addresses of `tenant`'s workloads from `first` to `last`, each with those that claim it, in the order of their
+    /// names.
+    pub(super) fn claims(
+        &self,
+        tenant: &TenantRef,
+        range: (IpAddr, IpAddr),
+    ) -> impl Iterator<Item = (IpAddr, impl Iterator<Item = &Endpoint>)> {
+        self.workloads.get(tenant).into_iter().flat_map(move |workloads| workloads.claims(range))
     }
 
     /// The addresses of `tenant`'s workloads that are in none of `nets`, in order; what is in one is passed over at once.
@@ -242,27 +278,33 @@ impl World {
         tenant: &TenantRef,
         nets: &BTreeSet<IpNet>,
     ) -> impl Iterator<Item = IpAddr> {
-        let lowest = (tenant.clone(), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let mut from = Bound::Included(lowest);
+        let workloads = self.workloads.get(tenant);
+        let mut from = Bound::Included(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         std::iter::from_fn(move || {
             loop {
-                let (at, _) = self.by_address.range((from.clone(), Bound::Unbounded)).next()?;
-                let (owner, address) = at;
-                if owner != tenant {
-                    return None;
-                }
-                let Some(net) = nets.iter().find(|net| net.contains(address)) else {
-                    from = Bound::Excluded(at.clone());
+                let (address, _) = workloads?.by_address.range((from, Bound::Unbounded)).next()?;
+                let net = nets.iter().find(|net| net.contains(address));
+                from = Bound::Excluded(net.map_or(*address, IpNet::broadcast));
+                if net.is_none() {
                     return Some(*address);
-                };
-                from = Bound::Excluded((tenant.clone(), net.broadcast()));
+                }
             }
         })
     }
 
     /// Every workload, in the order of their names.
-    pub fn endpoints(&self) -> impl ExactSizeIterator<Item = &Endpoint> {
-        self.endpoints.values()
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.workloads.values().flat_map(|workloads| workloads.all.values())
+    }
+
+    /// Every tenant with workloads.
+    pub(super) fn tenants(&self) -> impl Iterator<Item = &TenantRef> {
+        self.workloads.keys()
+    }
+
+    /// The workloads of `tenant`, in the order of their names.
+    pub fn endpoints_of(&self, tenant: &TenantRef) -> impl Iterator<Item = &Endpoint> {
+        self.workloads.get(tenant).into_iter().flat_map(|workloads| workloads.all.values())
     }
 
     /// Every policy and grant, in the order of their names.
@@ -291,7 +333,7 @@ impl World {
         let names =
             self.names.iter().map(|((tenant, address), names)| (tenant.clone(), *address, names.clone()));
         let names = names.map(|(tenant, address, names)| Change::Names(tenant, address, names));
-        policies.chain(names).chain(self.endpoints.values().cloned().map(Change::Endpoint))
+        policies.chain(names).chain(self.endpoints().cloned().map(Change::Endpoint))
     }
 }
 

@@ -92,8 +92,14 @@ fn pitfall_35_equal_addresses_of_two_tenants_are_never_confused() {
     world.apply(network("globex", "y", "block", r#"{"podSelector":{},"ingress":[{"from":[{"ipBlock":{"cidr":"10.0.1.0/24"}},{"ipBlock":{"cidr":"fd00::1:0/112"}}]}]}"#));
     check("blocks", &world, "globex:x/a>globex:y/a tcp80 +; x/a>globex:y/a tcp80 -");
     check("the same policy elsewhere", &world, "x/a>y/a tcp80 +; z/a>y/a tcp80 +");
-    assert_eq!(world.at(&tenant("acme"), "10.0.1.1".parse().unwrap()).unwrap().tenant, tenant("acme"));
-    assert_eq!(world.at(&tenant("globex"), "10.0.1.1".parse().unwrap()).unwrap().tenant, tenant("globex"));
+    assert_eq!(
+        *world.at(&tenant("acme"), "10.0.1.1".parse().unwrap()).unwrap().profile().tenant(),
+        tenant("acme")
+    );
+    assert_eq!(
+        *world.at(&tenant("globex"), "10.0.1.1".parse().unwrap()).unwrap().profile().tenant(),
+        tenant("globex")
+    );
 }
 
 const ALL: &str = r#""subject":{"tenantSelector":{}}"#;

@@ -13,9 +13,8 @@ use super::peers::PeerKey;
 use super::sets::SetEntry;
 
 impl Domain {
-    fn set_of(&self, profile: &Arc<Profile>) -> Option<&SetEntry> {
-        let number = self.peers.profile_number(profile)?;
-        self.sets.get(self.peers.profile(number)?.set?)
+    fn entry_of(&self, profile: &Profile) -> Option<&SetEntry> {
+        self.sets.get(self.set_of(profile)?)
     }
 
     /// The peers about which the tables of `profile` differ from those of `then`.
@@ -26,7 +25,9 @@ impl Domain {
         direction: Direction,
     ) -> BTreeSet<u32> {
         let mut found = BTreeSet::new();
-        let (Some(now), Some(then_set)) = (self.set_of(profile), then.set_of(profile)) else { return found };
+        let (Some(now), Some(then_set)) = (self.entry_of(profile), then.entry_of(profile)) else {
+            return found;
+        };
         let tables = [
             (now.table(direction), then_set.table(direction)),
             (now.border(direction), then_set.border(direction)),
@@ -91,7 +92,7 @@ impl Domain {
         peer: Option<u32>,
         cuts: &mut BTreeSet<u32>,
     ) {
-        let Some(set) = self.set_of(profile) else { return };
+        let Some(set) = self.entry_of(profile) else { return };
         let foreign = peer.and_then(|peer| self.peers.peer(peer)).is_some_and(|entry| entry.foreign);
         cuts.extend(set.table(direction).ranges().map(|(first, ..)| first));
         if foreign {
@@ -107,7 +108,7 @@ impl Domain {
         peer: u32,
         key: u32,
     ) -> bool {
-        let (Some(set), Some(other)) = (self.set_of(profile), self.peers.peer(peer)) else { return false };
+        let (Some(set), Some(other)) = (self.entry_of(profile), self.peers.peer(peer)) else { return false };
         (!other.foreign || set.border(direction).passes(peer, key)) && set.table(direction).passes(peer, key)
     }
 }

@@ -1,39 +1,28 @@
 //! One tenant's network: its workloads, the policies about them, and the tables of both. No I/O, no clock, no async.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hivemind_core::{TenantRef, WorkloadId};
-use smallvec::smallvec;
-
-use crate::addr::{IpFamily, address_number};
+use hivemind_core::TenantRef;
 
 use super::super::eval::{All, Applicable, LISTED};
 use super::super::{Action, AnyPolicy, Because, Direction, Endpoint, NamedPorts, Profile, Traffic};
 use super::groups::Group;
-use super::index::OneOrMore;
 use super::peers::{PeerKey, PeerTable, PeerView};
 use super::policies::{Policies, Policy};
 use super::prefixes::Prefixes;
+use super::resolve::AHEAD;
 use super::selectors::Selectors;
 use super::sets::{SetKey, Sets};
 use super::table::{Deciding, Sources};
 
-/// A workload, by numbers.
-#[derive(Debug, Clone)]
-pub(in crate::policy) struct Placed {
-    pub(in crate::policy) endpoint: Endpoint,
-    profile: u32,
-}
-
 #[derive(Debug, Clone)]
 pub(in crate::policy) struct Domain {
     pub(in crate::policy) tenant: TenantRef,
-    pub(in crate::policy) endpoints: BTreeMap<WorkloadId, Placed>,
-    /// Who claims an address, in order, with the peers that they are.
-    pub(super) addresses: BTreeMap<Place, OneOrMore<(WorkloadId, u32)>>,
+    /// How many workloads it has.
+    workloads: usize,
     /// How many addresses have domain names.
     pub(super) named: usize,
     pub(super) prefixes: Prefixes,
@@ -45,22 +34,24 @@ pub(in crate::policy) struct Domain {
     pub(super) loading: bool,
 }
 
-/// An address, by its family and number: faster to compare.
-pub(super) type Place = (IpFamily, u128);
-
-pub(super) fn place(address: IpAddr) -> Place {
-    (IpFamily::of(address), address_number(address))
-}
-
 /// The peer that has no profile, and whose address is in no prefix.
 const NOBODY: PeerKey = PeerKey { profile: None, prefix: None };
+
+/// Brings what is read of some profiles into the caches, and waits for all of it at once.
+fn touch<'a>(profiles: impl Iterator<Item = &'a Profile> + Clone) {
+    profiles.clone().for_each(|one| {
+        black_box((one.id_mark(), one.own_marks().len()));
+    });
+    profiles.for_each(|one| {
+        black_box((one.marks().first(), one.marks().last()));
+    });
+}
 
 impl Domain {
     pub(in crate::policy) fn new(tenant: TenantRef) -> Self {
         let mut domain = Self {
             tenant,
-            endpoints: BTreeMap::new(),
-            addresses: BTreeMap::new(),
+            workloads: 0,
             named: 0,
             prefixes: Prefixes::default(),
             peers: PeerTable::default(),
@@ -82,100 +73,48 @@ impl Domain {
 
     // ---- workloads
 
-    /// Takes workloads in the order of their names; there are none so far.
+    /// Takes workloads that are not there yet.
     pub(in crate::policy) fn load_endpoints(&mut self, all: &[&Endpoint]) {
         self.peers.reserve(all.len());
-        let mut claims = [Vec::with_capacity(all.len()), Vec::with_capacity(all.len())];
-        let placed = all.iter().zip(0_u32..).map(|(endpoint, at)| {
-            let [v4, v6] = &mut claims;
-            let profile = self.place_endpoint(endpoint, |_, (family, number), peer| {
-                let claims = if family == IpFamily::V4 { &mut *v4 } else { &mut *v6 };
-                claims.push((number, at, peer));
-            });
-            (endpoint.id().clone(), Placed { endpoint: (*endpoint).clone(), profile })
-        });
-        let placed: BTreeMap<_, _> = placed.collect();
-        self.endpoints = placed;
-        let owner = |(_, at, peer): &(u128, u32, u32)| Some((all.get(*at as usize)?.id().clone(), *peer));
-        let owners = claims.iter_mut().zip(IpFamily::BOTH).flat_map(|(claims, family)| {
-            // Owners are in the order of their names.
-            claims.sort_unstable();
-            let same = claims.chunk_by(|(one, ..), (next, ..)| one == next);
-            same.filter_map(move |same| {
-                Some(((family, same.first()?.0), same.iter().filter_map(owner).collect()))
-            })
-        });
-        self.addresses = owners.collect();
+        for some in all.chunks(AHEAD) {
+            touch(some.iter().map(|endpoint| &**endpoint.profile()));
+            some.iter().for_each(|endpoint| self.take_endpoint(endpoint));
+        }
     }
 
-    /// Gives a workload its peers, one for each address; tells its profile.
-    fn place_endpoint(&mut self, endpoint: &Endpoint, mut put: impl FnMut(&mut Self, Place, u32)) -> u32 {
+    /// Takes a workload in place of what it was before.
+    pub(in crate::policy) fn put_endpoint(&mut self, before: Option<&Endpoint>, endpoint: &Endpoint) {
+        // The new one comes before the old one goes: what both have is then not made twice.
+        self.take_endpoint(endpoint);
+        if let Some(before) = before {
+            self.remove_endpoint(before);
+        }
+    }
+
+    /// Uses the profile of a workload, and its peers, one for each address.
+    fn take_endpoint(&mut self, endpoint: &Endpoint) {
+        self.workloads += 1;
         let profile = self.acquire_profile(endpoint.profile(), false);
         for address in endpoint.addresses() {
+            self.acquire_peer(PeerKey { profile: Some(profile), prefix: self.prefixes.longest(address) });
+        }
+    }
+
+    pub(in crate::policy) fn remove_endpoint(&mut self, endpoint: &Endpoint) {
+        let Some(profile) = self.peers.profile_number(endpoint.profile()) else { return };
+        self.workloads = self.workloads.saturating_sub(1);
+        for address in endpoint.addresses() {
             let key = PeerKey { profile: Some(profile), prefix: self.prefixes.longest(address) };
-            let peer = self.acquire_peer(key);
-            put(self, place(address), peer);
-        }
-        profile
-    }
-
-    pub(in crate::policy) fn put_endpoint(&mut self, endpoint: &Endpoint) {
-        let id = endpoint.id().clone();
-        let before = self.endpoints.remove(&id);
-        let old = before.iter().flat_map(|placed| placed.endpoint.addresses());
-        let old: Vec<_> = old.filter_map(|address| self.take_address(address, &id)).collect();
-        // The new one comes before the old one goes: what both have is then not made twice.
-        let put = |this: &mut Self, place, peer| this.put_address(place, endpoint.id(), peer);
-        let profile = self.place_endpoint(endpoint, put);
-        self.endpoints.insert(id, Placed { endpoint: endpoint.clone(), profile });
-        old.into_iter().for_each(|peer| self.release_peer(peer));
-        if let Some(before) = before {
-            self.release_profile(before.profile);
-        }
-    }
-
-    pub(in crate::policy) fn remove_endpoint(&mut self, id: &WorkloadId) {
-        let Some(gone) = self.endpoints.remove(id) else { return };
-        for address in gone.endpoint.addresses() {
-            if let Some(peer) = self.take_address(address, id) {
+            if let Some(peer) = self.peers.number(key) {
                 self.release_peer(peer);
             }
         }
-        self.release_profile(gone.profile);
-    }
-
-    pub(super) fn put_address(&mut self, place: Place, id: &WorkloadId, peer: u32) {
-        let owners = match self.addresses.entry(place) {
-            Entry::Occupied(found) => found.into_mut(),
-            Entry::Vacant(free) => {
-                free.insert(smallvec![(id.clone(), peer)]);
-                return;
-            }
-        };
-        match owners.binary_search_by(|(owner, _)| owner.cmp(id)) {
-            Ok(at) => {
-                if let Some(owner) = owners.get_mut(at) {
-                    owner.1 = peer;
-                }
-            }
-            Err(at) => owners.insert(at, (id.clone(), peer)),
-        }
-    }
-
-    fn take_address(&mut self, address: IpAddr, id: &WorkloadId) -> Option<u32> {
-        let place = place(address);
-        let owners = self.addresses.get_mut(&place)?;
-        let at = owners.binary_search_by(|(owner, _)| owner.cmp(id)).ok()?;
-        let (_, peer) = owners.remove(at);
-        if owners.is_empty() {
-            self.addresses.remove(&place);
-        }
-        Some(peer)
+        self.release_profile(profile);
     }
 
     /// Whether nothing of the tenant is left.
     pub(in crate::policy) fn is_idle(&self) -> bool {
-        self.endpoints.is_empty() && self.named == 0 && !self.policies.any_own()
+        self.workloads == 0 && self.named == 0 && !self.policies.any_own()
     }
 
     /// A profile of another tenant, which a grant reaches.
@@ -369,16 +308,10 @@ impl Domain {
         Sources { selectors: &self.selectors, policies: &self.policies, peers: &self.peers }
     }
 
-    /// The peer that the workload `id` is over `address`, one of its own.
-    pub(in crate::policy) fn peer_of(&self, id: &WorkloadId, address: IpAddr) -> Option<u32> {
-        let owners = self.addresses.get(&place(address))?;
-        let at = owners.binary_search_by(|(owner, _)| owner.cmp(id)).ok()?;
-        owners.get(at).map(|(_, peer)| *peer)
-    }
-
-    /// Whether a workload of the tenant has `address`.
-    pub(in crate::policy) fn has_address(&self, address: IpAddr) -> bool {
-        self.addresses.contains_key(&place(address))
+    /// The peer that a workload of the tenant is over `address`, one of its own.
+    pub(in crate::policy) fn own_peer(&self, profile: &Profile, address: IpAddr) -> Option<u32> {
+        let profile = self.peers.profile_number(profile)?;
+        self.peers.number(PeerKey { profile: Some(profile), prefix: self.prefixes.longest(address) })
     }
 
     /// The peer that another tenant's workload is.
@@ -392,9 +325,9 @@ impl Domain {
         self.peers.number(PeerKey { profile: None, prefix: self.prefixes.longest(address) })
     }
 
-    /// The set of the workload `id`.
-    pub(in crate::policy) fn set_of_workload(&self, id: &WorkloadId) -> Option<u32> {
-        self.peers.profile(self.endpoints.get(id)?.profile)?.set
+    /// The set of the tenant's workloads with `profile`.
+    pub(in crate::policy) fn set_of(&self, profile: &Profile) -> Option<u32> {
+        self.peers.profile(self.peers.profile_number(profile)?)?.set
     }
 
     /// Whether a peer is another tenant's.

@@ -101,13 +101,12 @@ impl Engine {
             cluster: BTreeMap::new(),
             granting: BTreeSet::new(),
         };
-        let endpoints: Vec<_> = world.endpoints().collect();
-        for same in chunks(&endpoints, |one, next| one.profile().tenant() == next.profile().tenant()) {
-            let Some(first) = same.first() else { continue };
-            engine.load(first.profile().tenant(), |domain| domain.load_endpoints(same));
+        for tenant in world.tenants() {
+            let endpoints: Vec<_> = world.endpoints_of(tenant).collect();
+            engine.load(tenant, |domain| domain.load_endpoints(&endpoints));
         }
         for (tenant, address, names) in world.all_names() {
-            engine.load(tenant, |domain| domain.put_names(address, names));
+            engine.load(tenant, |domain| domain.put_names(&world, address, names));
         }
         let policies: Vec<_> = world.shared_policies().collect();
         let alike = |one: &AnyPolicy, next: &AnyPolicy| {
@@ -115,7 +114,7 @@ impl Engine {
         };
         for same in chunks(&policies, |one, next| alike(one, next)) {
             match same.first().and_then(|first| first.tenant()) {
-                Some(tenant) => engine.load(tenant, |domain| domain.load_policies(same)),
+                Some(tenant) => engine.load(tenant, |domain| domain.load_policies(&world, same)),
                 None => {
                     engine.cluster.extend(same.iter().map(|shared| (shared.key(), Arc::clone(shared))));
                 }
@@ -124,7 +123,7 @@ impl Engine {
         let all: Vec<_> = engine.domains.iter().map(|(number, _)| number).collect();
         for number in all {
             let Some(domain) = engine.domains.get_mut(number) else { continue };
-            domain.load_policies(&engine.cluster.values().collect::<Vec<_>>());
+            domain.load_policies(&world, &engine.cluster.values().collect::<Vec<_>>());
             engine.meet_foreign(number);
             if let Some(domain) = engine.domains.get_mut(number) {
                 domain.loaded();
@@ -145,14 +144,16 @@ impl Engine {
     }
 
     /// The domain of a tenant; a new one has the cluster's policies.
-    fn change(&mut self, tenant: &TenantRef, with: impl FnOnce(&mut Domain)) {
+    fn change(&mut self, tenant: &TenantRef, with: impl FnOnce(&mut Domain, &World)) {
         if !self.numbers.contains_key(tenant) {
             let mut domain = Domain::new(tenant.clone());
-            self.cluster.values().for_each(|policy| domain.put_policy(policy));
+            self.cluster.values().for_each(|policy| domain.put_policy(&self.world, policy));
             domain.loaded();
             self.numbers.insert(tenant.clone(), self.domains.insert(domain));
         }
-        self.load(tenant, with);
+        if let Some(domain) = self.numbers.get(tenant).and_then(|number| self.domains.get_mut(*number)) {
+            with(domain, &self.world);
+        }
     }
 
     /// What was asked and is told.
@@ -168,7 +169,7 @@ impl Engine {
             Change::Policy(_) => {}
             Change::NoPolicy(key) => self.remove_policy(key),
             Change::Names(tenant, address, names) => {
-                self.change(tenant, |domain| domain.put_names(address.to_canonical(), names));
+                self.change(tenant, |domain, world| domain.put_names(world, address.to_canonical(), names));
                 self.tidy(tenant);
             }
         }
@@ -185,7 +186,7 @@ impl Engine {
     fn put_endpoint(&mut self, endpoint: &Endpoint) {
         let key = endpoint.key();
         let before = self.world.endpoint(&key).map(|before| before.profile().clone());
-        self.change(&key.tenant, |domain| domain.put_endpoint(endpoint));
+        self.change(&key.tenant, |domain, world| domain.put_endpoint(world.endpoint(&key), endpoint));
         self.announce(endpoint.profile());
         if let Some(before) = before.filter(|before| before != endpoint.profile()) {
             self.retract(&before);
@@ -193,22 +194,24 @@ impl Engine {
     }
 
     fn remove_endpoint(&mut self, key: &EndpointKey) {
-        let Some(gone) = self.world.endpoint(key).map(|gone| gone.profile().clone()) else { return };
-        self.change(&key.tenant, |domain| domain.remove_endpoint(&key.id));
-        self.retract(&gone);
+        let Some(gone) = self.world.endpoint(key).cloned() else { return };
+        self.change(&key.tenant, |domain, _| domain.remove_endpoint(&gone));
+        self.retract(gone.profile());
         self.tidy(&key.tenant);
     }
 
     fn put_policy(&mut self, shared: &Arc<AnyPolicy>) {
         match &**shared {
-            AnyPolicy::Network(one) => self.change(one.tenant(), |domain| domain.put_policy(shared)),
+            AnyPolicy::Network(one) => {
+                self.change(one.tenant(), |domain, world| domain.put_policy(world, shared))
+            }
             AnyPolicy::Grant(one) => {
-                self.change(one.by(), |domain| domain.put_policy(shared));
+                self.change(one.by(), |domain, world| domain.put_policy(world, shared));
                 self.meet_foreign_of(one.by());
             }
             AnyPolicy::Cluster(_) => {
                 self.cluster.insert(shared.key(), shared.clone());
-                self.domains.iter_mut().for_each(|domain| domain.put_policy(shared));
+                self.domains.iter_mut().for_each(|domain| domain.put_policy(&self.world, shared));
             }
         }
     }
@@ -216,17 +219,17 @@ impl Engine {
     fn remove_policy(&mut self, key: &PolicyRef) {
         match key {
             PolicyRef::Network(tenant, ..) => {
-                self.change(tenant, |domain| domain.remove_policy(key));
+                self.change(tenant, |domain, world| domain.remove_policy(world, key));
                 self.tidy(tenant);
             }
             PolicyRef::Grant(tenant, _) => {
-                self.change(tenant, |domain| domain.remove_policy(key));
+                self.change(tenant, |domain, world| domain.remove_policy(world, key));
                 self.meet_foreign_of(tenant);
                 self.tidy(tenant);
             }
             PolicyRef::Cluster(_) => {
                 self.cluster.remove(key);
-                self.domains.iter_mut().for_each(|domain| domain.remove_policy(key));
+                self.domains.iter_mut().for_each(|domain| domain.remove_policy(&self.world, key));
             }
         }
     }
@@ -299,11 +302,11 @@ impl Engine {
     pub(in crate::policy) fn each_domain(
         &mut self,
         only: Option<&TenantRef>,
-        mut with: impl FnMut(&mut Domain),
+        mut with: impl FnMut(&mut Domain, &World),
     ) {
         match only {
             Some(tenant) => self.change(tenant, with),
-            None => self.domains.iter_mut().for_each(&mut with),
+            None => self.domains.iter_mut().for_each(|domain| with(domain, &self.world)),
         }
     }
 
@@ -314,7 +317,7 @@ impl Engine {
     /// The workload as a subject.
     pub fn subject(&self, key: &EndpointKey) -> Option<SubjectId> {
         let domain = *self.numbers.get(&key.tenant)?;
-        let set = self.domains.get(domain)?.set_of_workload(&key.id)?;
+        let set = self.domains.get(domain)?.set_of(self.world.endpoint(key)?.profile())?;
         Some(SubjectId { domain, set })
     }
 
@@ -323,10 +326,12 @@ impl Engine {
     pub fn workload_peer(&self, tenant: &TenantRef, key: &EndpointKey, address: IpAddr) -> Option<PeerId> {
         let number = *self.numbers.get(tenant)?;
         let domain = self.domains.get(number)?;
+        let endpoint = self.world.endpoint(key)?;
         let peer = if key.tenant == *tenant {
-            domain.peer_of(&key.id, address.to_canonical())?
+            let address = endpoint.addresses().find(|own| *own == address.to_canonical())?;
+            domain.own_peer(endpoint.profile(), address)?
         } else {
-            domain.foreign_peer(self.world.endpoint(key)?.profile())?
+            domain.foreign_peer(endpoint.profile())?
         };
         Some(PeerId { domain: number, number: peer, foreign: domain.is_foreign(peer) })
     }
@@ -394,7 +399,7 @@ impl Engine {
     pub(in crate::policy) fn applicable(&self, question: &Question<'_>, flow: &Flow) -> Applicable<'_> {
         let key = question.subject.key();
         let Some(domain) = self.domain(&key.tenant) else { return Applicable::default() };
-        let Some(set) = domain.set_of_workload(&key.id) else { return Applicable::default() };
+        let Some(set) = domain.set_of(question.subject.profile()) else { return Applicable::default() };
         match self.sides_of(question, flow) {
             Some((_, peer)) => domain.applicable_to(set, peer.number, question.direction),
             // Whoever is not known here is another tenant's, whom no grant reaches: that decides.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::super::{Direction, NamedPorts, PolicyRef, Traffic, TrafficRange};
+use super::super::{Direction, NamedPorts, PolicyRef, Traffic, TrafficRange, World};
 use super::domain::Domain;
 use crate::addr::IpFamily;
 
@@ -101,6 +101,7 @@ impl Domain {
     /// Every address of a family, as ranges without gaps, each with its peer. Addresses of `others` are those peers.
     pub(in crate::policy) fn address_map(
         &self,
+        world: &World,
         family: IpFamily,
         others: &BTreeMap<IpAddr, u32>,
     ) -> Vec<(IpAddr, IpAddr, u32)> {
@@ -111,9 +112,10 @@ impl Domain {
             cuts.extend(number(net.broadcast()).checked_add(1).filter(|after| *after <= family.max()));
         };
         let mut exact: BTreeMap<IpAddr, u32> = BTreeMap::new();
-        for ((_, number), owners) in self.addresses.range((family, 0)..=(family, u128::MAX)) {
-            let first = family.address(*number).zip(owners.first());
-            exact.extend(first.map(|(address, (_, peer))| (address, *peer)));
+        let whole = family.address(0).zip(family.address(family.max()));
+        for (address, mut owners) in whole.into_iter().flat_map(|whole| world.claims(&self.tenant, whole)) {
+            let first = owners.next().and_then(|owner| self.own_peer(owner.profile(), address));
+            exact.extend(first.map(|peer| (address, peer)));
         }
         exact.extend(others.iter().filter(|(a, _)| IpFamily::of(**a) == family).map(|(a, p)| (*a, *p)));
         exact.keys().for_each(|address| cut(IpNet::from(*address)));

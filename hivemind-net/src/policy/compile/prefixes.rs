@@ -118,8 +118,16 @@ impl Prefixes {
 
     /// The longest prefix that `address` is in.
     pub(super) fn longest(&self, address: IpAddr) -> Option<u32> {
+        self.longest_below(address, u8::MAX)
+    }
+
+    /// The longest prefix shorter than `length` that `address` is in.
+    pub(super) fn longest_below(&self, address: IpAddr, length: u8) -> Option<u32> {
         let bits = bits(address);
-        self.lengths(address)
+        let lengths = self.lengths(address);
+        let shorter = lengths.get(..lengths.partition_point(|(found, _)| *found < length));
+        shorter
+            .unwrap_or_default()
             .iter()
             .rev()
             .find_map(|(length, table)| table.get(&upper(bits, *length)).copied())

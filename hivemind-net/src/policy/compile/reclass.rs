@@ -3,48 +3,48 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use hivemind_core::WorkloadId;
 use ipnet::IpNet;
 
-use super::super::DnsName;
-use super::domain::{Domain, place};
+use super::super::{DnsName, World};
+use super::domain::Domain;
 use super::peers::PeerKey;
 
 impl Domain {
-    fn addresses_in(&self, net: IpNet) -> Vec<(IpAddr, WorkloadId, u32)> {
-        let all = self.addresses.range(place(net.network())..=place(net.broadcast()));
-        let owners = all.filter_map(|((family, number), owners)| Some((family.address(*number)?, owners)));
-        owners
-            .flat_map(|(address, owners)| owners.iter().map(move |(id, peer)| (address, id.clone(), *peer)))
-            .collect()
-    }
-
-    /// Gives every address in `net` the peer of its present longest prefix.
-    fn reclass(&mut self, net: IpNet) {
-        for (address, id, before) in self.addresses_in(net) {
-            let Some(key) = self.peers.peer(before).map(|entry| entry.key) else { continue };
-            let prefix = self.prefixes.longest(address);
-            if prefix == key.prefix {
+    /// The prefix `number` came, or is hidden: addresses in no longer one than that get other peers.
+    fn reclass(&mut self, world: &World, (number, net): (u32, IpNet), came: bool) {
+        let tenant = self.tenant.clone();
+        for (address, owners) in world.claims(&tenant, (net.network(), net.broadcast())) {
+            let is_longer = |net: &IpNet, other: u32| {
+                self.prefixes.get(other).is_some_and(|other| other.net.prefix_len() > net.prefix_len())
+            };
+            if self.prefixes.longest(address).is_some_and(|longest| is_longer(&net, longest)) {
                 continue;
             }
-            let after = self.acquire_peer(PeerKey { prefix, ..key });
-            self.put_address(place(address), &id, after);
-            self.release_peer(before);
+            let shorter = self.prefixes.longest_below(address, net.prefix_len());
+            let (before, after) = if came { (shorter, Some(number)) } else { (Some(number), shorter) };
+            for owner in owners {
+                let Some(profile) = self.peers.profile_number(owner.profile()) else { continue };
+                let key = |prefix| PeerKey { profile: Some(profile), prefix };
+                self.acquire_peer(key(after));
+                if let Some(before) = self.peers.number(key(before)) {
+                    self.release_peer(before);
+                }
+            }
         }
     }
 
-    pub(in crate::policy) fn acquire_prefix(&mut self, net: IpNet) {
+    pub(in crate::policy) fn acquire_prefix(&mut self, world: &World, net: IpNet) {
         let (number, new) = self.prefixes.acquire(net);
         if new {
             self.acquire_peer(PeerKey { profile: None, prefix: Some(number) });
-            self.reclass(net);
+            self.reclass(world, (number, net), true);
         }
     }
 
-    pub(in crate::policy) fn release_prefix(&mut self, net: IpNet) {
+    pub(in crate::policy) fn release_prefix(&mut self, world: &World, net: IpNet) {
         let Some((number, true)) = self.prefixes.release(net) else { return };
         self.prefixes.hide(number);
-        self.reclass(net);
+        self.reclass(world, (number, net), false);
         if let Some(peer) = self.peers.number(PeerKey { profile: None, prefix: Some(number) }) {
             self.release_peer(peer);
         }
@@ -52,13 +52,13 @@ impl Domain {
     }
 
     /// An address has just these domain names.
-    pub(in crate::policy) fn put_names(&mut self, address: IpAddr, names: &BTreeSet<DnsName>) {
+    pub(in crate::policy) fn put_names(&mut self, world: &World, address: IpAddr, names: &BTreeSet<DnsName>) {
         let net = IpNet::from(address);
         let known = self.prefixes.longest(address).and_then(|number| self.prefixes.get(number));
         let had_names = known.is_some_and(|prefix| prefix.net == net && !prefix.names.is_empty());
         if !names.is_empty() && !had_names {
             self.named += 1;
-            self.acquire_prefix(net);
+            self.acquire_prefix(world, net);
         }
         let Some(number) = self.prefixes.longest(address) else { return };
         let Some(prefix) = self.prefixes.get(number).filter(|prefix| prefix.net == net) else { return };
@@ -72,7 +72,7 @@ impl Domain {
         peers.iter().for_each(|(number, key)| self.match_peer(*number, *key, true));
         if names.is_empty() && had_names {
             self.named = self.named.saturating_sub(1);
-            self.release_prefix(net);
+            self.release_prefix(world, net);
         }
     }
 }

@@ -2,12 +2,15 @@
 //! No I/O, no clock, no async.
 
 use std::collections::BTreeSet;
+use std::hint::black_box;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use smallvec::smallvec;
 
-use super::super::{Action, AnyPolicy, ClusterRule, Direction, NetworkPolicy, Peer, PolicyRef, PolicyRule};
+use super::super::{
+    Action, AnyPolicy, ClusterRule, Direction, NetworkPolicy, Peer, PolicyRef, PolicyRule, PortMatch, World,
+};
 use super::bits::{Bits, Peers};
 use super::domain::Domain;
 use super::groups::Joined;
@@ -17,16 +20,19 @@ use super::table::Sources;
 
 impl Domain {
     /// Takes policies of names that there are not yet.
-    pub(in crate::policy) fn load_policies(&mut self, all: &[&Arc<AnyPolicy>]) {
+    pub(in crate::policy) fn load_policies(&mut self, world: &World, all: &[&Arc<AnyPolicy>]) {
         self.policies.reserve(all.len());
-        all.iter().for_each(|policy| self.put_policy(policy));
+        for some in all.chunks(AHEAD) {
+            touch(some);
+            some.iter().for_each(|policy| self.put_policy(world, policy));
+        }
     }
 
     /// Takes `policy`, in place of one of its name.
-    pub(in crate::policy) fn put_policy(&mut self, policy: &Arc<AnyPolicy>) {
+    pub(in crate::policy) fn put_policy(&mut self, world: &World, policy: &Arc<AnyPolicy>) {
         // What is loaded is there once.
         let before = if self.loading { None } else { self.policies.number(&policy.key()) };
-        let rules = self.resolve(self.policies.next(), policy);
+        let rules = self.resolve(world, self.policies.next(), policy);
         let number = self.policies.insert(Policy::new(policy.clone(), rules));
         if self.loading {
             self.policies.show(number);
@@ -41,20 +47,20 @@ impl Domain {
             self.exchange(None, Some(number));
         }
         if let Some(before) = before {
-            self.drop_policy(before);
+            self.drop_policy(world, before);
         }
     }
 
-    pub(in crate::policy) fn remove_policy(&mut self, key: &PolicyRef) {
+    pub(in crate::policy) fn remove_policy(&mut self, world: &World, key: &PolicyRef) {
         let Some(number) = self.policies.number(key) else { return };
         self.exchange(Some(number), None);
-        self.drop_policy(number);
+        self.drop_policy(world, number);
     }
 
-    fn drop_policy(&mut self, number: u32) {
+    fn drop_policy(&mut self, world: &World, number: u32) {
         let Some(gone) = self.policies.remove(number) else { return };
         gone.selectors().for_each(|selector| self.selectors.release(selector, number));
-        nets_of(&gone.source).for_each(|net| self.release_prefix(net));
+        nets_of(&gone.source).for_each(|net| self.release_prefix(world, net));
     }
 
     /// Lets one policy go and another come. The tables of a group that stays are edited; if a group comes or goes, or
@@ -105,15 +111,15 @@ impl Domain {
     }
 
     /// Reads the rules of a policy, which gets `number`, into selectors and ranges.
-    fn resolve(&mut self, number: u32, policy: &AnyPolicy) -> [Option<Box<[Rule]>>; 2] {
+    fn resolve(&mut self, world: &World, number: u32, policy: &AnyPolicy) -> [Option<Box<[Rule]>>; 2] {
         Direction::ALL.map(|direction| match policy {
             AnyPolicy::Network(network) => network.spec().rules(direction).map(|rules| {
                 let home = Some(network);
-                rules.iter().map(|rule| self.rule(number, Action::Allow, rule, home)).collect()
+                rules.iter().map(|rule| self.rule(world, number, (Action::Allow, rule), home)).collect()
             }),
             AnyPolicy::Cluster(cluster) => {
                 let rules = cluster.rules(direction).iter();
-                Some(rules.map(|one| self.rule(number, one.action(), one.rule(), None)).collect())
+                Some(rules.map(|one| self.rule(world, number, (one.action(), one.rule()), None)).collect())
             }
             AnyPolicy::Grant(grant) => (grant.direction() == direction).then(|| {
                 let peers = self.selector(number, Wanted::Grant(grant));
@@ -122,9 +128,15 @@ impl Domain {
         })
     }
 
-    fn rule(&mut self, policy: u32, action: Action, rule: &PolicyRule, home: Option<&NetworkPolicy>) -> Rule {
+    fn rule(
+        &mut self,
+        world: &World,
+        policy: u32,
+        (action, rule): (Action, &PolicyRule),
+        home: Option<&NetworkPolicy>,
+    ) -> Rule {
         let peers = rule.peers().iter().map(|peer| {
-            nets_of_peer(peer).for_each(|net| self.acquire_prefix(net));
+            nets_of_peer(peer).for_each(|net| self.acquire_prefix(world, net));
             self.selector(policy, Wanted::of(peer, home))
         });
         let peers = (!rule.peers().is_empty()).then(|| peers.collect());
@@ -164,6 +176,28 @@ impl Domain {
         }
         meant
     }
+}
+
+/// How many things are asked for before the first of them is read. They lie all over memory: asked for one by one, each
+/// is waited for.
+pub(super) const AHEAD: usize = 16;
+
+/// Brings what is read of some policies into the caches, and waits for all of it at once.
+fn touch(policies: &[&Arc<AnyPolicy>]) {
+    let all = policies.iter().filter_map(|policy| match &***policy {
+        AnyPolicy::Network(network) => Some(network),
+        AnyPolicy::Cluster(_) | AnyPolicy::Grant(_) => None,
+    });
+    all.clone().for_each(|one| {
+        black_box((one.name_mark(), one.spec().digest().exact));
+    });
+    let rules =
+        all.filter_map(|one| one.spec().rules(Direction::Ingress).or(one.spec().rules(Direction::Egress)));
+    rules.filter_map(<[_]>::first).for_each(|rule| {
+        let peer =
+            rule.peers().first().map(|peer| matches!(peer, Peer::Workloads(one) if one.digest().exact));
+        black_box((peer, rule.ports().first().and_then(PortMatch::keys)));
+    });
 }
 
 /// The networks that a policy names.

@@ -35,10 +35,23 @@ pub(super) struct Line {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Active {
     line: Line,
+    /// The selector of whom it allows, if that is all that its rule says of peers; or [`NO_SELECTOR`]: ask the rule.
+    selector: u32,
     named: Option<Box<(NamedPort, u16)>>,
 }
 
+/// No selector has this number.
+const NO_SELECTOR: u32 = u32::MAX;
+
 impl Active {
+    fn new(line: Line, rule: &Rule, named: Option<(NamedPort, u16)>) -> Self {
+        let selector = match (rule.action, rule.peers.as_deref(), &named) {
+            (Action::Allow, Some([only]), None) => *only,
+            _ => NO_SELECTOR,
+        };
+        Self { line, selector, named: named.map(Box::new) }
+    }
+
     /// Its place among others of its cell. Rules of the cluster come in the order in which they are asked; of others it
     /// does not matter, so it is that of their numbers, and equal cells are equal.
     fn place(&self) -> (Stage, u32, u32) {
@@ -141,6 +154,15 @@ impl Sources<'_> {
         one.policy != other.policy && priority(one).is_some() && priority(one) == priority(other)
     }
 
+    /// When a line is asked, what it does, and about whom.
+    fn about(&self, direction: Direction, one: &Active) -> Option<(Stage, Action, Cow<'_, Peers>)> {
+        if let Some(selector) = self.selectors.get(one.selector) {
+            return Some((one.line.stage, Action::Allow, Cow::Borrowed(&selector.peers)));
+        }
+        let rule = self.rule(direction, one.line)?;
+        Some((one.line.stage, rule.action, self.all_of(rule, one.named.as_deref())))
+    }
+
     /// Whom a rule is about.
     fn all_of(&self, rule: &Rule, named: Option<&(NamedPort, u16)>) -> Cow<'_, Peers> {
         let mut about = match rule.peers.as_deref() {
@@ -222,7 +244,7 @@ fn lines(
     for (rule, index) in rules.unwrap_or_default().iter().zip(0..) {
         let line = Line { stage: policy.stage, policy: number, rule: index };
         sources.ranges(direction, rule, own, |first, last, named| {
-            add(first, last, Active { line, named: named.map(Box::new) });
+            add(first, last, Active::new(line, rule, named));
         });
     }
 }
@@ -323,10 +345,7 @@ impl Table {
     fn settle(&mut self, sources: Sources<'_>, direction: Direction) {
         let isolated = self.is_isolated();
         for cell in self.cells.iter_mut().filter(|cell| cell.stale) {
-            let lines = cell.active.iter().filter_map(|one| {
-                let rule = sources.rule(direction, one.line)?;
-                Some((one.line.stage, rule.action, sources.all_of(rule, one.named.as_deref())))
-            });
+            let lines = cell.active.iter().filter_map(|one| sources.about(direction, one));
             cell.peers = decide(isolated, lines);
             cell.stale = false;
         }
@@ -428,8 +447,8 @@ impl Table {
     ) -> impl Iterator<Item = Vec<(Line, Action, Peers)>> {
         self.cells.iter().map(move |cell| {
             let lines = cell.active.iter().filter_map(|one| {
-                let rule = sources.rule(direction, one.line)?;
-                Some((one.line, rule.action, sources.all_of(rule, one.named.as_deref()).into_owned()))
+                let (_, action, about) = sources.about(direction, one)?;
+                Some((one.line, action, about.into_owned()))
             });
             lines.collect()
         })

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::forms::ClusterForm;
 use super::network::check_names;
@@ -46,7 +47,7 @@ impl ClusterRule {
     /// # Errors
     /// [`PolicyProblem::NoPeers`].
     pub fn new(action: Action, peers: impl IntoIterator<Item = Peer>) -> Result<Self, PolicyProblem> {
-        let rule = PolicyRule { peers: peers.into_iter().collect(), ports: Vec::new() };
+        let rule = PolicyRule { peers: peers.into_iter().collect(), ports: SmallVec::new() };
         if rule.peers.is_empty() {
             Err(PolicyProblem::NoPeers)
         } else {

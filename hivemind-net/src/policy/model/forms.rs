@@ -265,7 +265,7 @@ fn rule(direction: Direction, index: usize, (peers, ports): Lists) -> Result<Pol
     Ok(rule)
 }
 
-fn forms<P, F: From<P>>(all: Vec<P>) -> Option<Vec<F>> {
+fn forms<P, F: From<P>>(all: impl IntoIterator<Item = P>) -> Option<Vec<F>> {
     Some(all.into_iter().map(F::from).collect()).filter(|all: &Vec<F>| !all.is_empty())
 }
 

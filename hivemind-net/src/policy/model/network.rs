@@ -5,6 +5,7 @@ use std::fmt;
 use hivemind_core::labels::{InvalidLabel, InvalidRequirement, InvalidSelector, Selector};
 use hivemind_core::{Namespace, TenantRef};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::super::digest::{Axis, Digest, Mark, mark_of};
 use super::forms::{PolicyForm, SpecForm};
@@ -110,8 +111,9 @@ impl PolicyProblem {
 /// One rule: the traffic with any of the peers to any of the ports is allowed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyRule {
-    pub(super) peers: Vec<Peer>,
-    pub(super) ports: Vec<PortMatch>,
+    // Mostly one of each: in one piece, so that whoever reads a rule waits for memory once.
+    pub(super) peers: SmallVec<[Peer; 1]>,
+    pub(super) ports: SmallVec<[PortMatch; 1]>,
 }
 
 impl PolicyRule {

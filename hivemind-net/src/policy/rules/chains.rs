@@ -42,8 +42,8 @@ pub(super) fn table(rules: &NodeRules<'_>) -> Made<RuleTable> {
         }
         None => return Ok(RuleTable::new().with_chain(name("forward")?, forward_base(rules))),
     };
-    let local = domain.endpoints.values().map(|placed| &placed.endpoint);
-    let local = local.filter(|endpoint| *endpoint.node() == rules.node).collect();
+    let all = rules.engine.world().endpoints_of(&rules.tenant);
+    let local = all.filter(|endpoint| *endpoint.node() == rules.node).collect();
     let mut builder = Builder { rules, domain, local, marks: marks(domain), table: RuleTable::new() };
     builder.addresses()?;
     let jumps = builder.directions()?;
@@ -112,7 +112,7 @@ impl Builder<'_> {
         for family in IpFamily::BOTH {
             let (_, _, kind, digit) = family_fields(family);
             let mut peers = NamedSet::new([kind], DataType::Mark).with_intervals();
-            for (first, last, peer) in self.domain.address_map(family, &known) {
+            for (first, last, peer) in self.domain.address_map(self.rules.engine.world(), family, &known) {
                 let Some(mark) = self.marks.get(&peer) else { continue };
                 let key = SetKey::new([Interval::new(first.into(), last.into())]);
                 peers.elements.insert(key, Data::Mark(*mark));
@@ -189,7 +189,7 @@ impl Builder<'_> {
         for direction in Direction::ALL {
             let mut chains = BTreeMap::new();
             for endpoint in self.local.clone() {
-                let Some(set) = self.domain.set_of_workload(&endpoint.key().id) else { continue };
+                let Some(set) = self.domain.set_of(endpoint.profile()) else { continue };
                 let chain = match chains.get(&set) {
                     Some(chain) => Clone::clone(chain),
                     None => {

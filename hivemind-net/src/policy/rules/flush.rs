@@ -44,7 +44,7 @@ impl Connection {
     fn is_denied(&self, engine: &Engine, foreign: &impl Fn(IpAddr) -> Option<EndpointKey>) -> bool {
         let party = |address| match (foreign(address), engine.world().at(&self.tenant, address)) {
             (Some(key), _) => (Party::Workload(key), true),
-            (None, Some(key)) => (Party::Workload(EndpointKey::clone(key)), false),
+            (None, Some(own)) => (Party::Workload(own.key()), false),
             (None, None) => (Party::Outside(address), false),
         };
         let ((from, from_foreign), (to, to_foreign)) = (party(self.from), party(self.to));

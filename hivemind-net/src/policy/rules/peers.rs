@@ -29,13 +29,14 @@ fn granted(domain: &Domain) -> BTreeSet<TenantRef> {
 /// which are in the pools of peers, or, where all tenants are routed in one namespace, are not this tenant's own.
 pub(super) fn reached(rules: &NodeRules<'_>, domain: &Domain) -> BTreeMap<IpAddr, u32> {
     let mut found = BTreeMap::new();
-    for other in granted(domain).iter().filter_map(|tenant| rules.engine.domain(tenant)) {
-        let peer = rules.peers.get(&other.tenant);
-        for endpoint in other.endpoints.values().map(|placed| &placed.endpoint) {
+    let world = rules.engine.world();
+    for other in granted(domain) {
+        let peer = rules.peers.get(&other);
+        for endpoint in world.endpoints_of(&other) {
             let Some(number) = domain.foreign_peer(endpoint.profile()) else { continue };
             for address in endpoint.addresses() {
                 let is_known = peer.is_some_and(|peer| peer.contains(address));
-                if is_known || rules.shared && !domain.has_address(address) {
+                if is_known || rules.shared && world.at(&domain.tenant, address).is_none() {
                     // Of workloads that claim one address, it is the first one's, as everywhere.
                     found.entry(address).or_insert(number);
                 }
@@ -53,7 +54,8 @@ pub(super) fn beyond(rules: &NodeRules<'_>, domain: &Domain) -> Vec<IpNet> {
     let (world, nothing) = (rules.engine.world(), BTreeSet::new());
     for other in others.map(|other| &other.tenant) {
         let pools = rules.peers.get(other).map_or(&nothing, |peer| &peer.pools);
-        let outside = world.addresses_outside(other, pools).filter(|address| !domain.has_address(*address));
+        let outside = world.addresses_outside(other, pools);
+        let outside = outside.filter(|address| world.at(&domain.tenant, *address).is_none());
         nets.extend(outside.map(IpNet::from));
     }
     IpNet::aggregate(&nets)
