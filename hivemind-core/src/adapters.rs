@@ -22,7 +22,7 @@ pub use clock::{ManualClock, SystemClock};
 pub use etcd::{EtcdCandidate, EtcdOptions, EtcdStore};
 #[cfg(feature = "testkit")]
 pub(crate) use ids::split_mix;
-pub use ids::{SeededIds, SystemIds};
+pub use ids::{SeededIds, SequenceIds, SystemIds};
 pub use memory_audit::MemoryAudit;
 pub use memory_keys::MemoryKeys;
 pub use memory_store::MemoryStore;

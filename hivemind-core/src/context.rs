@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ComponentName, Error, ErrorKind, GroupName, NodeId, RequestId, Result, ServiceAccountName, TenantRef,
-    Timestamp, TraceContext, UserId,
+    Timestamp, TraceContext, TraceState, UserId,
 };
 
 /// Who asks.
@@ -78,6 +78,8 @@ pub struct TenantContext {
     request: RequestId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<TraceContext>,
+    #[serde(default, skip_serializing_if = "TraceState::is_empty")]
+    trace_state: TraceState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,6 +99,7 @@ impl TenantContext {
             groups: BTreeSet::new(),
             request,
             trace: None,
+            trace_state: TraceState::default(),
             at: None,
             source: None,
             actor: None,
@@ -115,6 +118,13 @@ impl TenantContext {
     #[must_use]
     pub fn with_trace(mut self, trace: TraceContext) -> Self {
         self.trace = Some(trace);
+        self
+    }
+
+    /// What tracing systems hand on beside the trace.
+    #[must_use]
+    pub fn with_trace_state(mut self, state: TraceState) -> Self {
+        self.trace_state = state;
         self
     }
 
@@ -192,6 +202,11 @@ impl TenantContext {
     /// The trace the request belongs to.
     pub fn trace(&self) -> Option<TraceContext> {
         self.trace
+    }
+
+    /// What tracing systems hand on beside the trace.
+    pub fn trace_state(&self) -> &TraceState {
+        &self.trace_state
     }
 
     /// When the request is decided.

@@ -84,8 +84,8 @@ pub use adapters::{Durability, RedbCheck, RedbOptions, RedbStore};
 #[cfg(feature = "etcd")]
 pub use adapters::{EtcdCandidate, EtcdOptions, EtcdStore};
 pub use adapters::{
-    ManualClock, MemoryAudit, MemoryKeys, MemoryStore, NoopRecorder, SeededIds, SystemClock, SystemIds,
-    ThreadRuntime, block_on,
+    ManualClock, MemoryAudit, MemoryKeys, MemoryStore, NoopRecorder, SeededIds, SequenceIds, SystemClock,
+    SystemIds, ThreadRuntime, block_on,
 };
 pub use async_trait::async_trait;
 pub use collection::{Collection, Stamped, Stored, decode, encode};
@@ -99,7 +99,7 @@ pub use ports::*;
 pub use progress::{OpToken, Pending, Progress};
 pub use requests::{Answered, Once, forget_requests, transact};
 pub use time::Timestamp;
-pub use trace::{InvalidTraceParent, TraceContext};
+pub use trace::{InvalidTraceParent, InvalidTraceState, TraceContext, TraceState};
 pub use worker::Worker;
 
 /// `mockall` mocks of every port, for an integrator's own unit tests.
