@@ -1,9 +1,9 @@
-//! Eyes for a cluster: metrics with tenant labels, Prometheus text exposition, alerts.
+//! Eyes for a cluster: metrics with tenant labels, Prometheus text exposition, alerts, traces.
 //!
 //! The [`Registry`] takes measurements through `hivemind-core`'s [`Recorder`](hivemind_core::Recorder) port, so every
 //! crate of the suite records into it, and the host does too. [`AlertEngine`] is a pure state machine on whatever
 //! clock it is given; [`AlertManager`] keeps its state in the store, so that a restart neither forgets a pending alert
-//! nor fires one twice.
+//! nor fires one twice. [`trace`] has spans, which carry the tenant and the trace of each request across processes.
 //!
 //! ```
 //! use hivemind_core::{Metric, Recorder};
@@ -20,12 +20,21 @@
 //! # Ok::<(), hivemind_core::InvalidName>(())
 //! ```
 
+mod adapters;
 mod alert;
+#[cfg(feature = "testkit")]
+pub mod conformance;
 mod manager;
+mod ports;
 mod registry;
+pub mod trace;
 
+pub use adapters::{MemorySpans, OtlpLines};
 pub use alert::{
     AlertEngine, AlertPhase, AlertRule, AlertState, AlertTotals, Comparison, InvalidRule, Transition,
 };
 pub use manager::AlertManager;
+#[cfg(feature = "mock")]
+pub use ports::MockSpanExporter;
+pub use ports::SpanExporter;
 pub use registry::{DEFAULT_BUCKETS, Registry, RegistryOptions, Sample};

@@ -1,0 +1,7 @@
+//! What stands behind the ports.
+
+mod memory_spans;
+mod otlp_lines;
+
+pub use memory_spans::MemorySpans;
+pub use otlp_lines::OtlpLines;
