@@ -5,15 +5,17 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
-use hivemind_core::block_on;
-use hivemind_observe::Registry;
+use hivemind_core::{SystemClock, SystemIds, block_on};
+use hivemind_observe::trace::{Attributes, ExportLoop, ExportOptions, Tracer, TracerOptions};
+use hivemind_observe::{OtlpLines, Registry};
 use quickstart::compose::{self, Compose, ComposeError};
 use quickstart::narrate::{Narrator, Silent, Terminal};
 use quickstart::outside::{Outside, StoreChoice};
-use quickstart::story::{self, Outcome, Plan};
+use quickstart::story::{self, Eyes, Outcome, Plan};
 
 const SHOP: &str = include_str!("../compose/shop.yaml");
 
@@ -47,6 +49,9 @@ struct Arguments {
     /// Write the metrics to this file, in Prometheus' text format.
     #[arg(long, value_name = "FILE")]
     metrics: Option<PathBuf>,
+    /// Write what each request did, and for how long, to this file: a trace each, as OTLP in JSON, which Jaeger reads.
+    #[arg(long, value_name = "FILE")]
+    traces: Option<PathBuf>,
 }
 
 fn complain(text: &str) {
@@ -118,13 +123,16 @@ fn run(arguments: &Arguments, files: Vec<Compose>) -> Result<(), Failure> {
         Outside::open(&arguments.store, arguments.world.as_deref(), &plan).map_err(|e| refused(&e))?;
     let mut metrics = arguments.metrics.as_deref().map(Metrics::open).transpose()?;
     let registry = Registry::new();
+    let traces = arguments.traces.as_deref().map(|path| traces(path, &registry)).transpose()?;
+    let eyes = Eyes { registry, traces };
     let mut out: Box<dyn Narrator> =
         if arguments.json { Box::new(Silent) } else { Box::new(Terminal::new()) };
     #[allow(clippy::disallowed_methods, reason = "the whole run is timed for people, in real time")]
     let started = Instant::now();
-    let told = block_on(story::tell(&outside.world, &plan, &registry, &mut *out, &|| started.elapsed()));
+    let told = block_on(story::tell(&outside.world, &plan, &eyes, &mut *out, &|| started.elapsed()));
     let elapsed = started.elapsed();
-    let written = metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(&registry.expose()));
+    let written = metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(&eyes.registry.expose()));
+    let sent = block_on(eyes.close());
     let mut outcome = told.map_err(|e| Failure(1, e.to_string()))?;
     outcome.elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     if arguments.json {
@@ -133,18 +141,32 @@ fn run(arguments: &Arguments, files: Vec<Compose>) -> Result<(), Failure> {
         out.section("Summary");
         out.table(&summary(&outcome));
     }
+    sent.map_err(|e| Failure(1, format!("the traces cannot be written: {}", e.message())))?;
     written
 }
 
-/// The file for the metrics, opened before anything is done: so that a wrong name costs nobody a run.
+/// A file, opened before anything is done: so that a wrong name costs nobody a run.
+fn create(path: &Path) -> Result<File, Failure> {
+    let wrong = |e| Failure(2, format!("{}: cannot be written: {e}\nNothing was deployed.", path.display()));
+    File::create(path).map_err(wrong)
+}
+
+/// What tells of requests, in real time, and takes it to the file.
+fn traces(path: &Path, registry: &Registry) -> Result<(Tracer, ExportLoop), Failure> {
+    let lines = OtlpLines::new(create(path)?).map_err(|e| refused(&e))?;
+    let clock = Arc::new(SystemClock::new());
+    let options = TracerOptions::default().with_recorder(Arc::new(registry.clone()));
+    let tracer = Tracer::new(clock.clone(), &SystemIds::new(), options);
+    let process = Attributes::new().with("service.name", "quickstart");
+    let options = ExportOptions::default().with_resource(process);
+    Ok((tracer.clone(), ExportLoop::with_options(tracer, clock, Arc::new(lines), options)))
+}
+
 struct Metrics<'a>(&'a Path, File);
 
 impl<'a> Metrics<'a> {
     fn open(path: &'a Path) -> Result<Self, Failure> {
-        let opened = File::create(path);
-        let wrong =
-            |e| Failure(2, format!("{}: cannot be written: {e}\nNothing was deployed.", path.display()));
-        Ok(Self(path, opened.map_err(wrong)?))
+        Ok(Self(path, create(path)?))
     }
 
     fn write(&mut self, text: &str) -> Result<(), Failure> {

@@ -19,6 +19,7 @@ use hivemind_core::resources::Resources;
 use hivemind_core::{Error, ErrorKind, IdSource, KeyId, KeyProvider, NodeId, Result, StateStore, TenantRef};
 use hivemind_net::RecordType;
 use hivemind_observe::Registry;
+use hivemind_observe::trace::{ExportLoop, Tracer};
 use hivemind_tenancy::placement::NodeState;
 use serde::Serialize;
 
@@ -42,6 +43,37 @@ pub struct World {
     pub key: KeyId,
     /// Randomness for nonces, which must never repeat.
     pub nonces: Arc<dyn IdSource>,
+}
+
+/// What is seen of the cluster.
+#[derive(Debug, Default)]
+pub struct Eyes {
+    /// What is measured.
+    pub registry: Registry,
+    /// What is told of each request, and where to, if anybody wants to know.
+    pub traces: Option<(Tracer, ExportLoop)>,
+}
+
+impl Eyes {
+    /// Sends what waits, once it is enough.
+    async fn look(&self) -> Result<()> {
+        const ENOUGH: usize = 4096;
+        match &self.traces {
+            Some((tracer, export)) if tracer.waiting() >= ENOUGH => export.drain().await.map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends all that waits.
+    ///
+    /// # Errors
+    /// Those of whoever takes it.
+    pub async fn close(&self) -> Result<()> {
+        match &self.traces {
+            Some((_, export)) => export.drain().await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// How the story ended, as `--json` prints it.
@@ -91,6 +123,7 @@ pub(crate) fn expect(holds: bool, what: impl Into<String>) -> Result<()> {
 struct Teller<'a> {
     world: &'a World,
     plan: &'a Plan,
+    eyes: &'a Eyes,
     out: &'a mut dyn Narrator,
     stopwatch: &'a dyn Fn() -> Duration,
     cluster: Cluster,
@@ -98,20 +131,31 @@ struct Teller<'a> {
     outcome: Outcome,
 }
 
-/// Tells the story on `world`, measuring into `registry`; `stopwatch` tells real time, for the speed.
+/// Tells the story on `world`, seen by `eyes`; `stopwatch` tells real time, for the speed.
 ///
 /// # Errors
 /// The first expectation that does not hold, or a failure that does not go away.
 pub async fn tell(
     world: &World,
     plan: &Plan,
-    registry: &Registry,
+    eyes: &Eyes,
     out: &mut dyn Narrator,
     stopwatch: &dyn Fn() -> Duration,
 ) -> Result<Outcome> {
-    let cluster = Cluster::start(world.ports.clone(), registry.clone()).await?;
-    let mut teller =
-        Teller { world, plan, out, stopwatch, cluster, tenants: Vec::new(), outcome: Outcome::default() };
+    let mut cluster = Cluster::start(world.ports.clone(), eyes.registry.clone()).await?;
+    if let Some((tracer, _)) = &eyes.traces {
+        cluster = cluster.traced_by(tracer.clone());
+    }
+    let mut teller = Teller {
+        world,
+        plan,
+        eyes,
+        out,
+        stopwatch,
+        cluster,
+        tenants: Vec::new(),
+        outcome: Outcome::default(),
+    };
     teller.create().await?;
     let first = teller.deploy().await?;
     teller.refuse(&first).await?;

@@ -141,6 +141,33 @@ fn metrics_are_written_in_prometheus_format() {
 }
 
 #[test]
+fn each_deployment_is_a_trace_with_its_steps() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("traces.jsonl");
+    assert!(quickstart(&["--json", "--traces", path.to_str().unwrap()]).status.success());
+    let text = std::fs::read_to_string(&path).unwrap();
+    let requests = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let spans: Vec<_> = requests
+        .flat_map(|all| all["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone())
+        .collect();
+    let is_hoolis = |span: &serde_json::Value| {
+        let attributes = span["attributes"].as_array().unwrap();
+        attributes.iter().any(|one| one["key"] == "hivemind.tenant" && one["value"]["stringValue"] == "hooli")
+    };
+    let deployments: Vec<_> = spans.iter().filter(|span| span["name"] == "deploy").collect();
+    // An app of each tenant, and two requests that must not pass.
+    assert_eq!(deployments.len(), 5);
+    let failed: Vec<_> = deployments.iter().filter_map(|span| span["status"]["message"].as_str()).collect();
+    assert!(failed.len() == 2 && failed.iter().any(|why| why.contains("mallory")), "{failed:?}");
+    let first = deployments.iter().find(|span| is_hoolis(span)).unwrap();
+    let steps: Vec<_> = spans
+        .iter()
+        .filter(|span| span["parentSpanId"] == first["spanId"] && span["traceId"] == first["traceId"])
+        .map(|span| span["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(steps, ["read", "authorize", "reserve", "place", "claim", "assign", "register", "commit"]);
+}
+
+#[test]
 fn synthetic_scale_goes_round_files_and_tenants() {
     let told = json(&quickstart(&["--json", "--nodes", "20", "--apps", "10"]));
     assert_eq!((&told["apps"], &told["workloads"]), (&10.into(), &100.into()));
@@ -198,10 +225,12 @@ fn what_fits_nowhere_else_waits_for_the_lost_node() {
 }
 
 #[test]
-fn a_wrong_metrics_file_is_found_before_anything_is_deployed() {
-    let output = quickstart(&["--json", "--metrics", "/no/such/directory/metrics.prom"]);
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), &b""[..]));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("Nothing was deployed."));
+fn a_file_that_cannot_be_written_is_found_before_anything_is_deployed() {
+    for option in ["--metrics", "--traces"] {
+        let output = quickstart(&["--json", option, "/no/such/directory/file"]);
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), &b""[..]));
+        assert!(String::from_utf8(output.stderr).unwrap().contains("Nothing was deployed."));
+    }
 }
 
 #[test]

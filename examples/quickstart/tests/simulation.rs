@@ -14,7 +14,7 @@ use hivemind_storage::MemoryProvider;
 use quickstart::cluster::{Cluster, Ports};
 use quickstart::compose::{self, Compose};
 use quickstart::narrate::Silent;
-use quickstart::story::{Outcome, Plan, World, tell};
+use quickstart::story::{Eyes, Outcome, Plan, World, tell};
 
 const APP: &str = "
 name: blog
@@ -81,8 +81,8 @@ async fn live(outside: &Outside, seed: u64) -> (Outcome, u64, Vec<FaultCounts>) 
         let mut world = outside.world.clone();
         world.ports.store = store.clone();
         world.spare = spare.clone();
-        let (plan, registry, mut silent) = (plan(), Registry::new(), Silent);
-        let story = until_crash(&spare, tell(&world, &plan, &registry, &mut silent, &|| Duration::ZERO));
+        let (plan, eyes, mut silent) = (plan(), Eyes::default(), Silent);
+        let story = until_crash(&spare, tell(&world, &plan, &eyes, &mut silent, &|| Duration::ZERO));
         let ended = until_crash(&store, story).await;
         counts.extend([store.counts(), spare.counts()]);
         if let Ok(Ok(told)) = ended {

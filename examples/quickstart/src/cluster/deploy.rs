@@ -10,6 +10,7 @@ use hivemind_core::{
     ResourceKind, Result, ServiceName, TenantContext, Verb, WorkloadId,
 };
 use hivemind_net::{Lease, Service as NamedService, ServiceEndpoint};
+use hivemind_observe::trace::{Span, SpanKind, Tracer};
 use hivemind_storage::{AccessMode, ClaimSpec, VolumeOptions};
 use hivemind_tenancy::placement::WorkloadRequest;
 use hivemind_tenancy::{RoleAuthorizer, Tenant, TenantQuota};
@@ -114,11 +115,31 @@ fn refusal(e: &Error) -> bool {
     )
 }
 
+/// The steps of a request, one after the other.
+struct Steps<'a> {
+    tracer: &'a Tracer,
+    ctx: &'a TenantContext,
+    now: Option<Span>,
+}
+
+impl Steps<'_> {
+    /// Ends one and begins another.
+    fn begin(&mut self, name: &'static str) -> &mut Span {
+        self.now = None;
+        self.now.insert(self.tracer.span(self.ctx, name))
+    }
+}
+
 impl Cluster {
     /// Deploys `compose` as `app` for the tenant of `ctx`: all of it or nothing, exactly once per request.
     pub async fn deploy(&mut self, ctx: &TenantContext, app: &AppId, compose: &Compose) -> Result<Deployed> {
+        let mut span = self.deployment(ctx, app);
+        let ctx = &span.within(ctx.clone());
         let outcome =
             self.request(ctx, "deploy", |this, view, txn| this.stage(view, txn, ctx, app, compose)).await;
+        if let Err(e) = &outcome {
+            span.fail(e.message());
+        }
         let result = match &outcome {
             Ok(_) => "deployed",
             Err(e) if matches!(e.kind(), ErrorKind::Denied | ErrorKind::QuotaExceeded) => "denied",
@@ -137,6 +158,8 @@ impl Cluster {
         compose: &Compose,
     ) -> Result<Result<Deployed, String>> {
         const OPERATION: &str = "deploy-or-refuse";
+        let mut span = self.deployment(ctx, app);
+        let ctx = &span.within(ctx.clone());
         let deploy =
             |this: &Self, view: &Snapshot, txn: &mut Txn| this.stage(view, txn, ctx, app, compose).map(Ok);
         let answer: Result<Deployed, String> = match self.request(ctx, OPERATION, deploy).await {
@@ -147,8 +170,15 @@ impl Cluster {
             }
             Err(e) => return Err(e),
         };
+        if let Err(reason) = &answer {
+            span.fail(reason);
+        }
         self.count(ctx.tenant(), if answer.is_ok() { "deployed" } else { "refused" });
         Ok(answer)
+    }
+
+    fn deployment(&self, ctx: &TenantContext, app: &AppId) -> Span {
+        self.tracer.span(ctx, "deploy").with_kind(SpanKind::Server).with("app", app.to_string())
     }
 
     fn stage(
@@ -159,17 +189,25 @@ impl Cluster {
         app: &AppId,
         compose: &Compose,
     ) -> Result<Deployed> {
+        let mut steps = Steps { tracer: &self.tracer, ctx, now: None };
+        steps.begin("authorize");
         let access = AccessRequest::new(Verb::Create, kind()?).named(app.as_str());
         RoleAuthorizer::new().authorize(view, ctx, &access).into_result(ctx, &access)?;
         let tenant = Tenant::of(view, txn, ctx)?;
         let wanted = wanted(app, compose, &pool_of(&tenant)?)?;
+        steps.begin("reserve");
         TenantQuota.reserve(view, txn, ctx, &reservation(app)?, &charge(&wanted)?)?;
         let requests: Vec<_> = wanted.iter().map(|one| one.request.clone()).collect();
+        steps.begin("place").set("containers", requests.len());
         let nodes = self.stage_place(view, txn, ctx, &requests)?;
+        steps.begin("claim").set("volumes", compose.volumes.len());
         let claims = self.stage_volumes(view, txn, ctx, app, compose, &wanted, &nodes)?;
         let pairs: Vec<_> = nodes.iter().map(|(workload, node)| (workload.clone(), node.clone())).collect();
+        steps.begin("assign");
         let leases = self.ipam.stage_assign(view, txn, ctx, &pairs)?;
+        steps.begin("register");
         self.stage_names(view, txn, ctx, app, &wanted, &leases)?;
+        drop(steps);
 
         let mut workloads = BTreeMap::new();
         for one in wanted {

@@ -15,9 +15,10 @@ use std::time::Duration;
 use hivemind_core::store::{Prefix, Revision, Snapshot, Txn};
 use hivemind_core::{
     Answered, Clock, Effect, Error, ErrorKind, IdSource, Metric, Mirror, MirrorFeed, Once, Principal,
-    Recorder, Result, Runtime, StateStore, TenantContext, TenantRef,
+    Recorder, Result, Runtime, SeededIds, StateStore, TenantContext, TenantRef,
 };
 use hivemind_net::{IpamManager, ServiceRegistry};
+use hivemind_observe::trace::{Sampling, Tracer, TracerOptions};
 use hivemind_observe::{AlertEngine, AlertManager, AlertRule, Comparison, Registry};
 use hivemind_storage::{ProviderRegistry, StorageManager, StorageProvider, VolumeController};
 use hivemind_tenancy::placement::{NodeState, Packing, Placement, PlacementPolicy, WorkloadRequest};
@@ -71,6 +72,7 @@ pub struct Cluster {
     storage: StorageManager,
     controller: VolumeController,
     registry: Registry,
+    tracer: Tracer,
 }
 
 /// Whether a failure may pass: the store did not answer, or somebody else was faster.
@@ -95,6 +97,9 @@ impl Cluster {
         let mut providers = ProviderRegistry::new();
         providers.add(Arc::clone(&ports.provider))?;
         let quota: Arc<TenantQuota> = Arc::new(TenantQuota);
+        // Records nothing, so its ids do not matter.
+        let none = TracerOptions::default().with_sampling(Sampling::NONE);
+        let tracer = Tracer::new(Arc::clone(&ports.clock), &SeededIds::new(SEED), none);
         Ok(Self {
             tenants: TenantManager::new(
                 Arc::clone(&ports.store),
@@ -116,7 +121,15 @@ impl Cluster {
             feed,
             placing: Mutex::new(ClusterMirror::new(Packing::Spread, SEED)),
             registry,
+            tracer,
         })
+    }
+
+    /// Tells `tracer` what each request did, and for how long.
+    #[must_use]
+    pub fn traced_by(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     /// The name of a request in the context of `tenant`.
@@ -146,7 +159,7 @@ impl Cluster {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let failed = match self.try_request(&once, &mut decide).await {
+            let failed = match self.try_request(ctx, &once, &mut decide).await {
                 Ok(answered) => return Ok(answered),
                 Err(e) => e,
             };
@@ -159,14 +172,17 @@ impl Cluster {
 
     async fn try_request<T>(
         &mut self,
+        ctx: &TenantContext,
         once: &Once,
         decide: &mut impl FnMut(&Self, &Snapshot, &mut Txn) -> Result<T>,
     ) -> Result<Answered<T>>
     where
         T: Serialize + DeserializeOwned + Send,
     {
+        let reading = self.tracer.span(ctx, "read");
         let newest = self.ports.store.revision().await?;
         self.catch_up(newest).await?;
+        reading.end();
         let mut txn = Txn::new();
         let value = {
             let view = self.mirror.view();
@@ -175,7 +191,12 @@ impl Cluster {
             }
             decide(self, &view, &mut txn)?
         };
-        once.commit(&*self.ports.store, txn, value).await
+        let mut committing = self.tracer.span(ctx, "commit").with("writes", txn.writes().len());
+        let committed = once.commit(&*self.ports.store, txn, value).await;
+        if let Err(e) = &committed {
+            committing.fail(e);
+        }
+        committed
     }
 
     /// Brings the mirror forward to `newest`, and the placing with it.
