@@ -34,3 +34,8 @@ pub struct NetworkingGuide;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/storage.md")]
 pub struct StorageGuide;
+
+/// And those of the guide to metrics, alerts and traces.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/observability.md")]
+pub struct ObservabilityGuide;
