@@ -1,14 +1,18 @@
 //! Alerts as a pure state machine: samples and the time in, transitions out. No I/O, no clock, no async.
 
+mod evaluate;
 mod rule;
+mod state;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use hivemind_core::{AlertName, Stored, Timestamp};
+use hivemind_core::{AlertName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-pub use self::rule::{AlertRule, Comparison, InvalidRule};
+pub use self::rule::{AlertRule, Comparison, InvalidRule, WhenUnknown};
+pub(crate) use self::state::RuleState;
+pub use self::state::{AlertState, AlertTotals};
 use crate::Sample;
 
 /// How far an alert has come.
@@ -50,6 +54,8 @@ pub struct Transition {
     pub at: Timestamp,
     /// The value that did it; `None` if the series is gone.
     pub value: Option<f64>,
+    /// It has fired so often lately that it goes on from now until it has been quiet for a while.
+    pub flapping: bool,
 }
 
 impl Transition {
@@ -61,56 +67,6 @@ impl Transition {
     /// Whether people should hear that it is over.
     pub fn resolved(&self) -> bool {
         self.from == AlertPhase::Firing && self.to == AlertPhase::Inactive
-    }
-}
-
-/// One series that a rule is about, while its condition holds or held lately.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Instance {
-    labels: BTreeMap<String, String>,
-    phase: AlertPhase,
-    /// Since when it is in that phase.
-    since: Timestamp,
-    /// When the condition last held.
-    held: Timestamp,
-}
-
-/// How often a rule fired and resolved, since its state began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct AlertTotals {
-    /// Transitions into firing.
-    pub fired: u64,
-    /// Transitions out of firing.
-    pub resolved: u64,
-}
-
-/// Everything an engine remembers between evaluations: keep it, and a restart changes nothing.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct AlertState {
-    rules: BTreeMap<AlertName, RuleState>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct RuleState {
-    instances: Vec<Instance>,
-    totals: AlertTotals,
-}
-
-impl Stored for AlertState {
-    const KIND: &'static str = "alert state";
-}
-
-impl AlertState {
-    /// How often `rule` fired and resolved.
-    pub fn totals(&self, rule: &AlertName) -> AlertTotals {
-        self.rules.get(rule).map(|state| state.totals).unwrap_or_default()
-    }
-
-    /// The labels of what fires by `rule` now.
-    pub fn firing(&self, rule: &AlertName) -> Vec<&BTreeMap<String, String>> {
-        let instances = self.rules.get(rule).map(|state| state.instances.as_slice()).unwrap_or_default();
-        instances.iter().filter(|one| one.phase == AlertPhase::Firing).map(|one| &one.labels).collect()
     }
 }
 
@@ -134,6 +90,9 @@ impl AlertState {
 /// assert!(after[0].resolved());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Time that nobody saw counts for nothing: if a clock goes back, or nothing is evaluated for more than five minutes, what
+/// is pending goes on where it was, give or take a minute.
 #[derive(Debug, Clone, Default)]
 pub struct AlertEngine {
     rules: BTreeMap<AlertName, AlertRule>,
@@ -149,89 +108,37 @@ impl AlertEngine {
     ///
     /// What fires by a rule that is no longer there resolves.
     pub fn evaluate(&self, state: &mut AlertState, now: Timestamp, samples: &[Sample]) -> Vec<Transition> {
+        self.look(state, now, Some(samples))
+    }
+
+    /// Brings `state` up to `now`, when samples were asked for and could not be had: what each rule says for
+    /// [that](AlertRule::when_failed).
+    pub fn evaluate_failed(&self, state: &mut AlertState, now: Timestamp) -> Vec<Transition> {
+        self.look(state, now, None)
+    }
+
+    fn look(&self, state: &mut AlertState, now: Timestamp, samples: Option<&[Sample]>) -> Vec<Transition> {
         let mut transitions = Vec::new();
+        let by_metric = samples.map(|samples| {
+            let mut all = BTreeMap::<&str, Vec<&Sample>>::new();
+            samples.iter().for_each(|sample| all.entry(&sample.metric).or_default().push(sample));
+            all
+        });
         for (name, rule) in &self.rules {
-            let seen: BTreeMap<_, _> = samples
-                .iter()
-                .filter(|sample| rule.is_about(sample))
-                .map(|sample| (&sample.labels, sample.value))
-                .collect();
+            let seen = by_metric.as_ref().map(|all| {
+                let about =
+                    all.get(rule.metric()).into_iter().flatten().filter(|sample| rule.is_about(sample));
+                let mut seen: Vec<_> = about.map(|sample| (&sample.labels, sample.value)).collect();
+                seen.sort_by_key(|(labels, _)| *labels);
+                seen.dedup_by_key(|(labels, _)| *labels);
+                seen
+            });
             let old = state.rules.entry(name.clone()).or_default();
-            evaluate_rule(rule, old, now, &seen, &mut transitions);
+            evaluate::rule(rule, old, now, seen.as_deref(), &mut transitions);
         }
-        let gone: Vec<_> =
-            state.rules.keys().filter(|name| !self.rules.contains_key(*name)).cloned().collect();
-        for name in gone {
-            let Some(old) = state.rules.get_mut(&name) else { continue };
-            for instance in std::mem::take(&mut old.instances) {
-                change(&name, &mut old.totals, &instance, AlertPhase::Inactive, now, None, &mut transitions);
-            }
+        for (name, old) in state.rules.iter_mut().filter(|(name, _)| !self.rules.contains_key(*name)) {
+            evaluate::end(name, old, now, &mut transitions);
         }
         transitions
     }
-}
-
-fn evaluate_rule(
-    rule: &AlertRule,
-    state: &mut RuleState,
-    now: Timestamp,
-    seen: &BTreeMap<&BTreeMap<String, String>, f64>,
-    out: &mut Vec<Transition>,
-) {
-    let mut instances: BTreeMap<_, _> =
-        std::mem::take(&mut state.instances).into_iter().map(|one| (one.labels.clone(), one)).collect();
-    for (labels, value) in seen {
-        if rule.holds(*value) {
-            instances.entry((*labels).clone()).or_insert_with(|| Instance {
-                labels: (*labels).clone(),
-                phase: AlertPhase::Inactive,
-                since: now,
-                held: now,
-            });
-        }
-    }
-    for mut instance in instances.into_values() {
-        let value = seen.get(&instance.labels).copied();
-        let holds = value.is_some_and(|value| rule.holds(value));
-        // Only where it decides something: the state of an alert that just goes on need not be written.
-        if holds && !rule.keeps_firing().is_zero() {
-            instance.held = now;
-        }
-        let next = next_phase(rule, &instance, now, holds);
-        if next != instance.phase {
-            change(rule.name(), &mut state.totals, &instance, next, now, value, out);
-            instance.phase = next;
-            instance.since = now;
-        }
-        if instance.phase != AlertPhase::Inactive {
-            state.instances.push(instance);
-        }
-    }
-}
-
-fn next_phase(rule: &AlertRule, instance: &Instance, now: Timestamp, holds: bool) -> AlertPhase {
-    match (instance.phase, holds) {
-        (AlertPhase::Firing, true) => AlertPhase::Firing,
-        (AlertPhase::Firing, false) if now.since(instance.held) < rule.keeps_firing() => AlertPhase::Firing,
-        (_, false) => AlertPhase::Inactive,
-        (AlertPhase::Pending, true) if now.since(instance.since) < rule.holds_for() => AlertPhase::Pending,
-        (AlertPhase::Inactive, true) if !rule.holds_for().is_zero() => AlertPhase::Pending,
-        (_, true) => AlertPhase::Firing,
-    }
-}
-
-fn change(
-    rule: &AlertName,
-    totals: &mut AlertTotals,
-    instance: &Instance,
-    to: AlertPhase,
-    at: Timestamp,
-    value: Option<f64>,
-    out: &mut Vec<Transition>,
-) {
-    let labels = instance.labels.clone();
-    let transition = Transition { rule: rule.clone(), labels, from: instance.phase, to, at, value };
-    totals.fired += u64::from(transition.fired());
-    totals.resolved += u64::from(transition.resolved());
-    out.push(transition);
 }

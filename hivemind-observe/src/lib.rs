@@ -32,6 +32,7 @@ pub mod trace;
 pub use adapters::{MemorySpans, OtlpLines};
 pub use alert::{
     AlertEngine, AlertPhase, AlertRule, AlertState, AlertTotals, Comparison, InvalidRule, Transition,
+    WhenUnknown,
 };
 pub use manager::AlertManager;
 #[cfg(feature = "mock")]

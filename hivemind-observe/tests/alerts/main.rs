@@ -1,6 +1,10 @@
 //! When an alert fires, goes on and resolves.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
+mod faults;
+mod lifecycle;
+mod unknown;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,4 +114,21 @@ proptest! {
             prop_assert_eq!(state.firing(rule().name()).len(), usize::from(run > wait));
         }
     }
+}
+
+#[test]
+fn more_rules_than_fit_into_a_transaction_are_brought_up_one_after_the_other() {
+    let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(ManualClock::new(Timestamp::from_secs(1))));
+    let registry = Registry::new();
+    registry.gauge(&READY, None, &[]).set(3.0);
+    let rules = (0..300).map(|number| {
+        let name = format!("rule-{number}").parse().unwrap();
+        AlertRule::new(name, "nodes_ready", Comparison::Below, 5.0).unwrap()
+    });
+    let alerts = AlertManager::new(store, clock, registry.clone(), AlertEngine::new(rules));
+    let fired = block_on(alerts.tick()).unwrap();
+    assert!(fired.len() == 300 && fired.iter().all(Transition::fired));
+    assert!(block_on(alerts.tick()).unwrap().is_empty());
+    registry.gauge(&READY, None, &[]).set(5.0);
+    assert_eq!(block_on(alerts.tick()).unwrap().iter().filter(|one| one.resolved()).count(), 300);
 }

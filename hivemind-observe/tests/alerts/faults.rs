@@ -1,5 +1,4 @@
 //! Alerts on a store that conflicts, loses replies and crashes: each transition happens once, and none is missed.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use std::sync::Arc;
 use std::time::Duration;
