@@ -128,7 +128,7 @@ impl AlertEngine {
             let seen = by_metric.as_ref().map(|all| {
                 let about =
                     all.get(rule.metric()).into_iter().flatten().filter(|sample| rule.is_about(sample));
-                let mut seen: Vec<_> = about.map(|sample| (&sample.labels, sample.value)).collect();
+                let mut seen: Vec<_> = about.map(|sample| (&*sample.labels, sample.value)).collect();
                 seen.sort_by_key(|(labels, _)| *labels);
                 seen.dedup_by_key(|(labels, _)| *labels);
                 seen

@@ -38,4 +38,4 @@ pub use manager::AlertManager;
 #[cfg(feature = "mock")]
 pub use ports::MockSpanExporter;
 pub use ports::SpanExporter;
-pub use registry::{DEFAULT_BUCKETS, Registry, RegistryOptions, Sample};
+pub use registry::{DEFAULT_BUCKETS, OverLimit, Registry, RegistryOptions, Sample};

@@ -2,15 +2,16 @@
 
 mod cell;
 mod expose;
+mod families;
 mod name;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hivemind_core::{Counter, Gauge, Histogram, Metric, NoopRecorder, Recorder, TenantId};
 
 use self::cell::{Cell, CounterValue, GaugeValue, HistogramValue};
-use self::name::{is_label_name, is_metric_name};
+use self::families::{Families, Wanted};
 
 /// Upper bounds that suit durations in seconds, as in Prometheus' client libraries.
 pub const DEFAULT_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -20,8 +21,6 @@ const OVERFLOW: &str = "overflow";
 /// The label that names the tenant.
 const TENANT: &str = "tenant";
 const DROPPED: &str = "hivemind_observe_dropped_total";
-
-type SeriesLabels = BTreeMap<String, String>;
 
 /// How a registry is set up.
 #[derive(Debug, Clone)]
@@ -63,35 +62,47 @@ impl RegistryOptions {
 #[non_exhaustive]
 pub struct Sample {
     /// The metric's name.
-    pub metric: String,
+    pub metric: Arc<str>,
     /// The labels, `tenant` among them.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Arc<BTreeMap<String, String>>,
     /// The value.
     pub value: f64,
 }
 
 impl Sample {
     /// `metric` with `labels` has `value`.
-    pub fn new(metric: impl Into<String>, labels: BTreeMap<String, String>, value: f64) -> Self {
-        Self { metric: metric.into(), labels, value }
+    pub fn new(metric: impl Into<Arc<str>>, labels: BTreeMap<String, String>, value: f64) -> Self {
+        Self { metric: metric.into(), labels: Arc::new(labels), value }
     }
+}
+
+/// A tenant that has more series in a metric than it may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OverLimit {
+    /// The metric.
+    pub metric: String,
+    /// Whose series they are; nobody's are the host's own.
+    pub tenant: Option<TenantId>,
+    /// The label with most values: mostly the one that should not be one.
+    pub label: Option<String>,
 }
 
 /// All metrics of one process. Clones share them.
 ///
 /// What cannot be recorded (a bad name, a metric used as two types) is dropped and counted in
 /// `hivemind_observe_dropped_total`: measuring never fails.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Registry {
-    options: Arc<RegistryOptions>,
-    families: Arc<RwLock<BTreeMap<String, Family>>>,
+    series_per_tenant: usize,
+    buckets: Arc<[f64]>,
+    families: Arc<RwLock<Families>>,
 }
 
-#[derive(Debug)]
-struct Family {
-    help: String,
-    series: BTreeMap<SeriesLabels, Cell>,
-    per_tenant: BTreeMap<Option<String>, usize>,
+impl Default for Registry {
+    fn default() -> Self {
+        Self::with_options(RegistryOptions::default())
+    }
 }
 
 impl Registry {
@@ -102,69 +113,88 @@ impl Registry {
 
     /// An empty registry.
     pub fn with_options(options: RegistryOptions) -> Self {
-        Self { options: Arc::new(options), ..Self::default() }
+        let RegistryOptions { series_per_tenant, buckets } = options;
+        Self { series_per_tenant, buckets: buckets.into(), families: Arc::default() }
     }
 
     /// Every metric in Prometheus' text format, version 0.0.4, in the order of names and labels.
     pub fn expose(&self) -> String {
-        let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
+        let families = self.read();
         let mut out = String::new();
-        for (name, family) in families.iter() {
-            expose::family(&mut out, name, &family.help, &family.series);
+        for (name, family) in &families.all {
+            expose::family(&mut out, name, family);
         }
         out
     }
 
     /// The value of every series now, in the order of names and labels.
     pub fn samples(&self) -> Vec<Sample> {
-        let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
+        let families = self.read();
         let mut samples = Vec::new();
-        for (name, family) in families.iter() {
-            for (labels, cell) in &family.series {
-                for (suffix, value) in cell.totals() {
-                    samples.push(Sample::new(format!("{name}{suffix}"), labels.clone(), value));
-                }
-            }
-        }
+        families.all.values().for_each(|family| family.samples(&mut samples));
         samples
+    }
+
+    /// Forgets the series of a tenant, or with `None` of the host, that have all of `labels`: once a container is gone, so are
+    /// its series, and there is room for others. Whoever still holds one of them measures for nobody; who looks it up
+    /// begins anew. Tells how many there were.
+    ///
+    /// ```
+    /// use hivemind_core::{Metric, Recorder};
+    /// use hivemind_observe::Registry;
+    ///
+    /// const USED: Metric = Metric::new("memory_bytes", "Memory of a container.");
+    /// let (registry, acme) = (Registry::new(), "acme".parse()?);
+    /// registry.gauge(&USED, Some(&acme), &[("container", "web-1")]).set(1e6);
+    /// registry.gauge(&USED, Some(&acme), &[("container", "web-2")]).set(2e6);
+    /// assert_eq!(registry.forget(Some(&acme), &[("container", "web-1")]), 1);
+    /// assert!(registry.expose().ends_with("memory_bytes{container=\"web-2\",tenant=\"acme\"} 2000000\n"));
+    /// # Ok::<(), hivemind_core::InvalidName>(())
+    /// ```
+    pub fn forget(&self, tenant: Option<&TenantId>, labels: &[(&str, &str)]) -> usize {
+        self.write().forget(tenant, labels)
+    }
+
+    /// Who has more series than allowed, in the order of metrics and tenants; each of them has one labelled
+    /// `overflow="true"`, which takes the rest and loses nothing.
+    pub fn over_limit(&self) -> Vec<OverLimit> {
+        let families = self.read();
+        let over = families.over_limit();
+        over.map(|(metric, tenant, label)| OverLimit {
+            metric: metric.to_owned(),
+            tenant: tenant.cloned(),
+            label,
+        })
+        .collect()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Families> {
+        self.families.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Families> {
+        self.families.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The cell of a series, made by `fresh` if there is none; `None` if it cannot be recorded.
     fn cell<T>(
         &self,
-        metric: &Metric,
-        tenant: Option<&TenantId>,
-        labels: &[(&str, &str)],
-        fresh: impl Fn() -> Cell,
+        wanted: Wanted<'_>,
+        fresh: impl FnOnce() -> Cell,
         typed: impl Fn(&Cell) -> Option<Arc<T>>,
     ) -> Option<Arc<T>> {
-        let labels = series_labels(metric, tenant, labels)?;
-        {
-            let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(cell) = families.get(metric.name).and_then(|family| family.series.get(&labels)) {
-                return typed(cell);
-            }
+        if let Some(found) = self.read().find(wanted, self.series_per_tenant) {
+            return typed(&found.cell);
         }
-        let mut families = self.families.write().unwrap_or_else(PoisonError::into_inner);
-        let family = families.entry(metric.name.to_owned()).or_insert_with(|| Family {
-            help: metric.help.to_owned(),
-            series: BTreeMap::new(),
-            per_tenant: BTreeMap::new(),
-        });
-        // One metric has one type: a first series of another type decides.
-        if family.series.values().next().is_some_and(|first| typed(first).is_none()) {
-            return None;
-        }
-        let labels = family.admit(labels, self.options.series_per_tenant);
-        typed(family.series.entry(labels).or_insert_with(fresh))
+        let made = self.write().find_or_make(wanted, self.series_per_tenant, fresh);
+        made.and_then(|series| typed(&series.cell))
     }
 
     fn or_dropped<T>(&self, cell: Option<Arc<T>>) -> Option<Arc<T>> {
         if cell.is_none() {
-            let dropped = Metric::new(DROPPED, "Measurements that could not be recorded.");
-            if let Some(count) =
-                self.cell(&dropped, None, &[], || Cell::Counter(Arc::default()), Cell::counter)
-            {
+            let metric = &Metric::new(DROPPED, "Measurements that could not be recorded.");
+            let dropped = Wanted { metric, tenant: None, labels: &[] };
+            if let Some(count) = self.cell(dropped, || Cell::Counter(Arc::default()), Cell::counter) {
                 hivemind_core::CounterCell::add(&*count, 1);
             }
         }
@@ -172,47 +202,10 @@ impl Registry {
     }
 }
 
-impl Family {
-    /// The labels under which a new series is kept: its own, or those of its tenant's overflow.
-    fn admit(&mut self, labels: SeriesLabels, limit: usize) -> SeriesLabels {
-        if self.series.contains_key(&labels) {
-            return labels;
-        }
-        let tenant = labels.get(TENANT).cloned();
-        let count = self.per_tenant.entry(tenant.clone()).or_default();
-        if *count < limit {
-            *count += 1;
-            return labels;
-        }
-        let mut overflow = SeriesLabels::from([(OVERFLOW.to_owned(), "true".to_owned())]);
-        overflow.extend(tenant.map(|tenant| (TENANT.to_owned(), tenant)));
-        overflow
-    }
-}
-
-/// The full label set, if every name is valid and none is taken twice.
-fn series_labels(
-    metric: &Metric,
-    tenant: Option<&TenantId>,
-    labels: &[(&str, &str)],
-) -> Option<SeriesLabels> {
-    if !is_metric_name(metric.name) {
-        return None;
-    }
-    let mut all = SeriesLabels::new();
-    for (name, value) in labels {
-        let reserved = matches!(*name, TENANT | OVERFLOW | "le" | "quantile");
-        if reserved || !is_label_name(name) || all.insert((*name).to_owned(), (*value).to_owned()).is_some() {
-            return None;
-        }
-    }
-    all.extend(tenant.map(|tenant| (TENANT.to_owned(), tenant.to_string())));
-    Some(all)
-}
-
 impl Recorder for Registry {
     fn counter(&self, metric: &Metric, tenant: Option<&TenantId>, labels: &[(&str, &str)]) -> Counter {
-        let cell = self.cell(metric, tenant, labels, || Cell::Counter(Arc::default()), Cell::counter);
+        let wanted = Wanted { metric, tenant, labels };
+        let cell = self.cell(wanted, || Cell::Counter(Arc::default()), Cell::counter);
         match self.or_dropped::<CounterValue>(cell) {
             Some(cell) => cell,
             None => Arc::new(NoopRecorder::new()),
@@ -220,7 +213,8 @@ impl Recorder for Registry {
     }
 
     fn gauge(&self, metric: &Metric, tenant: Option<&TenantId>, labels: &[(&str, &str)]) -> Gauge {
-        let cell = self.cell(metric, tenant, labels, || Cell::Gauge(Arc::default()), Cell::gauge);
+        let wanted = Wanted { metric, tenant, labels };
+        let cell = self.cell(wanted, || Cell::Gauge(Arc::default()), Cell::gauge);
         match self.or_dropped::<GaugeValue>(cell) {
             Some(cell) => cell,
             None => Arc::new(NoopRecorder::new()),
@@ -228,8 +222,8 @@ impl Recorder for Registry {
     }
 
     fn histogram(&self, metric: &Metric, tenant: Option<&TenantId>, labels: &[(&str, &str)]) -> Histogram {
-        let fresh = || Cell::Histogram(Arc::new(HistogramValue::new(&self.options.buckets)));
-        let cell = self.cell(metric, tenant, labels, fresh, Cell::histogram);
+        let fresh = || Cell::Histogram(Arc::new(HistogramValue::new(&self.buckets)));
+        let cell = self.cell(Wanted { metric, tenant, labels }, fresh, Cell::histogram);
         match self.or_dropped::<HistogramValue>(cell) {
             Some(cell) => cell,
             None => Arc::new(NoopRecorder::new()),

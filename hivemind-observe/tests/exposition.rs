@@ -87,6 +87,30 @@ fn one_tenant_cannot_fill_the_registry() {
     );
 }
 
+/// `pitfall_10` of observability: the totals are right in the overflow, the label is named, and who calms has room again.
+#[test]
+fn pitfall_10_who_is_over_the_limit_is_named_and_recovers() {
+    let registry = Registry::with_options(RegistryOptions::default().with_series_per_tenant(10));
+    let measure = |request: usize| {
+        let labels = [("request", request.to_string()), ("status", (200 + request % 2).to_string())];
+        let labels = labels.each_ref().map(|(name, value)| (*name, value.as_str()));
+        registry.counter(&WORK, Some(&acme()), &labels).add(1);
+    };
+    (0..1000).for_each(measure);
+    let over = registry.over_limit();
+    assert_eq!(over.len(), 1);
+    assert_eq!((over[0].metric.as_str(), over[0].tenant.clone()), ("work_total", Some(acme())));
+    assert_eq!(over[0].label.as_deref(), Some("request"));
+    let total = || registry.samples().iter().map(|sample| sample.value).sum::<f64>();
+    assert_eq!((total(), registry.samples().len()), (1000.0, 11));
+
+    assert_eq!(registry.forget(Some(&acme()), &[("status", "200")]), 5);
+    (2000..2005).for_each(measure);
+    assert!(registry.expose().contains(r#"request="2003""#));
+    assert_eq!(registry.forget(Some(&acme()), &[]), 11);
+    assert_eq!((registry.expose().as_str(), registry.over_limit().len()), ("", 0));
+}
+
 /// A reader of label sets, written from the format's description.
 fn read_labels(line: &str) -> BTreeMap<String, String> {
     let (_, rest) = line.split_once('{').unwrap();
@@ -128,6 +152,44 @@ proptest! {
         prop_assert_eq!(lines.len(), 1);
         let labels = read_labels(lines[0]);
         prop_assert_eq!(labels, BTreeMap::from([("a".into(), value), ("b".into(), other)]));
+    }
+
+    /// Beside a map in which each label set has its count, and what is over the limit goes to the tenant's own.
+    #[test]
+    fn series_are_those_of_a_plain_map(
+        steps in prop::collection::vec((0_u8..3, "[ab]", "[xyz]", prop::option::weighted(0.8, 1_u64..5)), 0..80),
+    ) {
+        type Key = (Option<TenantId>, BTreeMap<String, String>);
+        let registry = Registry::with_options(RegistryOptions::default().with_series_per_tenant(3));
+        let mut model = BTreeMap::<Key, u64>::new();
+        for (tenant, name, value, add) in steps {
+            let tenant: Option<TenantId> = (tenant > 0).then(|| format!("t{tenant}").parse().unwrap());
+            let labels = BTreeMap::from([(name.clone(), value.clone())]);
+            let label = [(name.as_str(), value.as_str())];
+            let Some(add) = add else {
+                let before = model.len();
+                model.retain(|(owner, own), _| *owner != tenant || own.get(&name) != Some(&value));
+                prop_assert_eq!(registry.forget(tenant.as_ref(), &label), before - model.len());
+                continue;
+            };
+            registry.counter(&WORK, tenant.as_ref(), &label).add(add);
+            let overflow = BTreeMap::from([("overflow".to_owned(), "true".to_owned())]);
+            let own = model.keys().filter(|(owner, own)| *owner == tenant && *own != overflow).count();
+            let key = (tenant.clone(), labels);
+            let key = if model.contains_key(&key) || own < 3 { key } else { (tenant, overflow) };
+            *model.entry(key).or_default() += add;
+        }
+        let mut expected: Vec<_> = model
+            .into_iter()
+            .map(|((tenant, mut labels), count)| {
+                labels.extend(tenant.map(|tenant| ("tenant".to_owned(), tenant.to_string())));
+                (labels, count as f64)
+            })
+            .collect();
+        expected.sort_by(|one, other| one.0.cmp(&other.0));
+        let samples = registry.samples();
+        let found: Vec<_> = samples.iter().map(|one| ((*one.labels).clone(), one.value)).collect();
+        prop_assert_eq!(found, expected);
     }
 
     /// The buckets are cumulative and the last one is the count, whatever is observed.

@@ -13,6 +13,9 @@ type Labels = BTreeMap<String, String>;
 /// The series that a rule is about, in the order of their labels, with their values.
 pub(super) type Seen<'a> = [(&'a Labels, f64)];
 
+/// An instance, with the value of its series if it was seen.
+type Valued = (Instance, Option<f64>);
+
 /// How often it is written that somebody evaluates, if nothing else changes.
 const HEARTBEAT: Duration = Duration::from_secs(60);
 /// Longer ago, and nobody has looked.
@@ -81,10 +84,7 @@ pub(super) fn rule(
 }
 
 /// Each instance with the value of its series, and the series that are no instance. Both are in order.
-fn join<'a>(
-    instances: Vec<Instance>,
-    seen: &Seen<'a>,
-) -> (Vec<(Instance, Option<f64>)>, Vec<(&'a Labels, f64)>) {
+fn join<'a>(instances: Vec<Instance>, seen: &Seen<'a>) -> (Vec<Valued>, Vec<(&'a Labels, f64)>) {
     let (mut seen, mut new) = (seen.iter().copied().peekable(), Vec::new());
     let with_value = |instance: Instance| {
         if instance.absent {
@@ -133,13 +133,13 @@ fn pass_over_what_nobody_saw(state: &mut RuleState, now: Timestamp) {
 /// Adds those of the new series for which the condition holds, as far as there is room; tells how many found none.
 fn admit(
     rule: &AlertRule,
-    instances: &mut Vec<(Instance, Option<f64>)>,
+    instances: &mut Vec<Valued>,
     now: Timestamp,
     mut new: Vec<(&Labels, f64)>,
     any: Option<bool>,
 ) -> usize {
     new.retain(|(_, value)| rule.holds(*value, false));
-    let quiet = |(one, _): &(Instance, _)| one.phase == AlertPhase::Inactive;
+    let quiet = |(one, _): &Valued| one.phase == AlertPhase::Inactive;
     let unknown = if any.is_some() { rule.missing() } else { rule.failed() };
     let absent = unknown == WhenUnknown::Fire && any != Some(true) && instances.iter().all(quiet);
     let wanted = new.len() + usize::from(absent);

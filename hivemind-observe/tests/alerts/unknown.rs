@@ -1,8 +1,9 @@
 //! What nobody knows: series that are gone, and samples that could not be had.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hivemind_observe::{AlertPhase, AlertRule, WhenUnknown};
+use hivemind_observe::{AlertPhase, AlertRule, Sample, WhenUnknown};
 
 use crate::lifecycle::{Restarting, degrees, hot};
 
@@ -89,8 +90,8 @@ fn a_rule_can_fire_because_there_is_nothing_at_all() {
     assert_eq!((told[1].labels["room"].as_str(), told[1].value), ("server", None));
     // A series of another room says nothing.
     assert!(alerts.at(3, Some(&degrees(Some(20.0)))).is_empty());
-    let mut server = degrees(Some(20.0));
-    server[0].labels.insert("room".to_owned(), "server".to_owned());
+    let server = BTreeMap::from([("room".to_owned(), "server".to_owned())]);
+    let server = [Sample::new("degrees", server, 20.0)];
     assert!(alerts.at(4, Some(&server))[0].resolved());
     // A failure is not nothing.
     assert!(alerts.at(5, None).is_empty() && alerts.1.firing(absent.name()).is_empty());
