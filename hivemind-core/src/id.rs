@@ -137,6 +137,10 @@ text_type! {
     ///
     /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
     AlertName, InvalidName, check;
+    /// Names somebody who is told of alerts.
+    ///
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).
+    ReceiverName, InvalidName, check;
     /// Names a backup.
     ///
     /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end (RFC 1123).

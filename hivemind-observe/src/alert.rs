@@ -14,6 +14,7 @@ pub use self::rule::{AlertRule, Comparison, InvalidRule, WhenUnknown};
 pub(crate) use self::state::RuleState;
 pub use self::state::{AlertState, AlertTotals};
 use crate::Sample;
+use crate::notify::Alert;
 
 /// How far an alert has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +116,21 @@ impl AlertEngine {
     /// [that](AlertRule::when_failed).
     pub fn evaluate_failed(&self, state: &mut AlertState, now: Timestamp) -> Vec<Transition> {
         self.look(state, now, None)
+    }
+
+    /// All that fires, with the labels of its series and of its rule: what [`notify`](crate::notify) tells of.
+    pub fn firing(&self, state: &AlertState) -> Vec<Alert> {
+        let rules = self.rules.values().filter_map(|rule| Some((rule, state.rules.get(rule.name())?)));
+        let alerts = rules.flat_map(|(rule, state)| {
+            state.firing().map(|(labels, since)| {
+                let mut alert = Alert::new(rule.name().clone(), since);
+                let own = rule.labels().iter().filter(|(label, _)| *label != "tenant");
+                alert.labels =
+                    own.chain(labels).map(|(label, value)| (label.clone(), value.clone())).collect();
+                alert
+            })
+        });
+        alerts.collect()
     }
 
     fn look(&self, state: &mut AlertState, now: Timestamp, samples: Option<&[Sample]>) -> Vec<Transition> {

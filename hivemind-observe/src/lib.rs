@@ -3,7 +3,7 @@
 //! The [`Registry`] takes measurements through `hivemind-core`'s [`Recorder`](hivemind_core::Recorder) port, so every
 //! crate of the suite records into it, and the host does too. [`AlertEngine`] is a pure state machine on whatever
 //! clock it is given; [`AlertManager`] keeps its state in the store, so that a restart neither forgets a pending alert
-//! nor fires one twice. [`trace`] has spans, which carry the tenant and the trace of each request across processes.
+//! nor fires one twice; [`notify`] says who is told of it, and sees to it that they are. [`trace`] has spans, which carry the tenant and the trace of each request across processes.
 //!
 //! ```
 //! use hivemind_core::{Metric, Recorder};
@@ -25,17 +25,18 @@ mod alert;
 #[cfg(feature = "testkit")]
 pub mod conformance;
 mod manager;
+pub mod notify;
 mod ports;
 mod registry;
 pub mod trace;
 
-pub use adapters::{MemorySpans, OtlpLines};
+pub use adapters::{MemoryNotifier, MemorySpans, OtlpLines};
 pub use alert::{
     AlertEngine, AlertPhase, AlertRule, AlertState, AlertTotals, Comparison, InvalidRule, Transition,
     WhenUnknown,
 };
 pub use manager::AlertManager;
 #[cfg(feature = "mock")]
-pub use ports::MockSpanExporter;
-pub use ports::SpanExporter;
+pub use ports::{MockNotifier, MockSpanExporter};
+pub use ports::{Notifier, SpanExporter};
 pub use registry::{DEFAULT_BUCKETS, OverLimit, Registry, RegistryOptions, Sample};

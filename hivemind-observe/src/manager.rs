@@ -9,6 +9,7 @@ use hivemind_core::{
 };
 
 use crate::alert::RuleState;
+use crate::notify::Alert;
 use crate::{AlertEngine, AlertState, Registry, Sample, Transition};
 
 /// How often an evaluation is repeated when another replica evaluates at the same time.
@@ -66,6 +67,14 @@ impl AlertManager {
     /// Those of the store.
     pub async fn state(&self) -> Result<AlertState> {
         read(&self.store.snapshot(&[states()?.prefix().clone()]).await?)
+    }
+
+    /// All that fires, by the store's newest state: what [`NotifyLoop`](crate::notify::NotifyLoop) tells of.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn firing(&self) -> Result<Vec<Alert>> {
+        Ok(self.engine.firing(&self.state().await?))
     }
 
     /// Evaluates every rule once, on the samples of now.

@@ -51,7 +51,11 @@ pub struct InvalidRequirement {
 
 /// The value as an integer, as Kubernetes reads it.
 pub(super) fn integer(value: &LabelValue) -> Option<i64> {
-    value.as_str().parse().ok()
+    number(value.as_str())
+}
+
+fn number(text: &str) -> Option<i64> {
+    text.parse().ok()
 }
 
 impl Requirement {
@@ -97,19 +101,23 @@ impl Requirement {
 
     /// Whether `labels` meet it.
     pub fn matches(&self, labels: &Labels) -> bool {
-        let found = labels.get(self.key.as_str());
+        self.holds(labels.get(self.key.as_str()).map(LabelValue::as_str))
+    }
+
+    /// Whether it holds for the value that its key has.
+    fn holds(&self, found: Option<&str>) -> bool {
         let wanted = || self.values.first().and_then(integer);
-        let among = |value| self.values.binary_search(value).is_ok();
+        let among = |value: &str| self.values.binary_search_by(|one| one.as_str().cmp(value)).is_ok();
         match self.operator {
             Operator::In => found.is_some_and(among),
             Operator::NotIn => found.is_none_or(|value| !among(value)),
             Operator::Exists => found.is_some(),
             Operator::DoesNotExist => found.is_none(),
             Operator::Gt => {
-                found.and_then(integer).zip(wanted()).is_some_and(|(found, wanted)| found > wanted)
+                found.and_then(number).zip(wanted()).is_some_and(|(found, wanted)| found > wanted)
             }
             Operator::Lt => {
-                found.and_then(integer).zip(wanted()).is_some_and(|(found, wanted)| found < wanted)
+                found.and_then(number).zip(wanted()).is_some_and(|(found, wanted)| found < wanted)
             }
         }
     }
@@ -165,6 +173,11 @@ impl Selector {
     /// Whether `labels` meet every requirement.
     pub fn matches(&self, labels: &Labels) -> bool {
         self.0.iter().all(|requirement| requirement.matches(labels))
+    }
+
+    /// Whether what has these values matches, whatever kind of labels they are: those of a metric may be any text.
+    pub fn matches_values<'a>(&self, value_of: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.0.iter().all(|requirement| requirement.holds(value_of(requirement.key.as_str())))
     }
 
     /// The same, for matching many times.

@@ -54,6 +54,8 @@ fn matches_as_kubernetes_does() {
         let parsed: Selector = selector.parse().unwrap();
         assert_eq!(parsed.matches(&labels), expected, "{selector}");
         assert_eq!(parsed.compile().matches(&labels), expected, "compiled {selector}");
+        let value_of = |key: &str| labels.get(key).map(LabelValue::as_str);
+        assert_eq!(parsed.matches_values(value_of), expected, "values of {selector}");
     }
     assert!(!AnySelector::default().matches(&labels));
     assert!(AnySelector::new(["env=dev".parse().unwrap(), "n".parse().unwrap()]).matches(&labels));

@@ -71,6 +71,7 @@ pub struct AlertRule {
     threshold: f64,
     clears_at: f64,
     matching: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
     held_for: Duration,
     keep_firing_for: Duration,
     when_missing: WhenUnknown,
@@ -126,6 +127,7 @@ impl AlertRule {
             threshold,
             clears_at: threshold,
             matching: BTreeMap::new(),
+            labels: BTreeMap::new(),
             held_for: Duration::ZERO,
             keep_firing_for: Duration::ZERO,
             when_missing: WhenUnknown::Resolve,
@@ -185,6 +187,13 @@ impl AlertRule {
         self
     }
 
+    /// What fires by it has this label too, such as a severity; unless its series has one of that name.
+    #[must_use]
+    pub fn labelled(mut self, label: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(label.into(), value.into());
+        self
+    }
+
     /// Only after the condition has held for so long (Prometheus' `for`).
     #[must_use]
     pub fn held_for(mut self, duration: Duration) -> Self {
@@ -219,6 +228,10 @@ impl AlertRule {
     /// The window in which it counts how often something fired, and how often is flapping.
     pub(super) fn flaps(&self) -> Option<(u32, Duration)> {
         self.flapping
+    }
+
+    pub(super) fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
     }
 
     pub(super) fn matches(&self) -> &BTreeMap<String, String> {

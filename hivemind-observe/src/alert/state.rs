@@ -92,6 +92,14 @@ impl Stored for RuleState {
     const KIND: &'static str = "state of an alert rule";
 }
 
+impl RuleState {
+    /// What fires, and since when.
+    pub(super) fn firing(&self) -> impl Iterator<Item = (&BTreeMap<String, String>, Timestamp)> {
+        let firing = self.instances.iter().filter(|one| one.phase == AlertPhase::Firing);
+        firing.map(|one| (&one.labels, one.since))
+    }
+}
+
 impl AlertState {
     /// How often `rule` fired and resolved.
     pub fn totals(&self, rule: &AlertName) -> AlertTotals {
@@ -100,8 +108,7 @@ impl AlertState {
 
     /// The labels of what fires by `rule` now.
     pub fn firing(&self, rule: &AlertName) -> Vec<&BTreeMap<String, String>> {
-        let instances = self.rules.get(rule).map(|state| state.instances.as_slice()).unwrap_or_default();
-        instances.iter().filter(|one| one.phase == AlertPhase::Firing).map(|one| &one.labels).collect()
+        self.rules.get(rule).into_iter().flat_map(RuleState::firing).map(|(labels, _)| labels).collect()
     }
 
     /// How many series there are for which the condition of `rule` holds and that are no alerts, because it has as many as

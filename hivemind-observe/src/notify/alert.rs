@@ -1,0 +1,112 @@
+//! What fires, and what is said of it. No I/O, no clock, no async.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use hivemind_core::{AlertName, ReceiverName, TenantId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// An alert that fires.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Alert {
+    /// The rule by which it does.
+    pub rule: AlertName,
+    /// Of the series and of the rule, `tenant` among them.
+    pub labels: BTreeMap<String, String>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Alert {
+    /// `rule` has fired since then.
+    pub fn new(rule: AlertName, since: Timestamp) -> Self {
+        Self { rule, labels: BTreeMap::new(), since }
+    }
+
+    /// With this label too.
+    #[must_use]
+    pub fn with(mut self, label: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(label.into(), value.into());
+        self
+    }
+
+    /// The value of a label; that of `alertname` is the rule.
+    pub(super) fn value(&self, label: &str) -> Option<&str> {
+        match label {
+            "alertname" => Some(self.rule.as_str()),
+            other => self.labels.get(other).map(String::as_str),
+        }
+    }
+
+    /// Whose it is: by the label that the registry alone sets.
+    pub(super) fn tenant(&self) -> Option<&str> {
+        self.labels.get("tenant").map(String::as_str)
+    }
+
+    pub(super) fn is_of(&self, tenant: &TenantId) -> bool {
+        self.tenant() == Some(tenant.as_str())
+    }
+
+    /// What it is about: when it began does not tell one alert from another.
+    pub(super) fn is_about(&self, other: &Self) -> bool {
+        self.rule == other.rule && self.labels == other.labels
+    }
+}
+
+impl fmt::Display for Alert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.rule)?;
+        self.labels.iter().try_for_each(|(label, value)| write!(f, ", {label} {value}"))
+    }
+}
+
+/// Why something is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// Something fires that did not.
+    Fired,
+    /// Something is over, and the rest goes on.
+    Resolved,
+    /// All of it is over.
+    Over,
+    /// It goes on, and it is time to say so again.
+    Repeated,
+}
+
+/// One message to one receiver, about alerts that belong together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Notification {
+    /// To whom.
+    pub receiver: ReceiverName,
+    /// The labels that its alerts have in common, by which they are together.
+    pub group: BTreeMap<String, String>,
+    /// Tells messages of a group apart: it may arrive twice after a lost reply, with this number.
+    pub number: u64,
+    /// Why.
+    pub reason: Reason,
+    /// All that fires now, unless something keeps it quiet.
+    pub firing: Vec<Alert>,
+    /// What was told before and is over.
+    pub resolved: Vec<Alert>,
+    /// When it was decided.
+    pub at: Timestamp,
+}
+
+impl fmt::Display for Notification {
+    /// One line for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        for (alerts, what) in [(&self.firing, "fires"), (&self.resolved, "is over")] {
+            for alert in alerts {
+                let divider = if std::mem::take(&mut first) { "" } else { "; " };
+                write!(f, "{divider}{} {what}", alert.rule)?;
+                alert.labels.iter().try_for_each(|(label, value)| write!(f, ", {label} {value}"))?;
+            }
+        }
+        Ok(())
+    }
+}
