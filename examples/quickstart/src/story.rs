@@ -266,16 +266,19 @@ impl Teller<'_> {
         expect(moves.moved + moves.waiting > 0, "nothing ran on the lost node")?;
         self.audit().await?;
 
-        let fired = self.cluster.observe(self.plan.nodes, Duration::from_secs(30)).await?;
+        let (fired, told) = self.cluster.observe(self.plan.nodes, Duration::from_secs(30)).await?;
         let rule = "node-down".parse().map_err(|e| Error::of(ErrorKind::Internal, "alert", e))?;
         self.out.line(&format!(
             "After 30 s without it, alert node-down fires ({} so far).",
             fired.totals(&rule).fired
         ));
+        // After a crash it may have been told before.
+        told.iter().for_each(|message| self.out.line(&format!("{} is told: {message}.", message.receiver)));
         self.cluster.set_node_state(&lost, NodeState::Ready, "repair").await?;
-        let resolved = self.cluster.observe(self.plan.nodes, Duration::ZERO).await?;
+        let (resolved, told) = self.cluster.observe(self.plan.nodes, Duration::ZERO).await?;
         let totals = resolved.totals(&rule);
         self.out.line(&format!("{lost} comes back: the alert resolves ({} so far).", totals.resolved));
+        told.iter().for_each(|message| self.out.line(&format!("{} is told: {message}.", message.receiver)));
         (self.outcome.alerts_fired, self.outcome.alerts_resolved) = (totals.fired, totals.resolved);
         expect(totals.fired == 1 && totals.resolved == 1, "the alert did not fire once and resolve once")
     }

@@ -40,6 +40,8 @@ fn the_story_is_told_in_sections_and_without_colour_into_a_pipe() {
         "what would help",
         "put a policy in force",
         "no grant of this side covers it",
+        "on-call is told: node-down fires.",
+        "on-call is told: node-down is over.",
     ] {
         assert!(told.contains(explained), "{told}");
     }

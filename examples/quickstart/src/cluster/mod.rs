@@ -15,11 +15,14 @@ use std::time::Duration;
 use hivemind_core::store::{Prefix, Revision, Snapshot, Txn};
 use hivemind_core::{
     Answered, Clock, Effect, Error, ErrorKind, IdSource, Metric, Mirror, MirrorFeed, Once, Principal,
-    Recorder, Result, Runtime, SeededIds, StateStore, TenantContext, TenantRef,
+    ReceiverName, Recorder, Result, Runtime, SeededIds, StateStore, TenantContext, TenantRef,
 };
 use hivemind_net::{IpamManager, ServiceRegistry};
+use hivemind_observe::notify::{Notification, NotifyLoop, NotifyRules, Route};
 use hivemind_observe::trace::{Sampling, Tracer, TracerOptions};
-use hivemind_observe::{AlertEngine, AlertManager, AlertRule, Comparison, Registry};
+use hivemind_observe::{
+    AlertEngine, AlertManager, AlertRule, AlertState, Comparison, MemoryNotifier, Registry,
+};
 use hivemind_storage::{ProviderRegistry, StorageManager, StorageProvider, VolumeController};
 use hivemind_tenancy::placement::{NodeState, Packing, Placement, PlacementPolicy, WorkloadRequest};
 use hivemind_tenancy::{ClusterMirror, TenantManager, TenantQuota};
@@ -73,6 +76,11 @@ pub struct Cluster {
     controller: VolumeController,
     registry: Registry,
     tracer: Tracer,
+}
+
+/// Who hears of alerts.
+fn receiver() -> Result<ReceiverName> {
+    "on-call".parse().map_err(|e| Error::of(ErrorKind::Internal, "alert", e))
 }
 
 /// Whether a failure may pass: the store did not answer, or somebody else was faster.
@@ -253,8 +261,9 @@ impl Cluster {
         Err(last.unwrap_or_else(|| Error::internal("settle", "volumes do not come to rest")))
     }
 
-    /// Measures the cluster and evaluates alerts, after `wait`; returns what changed.
-    pub async fn observe(&mut self, nodes: usize, wait: Duration) -> Result<hivemind_observe::AlertState> {
+    /// Measures the cluster, evaluates alerts, again after `wait`, and tells who is on call; returns what the alerts remember, and
+    /// what was told.
+    pub async fn observe(&mut self, nodes: usize, wait: Duration) -> Result<(AlertState, Vec<Notification>)> {
         let ready = self.read(|this, view| this.ready_nodes(view)).await?;
         #[allow(clippy::cast_precision_loss, reason = "a cluster has fewer than 2^52 nodes")]
         let threshold = nodes as f64;
@@ -270,7 +279,14 @@ impl Cluster {
             self.ports.runtime.sleep(pause).await;
             self.persist(|| alerts.tick()).await?;
         }
-        self.persist(|| alerts.state()).await
+        let on_call = Route::to(receiver()?).waiting(Duration::ZERO).every(Duration::ZERO);
+        let (store, clock) = (Arc::clone(&self.ports.store), Arc::clone(&self.ports.clock));
+        let phone = Arc::new(MemoryNotifier::new());
+        let telling = NotifyLoop::new(store, clock, NotifyRules::new(on_call))
+            .with_receiver(receiver()?, phone.clone());
+        let firing = self.persist(|| alerts.firing()).await?;
+        self.persist(|| telling.tick(&firing)).await?;
+        Ok((self.persist(|| alerts.state()).await?, phone.told()))
     }
 
     /// Repeats a call until the store answers.
