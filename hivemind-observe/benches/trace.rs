@@ -11,10 +11,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use hivemind_core::{Generation, Principal, SystemClock, SystemIds, TenantContext, TenantRef, block_on};
-use hivemind_observe::MemorySpans;
-use hivemind_observe::trace::{
-    Baggage, ExportLoop, Sampling, Tracer, TracerOptions, extract_context, inject_context,
-};
+use hivemind_observe::trace::{Baggage, Sampling, Tracer, TracerOptions, extract_context, inject_context};
+use hivemind_observe::{ExportLoop, MemorySpans};
 
 fn ctx() -> TenantContext {
     let tenant = TenantRef::new("acme".parse().unwrap(), Generation::from_u64(1));

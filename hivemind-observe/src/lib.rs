@@ -29,13 +29,14 @@ pub mod notify;
 mod ports;
 mod registry;
 pub mod trace;
+mod weight;
 
 pub use adapters::{MemoryNotifier, MemorySpans, OtlpLines};
 pub use alert::{
     AlertEngine, AlertPhase, AlertRule, AlertState, AlertTotals, Comparison, InvalidRule, Transition,
     WhenUnknown,
 };
-pub use manager::AlertManager;
+pub use manager::{AlertManager, ExportLoop, ExportOptions, NotifyLoop, Ticked};
 #[cfg(feature = "mock")]
 pub use ports::{MockNotifier, MockSpanExporter};
 pub use ports::{Notifier, SpanExporter};

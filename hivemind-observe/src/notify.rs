@@ -2,14 +2,14 @@
 //!
 //! What is told follows from what fires now and from what was told before, never from events: so a crash between the two loses
 //! nothing, and a receiver that was away hears how things are. [`NotifyRules`] say who is told ([`Route`]), what keeps quiet
-//! meanwhile ([`Inhibition`], [`Silence`]); a [`NotifyLoop`] keeps in the store what was told, and sends.
+//! meanwhile ([`Inhibition`], [`Silence`]); a [`NotifyLoop`](crate::NotifyLoop) keeps in the store what was told, and sends.
 //!
 //! ```
 //! use std::sync::Arc;
 //! use std::time::Duration;
 //! use hivemind_core::{ManualClock, MemoryStore, block_on};
-//! use hivemind_observe::MemoryNotifier;
-//! use hivemind_observe::notify::{Alert, NotifyLoop, NotifyRules, Route};
+//! use hivemind_observe::notify::{Alert, NotifyRules, Route};
+//! use hivemind_observe::{MemoryNotifier, NotifyLoop};
 //!
 //! let on_call = Route::to("on-call".parse()?).matching("severity=page".parse()?).waiting(Duration::from_secs(30));
 //! let rules = NotifyRules::new(Route::to("mail".parse()?).or_else(on_call));
@@ -32,11 +32,10 @@ mod group;
 mod plan;
 mod quiet;
 mod route;
-mod telling;
 
-pub use self::alert::{Alert, Notification, Reason};
+pub use self::alert::{Alert, Notification, Reason, RetryAfter};
 pub(crate) use self::group::Group;
+pub(crate) use self::plan::Groups;
 pub use self::plan::NotifyRules;
 pub use self::quiet::{Inhibition, Silence};
 pub use self::route::Route;
-pub use self::telling::{NotifyLoop, RetryAfter, Ticked};

@@ -90,7 +90,7 @@ pub struct OverLimit {
 
 /// All metrics of one process. Clones share them.
 ///
-/// What cannot be recorded (a bad name, a metric used as two types) is dropped and counted in
+/// What cannot be recorded (a bad name, a metric used as two types, labels of more than 4 KiB) is dropped and counted in
 /// `hivemind_observe_dropped_total`: measuring never fails.
 #[derive(Debug, Clone)]
 pub struct Registry {

@@ -1,14 +1,14 @@
 //! Traces: what was done for a request, by whom, for how long; across processes.
 //!
 //! A [`Tracer`] begins spans for a [`TenantContext`](hivemind_core::TenantContext), which carries the trace: nothing
-//! depends on the thread or the task that runs. Spans that have ended wait in a bounded queue, which an [`ExportLoop`] empties into a
+//! depends on the thread or the task that runs. Spans that have ended wait in a bounded queue, which an [`ExportLoop`](crate::ExportLoop) empties into a
 //! [`SpanExporter`](crate::SpanExporter).
 //!
 //! ```
 //! use std::sync::Arc;
 //! use hivemind_core::{Generation, ManualClock, Principal, SeededIds, TenantContext, TenantRef, block_on};
-//! use hivemind_observe::MemorySpans;
-//! use hivemind_observe::trace::{ExportLoop, Tracer, TracerOptions};
+//! use hivemind_observe::trace::{Tracer, TracerOptions};
+//! use hivemind_observe::{ExportLoop, MemorySpans};
 //!
 //! let clock = Arc::new(ManualClock::default());
 //! let tracer = Tracer::new(clock.clone(), &SeededIds::new(1), TracerOptions::default());
@@ -28,7 +28,6 @@
 //! ```
 
 mod baggage;
-mod export;
 mod otlp;
 mod propagate;
 mod queue;
@@ -37,7 +36,6 @@ mod span;
 mod tracer;
 
 pub use baggage::{Baggage, InvalidBaggage};
-pub use export::{ExportLoop, ExportOptions};
 pub use otlp::otlp_json;
 pub use propagate::{Extracted, PropagationProblem, extract_context, inject_context};
 pub use sampling::{InvalidSampling, Sampling};

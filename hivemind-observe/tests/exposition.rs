@@ -62,8 +62,9 @@ fn what_cannot_be_recorded_is_counted() {
     registry.counter(&WORK, None, &[("tenant", "forged")]).add(1);
     registry.counter(&WORK, None, &[("a", "1"), ("a", "2")]).add(1);
     registry.counter(&WORK, None, &[("__name__", "x")]).add(1);
+    registry.counter(&WORK, None, &[("a", &"x".repeat(1 << 20))]).add(1);
     let text = registry.expose();
-    assert!(text.contains("hivemind_observe_dropped_total 5\n"), "{text}");
+    assert!(text.contains("hivemind_observe_dropped_total 6\n"), "{text}");
     assert!(text.contains("\nwork_total 1\n") && !text.contains("forged"), "{text}");
 }
 

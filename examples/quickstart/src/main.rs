@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use clap::Parser;
 use hivemind_core::{SystemClock, SystemIds, block_on};
-use hivemind_observe::trace::{Attributes, ExportLoop, ExportOptions, Tracer, TracerOptions};
-use hivemind_observe::{OtlpLines, Registry};
+use hivemind_observe::trace::{Attributes, Tracer, TracerOptions};
+use hivemind_observe::{ExportLoop, ExportOptions, OtlpLines, Registry};
 use quickstart::compose::{self, Compose, ComposeError};
 use quickstart::narrate::{Narrator, Silent, Terminal};
 use quickstart::outside::{Outside, StoreChoice};

@@ -18,8 +18,8 @@ use hivemind_backup::BackupStorage;
 use hivemind_core::resources::Resources;
 use hivemind_core::{Error, ErrorKind, IdSource, KeyId, KeyProvider, NodeId, Result, StateStore, TenantRef};
 use hivemind_net::RecordType;
-use hivemind_observe::Registry;
-use hivemind_observe::trace::{ExportLoop, Tracer};
+use hivemind_observe::trace::Tracer;
+use hivemind_observe::{ExportLoop, Registry};
 use hivemind_tenancy::placement::NodeState;
 use serde::Serialize;
 

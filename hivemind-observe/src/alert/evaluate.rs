@@ -8,6 +8,7 @@ use hivemind_core::{AlertName, Timestamp};
 
 use super::state::{Instance, RuleState};
 use super::{AlertPhase, AlertRule, AlertTotals, Transition, WhenUnknown};
+use crate::weight::{cut, weight};
 
 type Labels = BTreeMap<String, String>;
 /// The series that a rule is about, in the order of their labels, with their values.
@@ -16,6 +17,8 @@ pub(super) type Seen<'a> = [(&'a Labels, f64)];
 /// An instance, with the value of its series if it was seen.
 type Valued = (Instance, Option<f64>);
 
+/// All instances of a rule take no more: they are one record.
+const ROOM: usize = 512 << 10;
 /// How often it is written that somebody evaluates, if nothing else changes.
 const HEARTBEAT: Duration = Duration::from_secs(60);
 /// Longer ago, and nobody has looked.
@@ -154,8 +157,10 @@ fn admit(
         !goes
     });
     let room = rule.limit().saturating_sub(instances.len());
-    let refused = new.len().saturating_sub(room);
-    let admitted = new.into_iter().take(room);
+    let weighs = instances.iter().map(|(one, _)| weight(&one.labels)).sum::<usize>();
+    let (admitted, left) = cut(new, ROOM.saturating_sub(weighs), |(labels, _)| weight(labels));
+    let refused = left + admitted.len().saturating_sub(room);
+    let admitted = admitted.into_iter().take(room);
     instances
         .extend(admitted.map(|(labels, value)| (Instance::new(labels.clone(), now, false), Some(value))));
     if absent && instances.len() < rule.limit() {

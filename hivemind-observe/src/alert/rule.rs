@@ -165,7 +165,8 @@ impl AlertRule {
         self
     }
 
-    /// At most so many alerts at once: 1,000, until told otherwise. Those that are there stay, and no other comes.
+    /// At most so many alerts at once: 1,000, until told otherwise; and no more than half a megabyte of them, as they are
+    /// one record. Those that are there stay, and no other comes.
     #[must_use]
     pub fn limited_to(mut self, alerts: usize) -> Self {
         self.limit = alerts;

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use hivemind_core::{AlertName, ReceiverName, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::weight::weight;
 
 /// An alert that fires.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,8 +52,12 @@ impl Alert {
     }
 
     /// What it is about: when it began does not tell one alert from another.
-    pub(super) fn is_about(&self, other: &Self) -> bool {
-        self.rule == other.rule && self.labels == other.labels
+    pub(super) fn about(&self) -> (&AlertName, &BTreeMap<String, String>) {
+        (&self.rule, &self.labels)
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        weight(&self.labels)
     }
 }
 
@@ -88,10 +95,16 @@ pub struct Notification {
     pub number: u64,
     /// Why.
     pub reason: Reason,
-    /// All that fires now, unless something keeps it quiet.
+    /// What fires now, unless something keeps it quiet: as much as fits into 32 KiB.
     pub firing: Vec<Alert>,
-    /// What was told before and is over.
+    /// How many more there are.
+    #[serde(default)]
+    pub more_firing: usize,
+    /// What was told before and is over: as much as fits into 32 KiB.
     pub resolved: Vec<Alert>,
+    /// How many more there are.
+    #[serde(default)]
+    pub more_resolved: usize,
     /// When it was decided.
     pub at: Timestamp,
 }
@@ -100,13 +113,25 @@ impl fmt::Display for Notification {
     /// One line for people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut first = true;
-        for (alerts, what) in [(&self.firing, "fires"), (&self.resolved, "is over")] {
+        let lists =
+            [(&self.firing, self.more_firing, "fires"), (&self.resolved, self.more_resolved, "is over")];
+        for (alerts, more, what) in lists {
             for alert in alerts {
                 let divider = if std::mem::take(&mut first) { "" } else { "; " };
                 write!(f, "{divider}{} {what}", alert.rule)?;
                 alert.labels.iter().try_for_each(|(label, value)| write!(f, ", {label} {value}"))?;
             }
+            if more > 0 {
+                let divider = if std::mem::take(&mut first) { "" } else { "; " };
+                write!(f, "{divider}what {what} is {more} more")?;
+            }
         }
         Ok(())
     }
 }
+
+/// How long a receiver wants to be left alone: the detail of an error of a [`Notifier`](crate::Notifier).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not before {0:?} have passed")]
+#[allow(clippy::exhaustive_structs, reason = "a duration")]
+pub struct RetryAfter(pub Duration);

@@ -1,15 +1,19 @@
 //! What was told of some alerts that belong together, and what is to be. No I/O, no clock, no async.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hivemind_core::{ReceiverName, Stored, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Alert, Notification, Reason, Route};
+use crate::weight::cut;
 
 /// So many messages of a group wait at most; further changes go into the last of them.
 const WAITING: usize = 8;
+/// What a receiver was told of takes no more, and neither each of the lists of a message: all of it is one record.
+const TOLD: usize = 256 << 10;
+const LISTED: usize = 32 << 10;
 /// How often a message is tried.
 const ATTEMPTS: u32 = 12;
 /// How long it waits after the first failure, and at most.
@@ -18,9 +22,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_sec
 /// A group of alerts and one receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Group {
-    pub(super) receiver: ReceiverName,
+    pub(crate) receiver: ReceiverName,
     /// To the route that it is of.
-    pub(super) way: Vec<String>,
+    pub(crate) way: Vec<String>,
     labels: BTreeMap<String, String>,
     /// What the receiver was told fires, or will have been by what waits.
     told: Vec<Alert>,
@@ -30,16 +34,16 @@ pub(crate) struct Group {
     /// The number of the next message.
     number: u64,
     /// In order: the first is sent before any other.
-    pub(super) waiting: Vec<Waiting>,
+    pub(crate) waiting: Vec<Waiting>,
 }
 
 /// A message that waits to be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Waiting {
-    pub(super) message: Notification,
-    pub(super) tried: u32,
+    pub(crate) message: Notification,
+    pub(crate) tried: u32,
     /// Not before: since somebody sends it, or after a failure.
-    pub(super) due: Timestamp,
+    pub(crate) due: Timestamp,
 }
 
 impl Stored for Group {
@@ -47,7 +51,7 @@ impl Stored for Group {
 }
 
 impl Group {
-    pub(super) fn begin(
+    pub(crate) fn begin(
         route: &Route,
         way: Vec<String>,
         labels: BTreeMap<String, String>,
@@ -58,50 +62,69 @@ impl Group {
     }
 
     /// Its route is no longer there: what waits is sent, and nothing else is said.
-    pub(super) fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.told.clear();
     }
 
     /// Whether nothing of it is left to say or to remember.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.told.is_empty() && self.waiting.is_empty()
     }
 
     /// Decides whether there is something to say: `firing` is all that fires, and whether it is to be told of.
-    pub(super) fn advance(&mut self, route: &Route, now: Timestamp, firing: &[(&Alert, bool)]) {
+    pub(crate) fn advance(&mut self, route: &Route, now: Timestamp, firing: &[(&Alert, bool)]) {
         if now < self.next {
             return;
         }
-        let fires = |told: &Alert| firing.iter().any(|(alert, _)| alert.is_about(told));
+        let fires: BTreeSet<_> = firing.iter().map(|(alert, _)| alert.about()).collect();
         let loud: Vec<&Alert> = firing.iter().filter(|(_, loud)| *loud).map(|(alert, _)| *alert).collect();
-        let new = loud.iter().any(|alert| !self.told.iter().any(|told| told.is_about(alert)));
         // What was told is told to be over, also if it is quiet by then.
+        let told = std::mem::take(&mut self.told);
         let (goes_on, over): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.told).into_iter().partition(|one| fires(one));
+            told.into_iter().partition(|one| fires.contains(&one.about()));
+        let (known, new) = self.keep(&loud, &goes_on);
         let again = self.told_at.is_none_or(|at| now.since(at) >= route.repeat);
         let reason = match (new, !over.is_empty() && route.tells_end, again) {
-            (true, ..) => Some(Reason::Fired),
-            (_, true, _) if goes_on.is_empty() && loud.is_empty() => Some(Reason::Over),
-            (_, true, _) => Some(Reason::Resolved),
-            (_, _, true) if !loud.is_empty() => Some(Reason::Repeated),
-            _ => None,
+            (true, ..) => Reason::Fired,
+            (_, true, _) if self.told.is_empty() => Reason::Over,
+            (_, true, _) => Reason::Resolved,
+            (_, _, true) if !known.is_empty() => Reason::Repeated,
+            _ => return,
         };
-        // What was told and is quiet now is still known to the receiver.
-        self.told = loud.iter().copied().cloned().collect();
-        let quiet = goes_on.into_iter().filter(|one| !loud.iter().any(|alert| alert.is_about(one)));
-        self.told.extend(quiet.collect::<Vec<_>>());
-        let Some(reason) = reason else { return };
         (self.told_at, self.next) = (Some(now), now.after(route.interval));
-        let resolved = if route.tells_end { over } else { Vec::new() };
+        let (firing, _) = cut(known, LISTED, Alert::weight);
+        let over = if route.tells_end { over } else { Vec::new() };
+        let (resolved, more_resolved) = cut(over, LISTED, Alert::weight);
         self.say(Notification {
             receiver: self.receiver.clone(),
             group: self.labels.clone(),
             number: self.number,
             reason,
-            firing: loud.into_iter().cloned().collect(),
+            more_firing: loud.len() - firing.len(),
+            firing,
             resolved,
+            more_resolved,
             at: now,
         });
+    }
+
+    /// Keeps what is told from now on: what was and goes on, and as much of the rest as there is room for. Gives what of it is loud,
+    /// in order, and tells whether some of that is new.
+    fn keep(&mut self, loud: &[&Alert], goes_on: &[Alert]) -> (Vec<Alert>, bool) {
+        let before: BTreeSet<_> = goes_on.iter().map(Alert::about).collect();
+        let mut room = TOLD.saturating_sub(goes_on.iter().map(Alert::weight).sum());
+        let (mut known, mut new) = (Vec::new(), false);
+        for alert in loud {
+            if !before.contains(&alert.about()) {
+                let Some(left) = room.checked_sub(alert.weight()) else { continue };
+                (room, new) = (left, true);
+            }
+            known.push((*alert).clone());
+        }
+        let among: BTreeSet<_> = known.iter().map(Alert::about).collect();
+        let quiet = goes_on.iter().filter(|one| !among.contains(&one.about()));
+        self.told = known.iter().chain(quiet).cloned().collect();
+        (known, new)
     }
 
     fn say(&mut self, mut message: Notification) {
@@ -109,18 +132,22 @@ impl Group {
         let due = message.at;
         // The first may be on its way.
         if self.waiting.len() >= WAITING
-            && let Some(last) = self.waiting.pop()
+            && let Some(Waiting { message: before, .. }) = self.waiting.pop()
         {
-            let known =
-                |one: &Alert| message.resolved.iter().chain(&message.firing).any(|other| other.is_about(one));
-            let before: Vec<_> = last.message.resolved.into_iter().filter(|one| !known(one)).collect();
-            message.resolved.extend(before);
+            let known: BTreeSet<_> =
+                message.resolved.iter().chain(&message.firing).map(Alert::about).collect();
+            let further = before.resolved.into_iter().filter(|one| !known.contains(&one.about()));
+            let further: Vec<_> = further.collect();
+            message.resolved.extend(further);
+            let (resolved, more) = cut(message.resolved, LISTED, Alert::weight);
+            message.resolved = resolved;
+            message.more_resolved += more + before.more_resolved;
         }
         self.waiting.push(Waiting { message, tried: 0, due });
     }
 
     /// The first message, if it is due; from now on it is, for `lease`, that of whoever takes it.
-    pub(super) fn take(&mut self, now: Timestamp, lease: Duration) -> Option<Notification> {
+    pub(crate) fn take(&mut self, now: Timestamp, lease: Duration) -> Option<Notification> {
         let first = self.waiting.first_mut().filter(|first| first.due <= now)?;
         first.tried = first.tried.saturating_add(1);
         first.due = now.after(lease);
@@ -128,12 +155,12 @@ impl Group {
     }
 
     /// A message has arrived.
-    pub(super) fn sent(&mut self, number: u64) {
+    pub(crate) fn sent(&mut self, number: u64) {
         self.waiting.retain(|one| one.message.number != number);
     }
 
     /// A message has not arrived; tells whether it is given up.
-    pub(super) fn failed(
+    pub(crate) fn failed(
         &mut self,
         number: u64,
         for_good: bool,

@@ -14,7 +14,7 @@ pub struct NotifyRules {
 }
 
 /// Groups by a name that is made of their route and their labels.
-pub(super) type Groups = BTreeMap<String, Group>;
+pub(crate) type Groups = BTreeMap<String, Group>;
 
 impl NotifyRules {
     /// By these routes: the one at the top is told of whatever goes nowhere else, if it matches.
@@ -48,7 +48,7 @@ impl NotifyRules {
     }
 
     /// Brings `groups` up to `now`: what there is to say waits in them.
-    pub(super) fn plan(&self, groups: &mut Groups, now: Timestamp, firing: &[Alert], silences: &[Silence]) {
+    pub(crate) fn plan(&self, groups: &mut Groups, now: Timestamp, firing: &[Alert], silences: &[Silence]) {
         let sources: Vec<_> = self.inhibitions.iter().map(|one| (one, one.sources(firing))).collect();
         let is_loud = |alert: &Alert| {
             !silences.iter().any(|silence| silence.covers(alert, now))

@@ -15,6 +15,9 @@ use super::{OVERFLOW, Sample, TENANT};
 
 type Labels = BTreeMap<String, String>;
 
+/// More bytes of labels no series has: whoever measures puts what a tenant says into them.
+const MOST_TEXT: usize = 4096;
+
 /// One series: what it is called, and its value.
 #[derive(Debug)]
 pub(super) struct Series {
@@ -77,9 +80,13 @@ impl Wanted<'_> {
                 .all(|(name, value)| series.labels.get(*name).is_some_and(|own| own == value))
     }
 
-    /// The full label set, if every name is valid and none is taken twice.
+    /// The full label set, if every name is valid, none is taken twice, and they are not too long.
     fn labels(self) -> Option<Labels> {
         if !is_metric_name(self.metric.name) {
+            return None;
+        }
+        let text: usize = self.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if text > MOST_TEXT {
             return None;
         }
         let mut all = Labels::new();

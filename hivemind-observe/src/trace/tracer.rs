@@ -170,7 +170,7 @@ impl Tracer {
         self.begin(span, parent.map(|parent| parent.trace), None, name.into())
     }
 
-    /// How many ended spans wait for an [`ExportLoop`](super::ExportLoop).
+    /// How many ended spans wait for an [`ExportLoop`](crate::ExportLoop).
     pub fn waiting(&self) -> usize {
         lock(&self.0.queue).len()
     }
@@ -225,7 +225,7 @@ impl Tracer {
         lock(&self.0.queue).take(most)
     }
 
-    pub(super) fn count_dropped<'a>(&self, spans: impl IntoIterator<Item = &'a SpanData>, reason: &str) {
+    pub(crate) fn count_dropped<'a>(&self, spans: impl IntoIterator<Item = &'a SpanData>, reason: &str) {
         for span in spans {
             self.0.recorder.counter(&DROPPED, span.tenant.as_ref(), &[("reason", reason)]).add(1);
         }

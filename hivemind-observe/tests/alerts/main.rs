@@ -132,3 +132,29 @@ fn more_rules_than_fit_into_a_transaction_are_brought_up_one_after_the_other() {
     registry.gauge(&READY, None, &[]).set(5.0);
     assert_eq!(block_on(alerts.tick()).unwrap().iter().filter(|one| one.resolved()).count(), 300);
 }
+
+/// What a tenant puts into labels takes no room from other rules: its own are refused and counted.
+#[test]
+fn alerts_with_long_labels_fit_into_a_store_as_far_as_they_do() {
+    let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(ManualClock::new(Timestamp::from_secs(1))));
+    let registry = Registry::new();
+    let long = "\u{1}".repeat(4000);
+    for number in 0..100 {
+        let labels = [("number", number.to_string()), ("evil", long.clone())];
+        let labels = labels.each_ref().map(|(name, value)| (*name, value.as_str()));
+        registry.gauge(&READY, Some(&"acme".parse().unwrap()), &labels).set(1.0);
+    }
+    let rules = (0..5).map(|number| {
+        let name = format!("rule-{number}").parse().unwrap();
+        AlertRule::new(name, "nodes_ready", Comparison::Below, 5.0).unwrap()
+    });
+    let alerts = AlertManager::new(store, clock, registry, AlertEngine::new(rules));
+    let fired = block_on(alerts.tick()).unwrap();
+    let state = block_on(alerts.state()).unwrap();
+    for number in 0..5 {
+        let name = format!("rule-{number}").parse().unwrap();
+        let fires = state.firing(&name).len();
+        assert!(fires > 10 && fires + state.refused(&name) == 100, "{fires}");
+        assert_eq!(fired.iter().filter(|one| one.rule == name).count(), fires);
+    }
+}

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hivemind_core::{ManualClock, MemoryStore, Timestamp, block_on};
-use hivemind_observe::MemoryNotifier;
-use hivemind_observe::notify::{Alert, NotifyLoop, NotifyRules, Route, Silence, Ticked};
+use hivemind_observe::notify::{Alert, NotifyRules, Route, Silence};
+use hivemind_observe::{MemoryNotifier, NotifyLoop, Ticked};
 
 pub(crate) fn alert(rule: &str, labels: &[(&str, &str)]) -> Alert {
     let alert = Alert::new(rule.parse().unwrap(), Timestamp::from_secs(1));

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use hivemind_core::testkit::{FaultPlan, FaultyStore, Sim, until_crash};
 use hivemind_core::{Clock, MemoryStore, Result, Runtime, async_trait};
-use hivemind_observe::Notifier;
-use hivemind_observe::notify::{Alert, Notification, NotifyLoop, NotifyRules};
+use hivemind_observe::notify::{Alert, Notification, NotifyRules};
+use hivemind_observe::{Notifier, NotifyLoop};
 
 use crate::{alert, route, secs};
 

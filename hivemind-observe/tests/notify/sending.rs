@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use hivemind_core::{Error, ErrorKind, ManualClock, MemoryStore, Result, Retry, async_trait, block_on};
-use hivemind_observe::notify::{Alert, Notification, NotifyLoop, NotifyRules, RetryAfter, Route};
-use hivemind_observe::{Notifier, Registry};
+use hivemind_observe::notify::{Alert, Notification, NotifyRules, RetryAfter, Route};
+use hivemind_observe::{Notifier, NotifyLoop, Registry};
 
 use crate::{Telling, alert, route, secs};
 
@@ -135,4 +135,45 @@ fn a_route_that_is_gone_says_nothing_more_and_its_like_begins() {
     let other = Telling { clock: telling.clock.clone(), ..Telling::new(NotifyRules::new(route("phone"))) };
     other.pass(20, &[alert("down", &[])]);
     assert_eq!((telling.mail.told().len(), other.phone.told().len()), (1, 1));
+}
+
+/// However many alerts there are, and whatever a tenant puts into their labels: what is kept fits into a store, everything is
+/// counted, and what fits is told.
+#[test]
+fn thousands_of_alerts_with_long_labels_are_told_as_far_as_they_fit() {
+    let telling = Telling::new(NotifyRules::new(route("mail")));
+    let long = "\u{1}".repeat(4000);
+    let firing: Vec<Alert> = (0..3000)
+        .map(|number| {
+            alert(
+                "full",
+                &[("path", &format!("{number:04}")), ("evil", if number < 30 { &long } else { "" })],
+            )
+        })
+        .collect();
+    telling.pass(75, &firing);
+    telling.pass(75, &[]);
+    let told = telling.mail.told();
+    let first = &told[0];
+    assert_eq!(first.firing.len() + first.more_firing, 3000);
+    assert!(!first.firing.is_empty() && serde_json::to_string(first).unwrap().len() < 100_000);
+    let last = told.last().unwrap();
+    assert!(last.firing.is_empty() && last.more_firing == 0);
+    assert!(last.resolved.len() + last.more_resolved > 100, "{} {}", last.resolved.len(), last.more_resolved);
+    assert!(last.to_string().ends_with(&format!("what is over is {} more", last.more_resolved)));
+}
+
+#[test]
+fn a_receiver_that_is_away_while_thousands_fire_holds_up_nobody() {
+    let all = Setting::new(route("moody").every(secs(1)), vec![busy(100_000)]);
+    for round in 0..40 {
+        let firing: Vec<Alert> = (0..1000)
+            .map(|number| alert("full", &[("path", &format!("{}", number + round * 500))]))
+            .collect();
+        all.pass(2, &firing);
+    }
+    all.clock.advance(secs(100_000));
+    all.pass(20, &[]);
+    let last = all.taken().pop().unwrap();
+    assert!(last.contains("is over"), "{last}");
 }

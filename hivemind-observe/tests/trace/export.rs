@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use hivemind_core::testkit::Sim;
 use hivemind_core::{Error, ErrorKind, Result, Retry, async_trait, block_on};
-use hivemind_observe::trace::{Attributes, ExportLoop, ExportOptions, SpanData, Tracer, TracerOptions};
-use hivemind_observe::{MemorySpans, OtlpLines, Registry, SpanExporter};
+use hivemind_observe::trace::{Attributes, SpanData, Tracer, TracerOptions};
+use hivemind_observe::{ExportLoop, ExportOptions, MemorySpans, OtlpLines, Registry, SpanExporter};
 
 use crate::spans::{Here, ctx};
 

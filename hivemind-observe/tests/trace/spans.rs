@@ -7,10 +7,9 @@ use hivemind_core::{
     Generation, ManualClock, Principal, SeededIds, TenantContext, TenantRef, Timestamp, TraceState, block_on,
 };
 use hivemind_observe::trace::{
-    Attributes, ExportLoop, Sampling, SpanData, SpanKind, SpanLimits, SpanStatus, Tracer, TracerOptions,
-    Value,
+    Attributes, Sampling, SpanData, SpanKind, SpanLimits, SpanStatus, Tracer, TracerOptions, Value,
 };
-use hivemind_observe::{MemorySpans, Registry};
+use hivemind_observe::{ExportLoop, MemorySpans, Registry};
 
 pub(crate) fn ctx(tenant: &str) -> TenantContext {
     let tenant = TenantRef::new(tenant.parse().unwrap(), Generation::from_u64(1));

@@ -18,10 +18,10 @@ use hivemind_core::{
     ReceiverName, Recorder, Result, Runtime, SeededIds, StateStore, TenantContext, TenantRef,
 };
 use hivemind_net::{IpamManager, ServiceRegistry};
-use hivemind_observe::notify::{Notification, NotifyLoop, NotifyRules, Route};
+use hivemind_observe::notify::{Notification, NotifyRules, Route};
 use hivemind_observe::trace::{Sampling, Tracer, TracerOptions};
 use hivemind_observe::{
-    AlertEngine, AlertManager, AlertRule, AlertState, Comparison, MemoryNotifier, Registry,
+    AlertEngine, AlertManager, AlertRule, AlertState, Comparison, MemoryNotifier, NotifyLoop, Registry,
 };
 use hivemind_storage::{ProviderRegistry, StorageManager, StorageProvider, VolumeController};
 use hivemind_tenancy::placement::{NodeState, Packing, Placement, PlacementPolicy, WorkloadRequest};

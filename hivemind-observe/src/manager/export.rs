@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use hivemind_core::{Clock, Error, Result, Retry, Runtime, Timestamp};
 
-use super::{Attributes, SpanData, Tracer};
 use crate::SpanExporter;
+use crate::trace::{Attributes, SpanData, Tracer};
 
 /// How spans are exported.
 #[derive(Debug, Clone)]

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hivemind_core::store::{Prefix, Snapshot, Txn};
 use hivemind_core::{
-    Clock, Collection, Effect, Error, ErrorKind, Metric, NoopRecorder, ReceiverName, Recorder, Result, Retry,
-    StateStore, StateStoreExt, Timestamp,
+    Clock, Error, ErrorKind, Metric, NoopRecorder, ReceiverName, Recorder, Result, Retry, StateStore,
+    Timestamp,
 };
 
-use super::plan::Groups;
-use super::{Alert, Group, Notification, NotifyRules, Silence};
+use super::records::Records;
 use crate::Notifier;
+use crate::notify::{Alert, Groups, Notification, NotifyRules, RetryAfter, Silence};
 
 const MESSAGES: Metric = Metric::new(
     "hivemind_observe_notifications_total",
@@ -21,18 +20,10 @@ const MESSAGES: Metric = Metric::new(
 );
 /// How often a step is repeated when another replica changes the same groups.
 const ATTEMPTS: u32 = 16;
-/// How many groups change in one transaction.
-const GROUPS: usize = 50;
 /// How many messages are sent at once.
 const AT_ONCE: usize = 16;
 /// How long a message is that of whoever sends it: afterwards another may try.
 const LEASE: Duration = Duration::from_secs(60);
-
-/// How long a receiver wants to be left alone: the detail of an error of a [`Notifier`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not before {0:?} have passed")]
-#[allow(clippy::exhaustive_structs, reason = "a duration")]
-pub struct RetryAfter(pub Duration);
 
 /// What a tick did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,22 +49,6 @@ pub struct NotifyLoop {
     receivers: BTreeMap<ReceiverName, Arc<dyn Notifier>>,
     silences: Vec<Silence>,
     recorder: Arc<dyn Recorder>,
-}
-
-fn collection() -> Result<Collection<Group>> {
-    let prefix =
-        Prefix::new(["observe", "notify"]).map_err(|e| Error::of(ErrorKind::Internal, "notify", e))?;
-    Ok(Collection::new(prefix))
-}
-
-fn read(view: &Snapshot) -> Result<Groups> {
-    let groups = collection()?;
-    let mut all = Groups::new();
-    for record in groups.list(view, &Txn::new(), groups.prefix())? {
-        let name = record.stored_at.segments().next_back().unwrap_or_default();
-        all.insert(String::from_utf8_lossy(name).into_owned(), (*record.value).clone());
-    }
-    Ok(all)
 }
 
 impl NotifyLoop {
@@ -110,14 +85,10 @@ impl NotifyLoop {
     /// Those of the store. What a receiver says is in [`Ticked`].
     pub async fn tick(&self, firing: &[Alert]) -> Result<Ticked> {
         let now = self.clock.now();
-        self.change(|groups| {
-            self.rules.plan(groups, now, firing, &self.silences);
-            Vec::<()>::new()
-        })
-        .await?;
+        while self.change(|groups| self.plan(groups, now, firing)).await?.0 {}
         let mut ticked = Ticked::default();
         loop {
-            let due = self.change(|groups| take(groups, self.clock.now())).await?;
+            let (_, due) = self.change(|groups| take(groups, self.clock.now())).await?;
             if due.is_empty() {
                 return Ok(ticked);
             }
@@ -150,7 +121,8 @@ impl NotifyLoop {
         ticked: &mut Ticked,
     ) -> Result<()> {
         let now = self.clock.now();
-        let gone = self.change(|groups| settle(groups, name, message.number, &outcome, now)).await?;
+        let (_, gone) = self.change(|groups| settle(groups, name, message.number, &outcome, now)).await?;
+        let gone = gone.iter().any(|(_, gone)| *gone);
         let count = |result| {
             let labels = [("receiver", message.receiver.as_str()), ("result", result)];
             self.recorder.counter(&MESSAGES, None, &labels).add(1);
@@ -160,7 +132,7 @@ impl NotifyLoop {
                 ticked.sent += 1;
                 count("sent");
             }
-            Err(e) if gone.contains(&true) => {
+            Err(e) if gone => {
                 count("given_up");
                 ticked.given_up.push((message, e.message().to_owned()));
             }
@@ -172,69 +144,55 @@ impl NotifyLoop {
         Ok(())
     }
 
-    /// Changes groups and commits what has changed, as often as others are faster.
-    async fn change<T>(&self, decide: impl Fn(&mut Groups) -> Vec<T>) -> Result<Vec<T>> {
+    fn plan(&self, groups: &mut Groups, now: Timestamp, firing: &[Alert]) -> Decided<()> {
+        self.rules.plan(groups, now, firing, &self.silences);
+        Vec::new()
+    }
+
+    /// Changes groups and commits some of what has changed, as often as others are faster; tells whether there was anything, and
+    /// what was decided of those.
+    async fn change<T>(&self, decide: impl Fn(&mut Groups) -> Decided<T>) -> Result<(bool, Decided<T>)> {
+        let records = Records::of(&self.store, "notify")?;
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match self.try_change(&decide).await {
+            let (view, before) = records.read().await?;
+            let mut after = before.clone();
+            let decided = decide(&mut after);
+            match records.commit(&view, &before, &after).await {
+                Ok(done) => {
+                    let decided = decided.into_iter().filter(|(name, _)| done.contains(name));
+                    return Ok((!done.is_empty(), decided.collect()));
+                }
                 Err(e) if e.kind() == ErrorKind::Conflict && attempts < ATTEMPTS => {}
-                other => return other,
+                Err(e) => return Err(e),
             }
         }
-    }
-
-    async fn try_change<T>(&self, decide: impl Fn(&mut Groups) -> Vec<T>) -> Result<Vec<T>> {
-        let groups = collection()?;
-        let view = self.store.snapshot(&[groups.prefix().clone()]).await?;
-        let before = read(&view)?;
-        let mut after = before.clone();
-        let told = decide(&mut after);
-        let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names.retain(|name| before.get(*name) != after.get(*name));
-        for some in names.chunks(GROUPS) {
-            let mut txn = Txn::new();
-            for name in some {
-                let key = groups.key([name.as_str()])?;
-                match (groups.get(&view, &txn, &key)?, after.get(*name)) {
-                    (Some(old), Some(new)) => groups.update(&mut txn, &old, new)?,
-                    (Some(old), None) => groups.delete(&mut txn, &old)?,
-                    (None, Some(new)) => groups.create(&view, &mut txn, key, new)?,
-                    (None, None) => {}
-                }
-            }
-            match self.store.commit(&txn).await {
-                // Did it happen? If it reads as we left it, it did.
-                Err(e) if e.effect() == Effect::Unknown => {
-                    let now_there = read(&self.store.snapshot(&[groups.prefix().clone()]).await?)?;
-                    if some.iter().any(|name| now_there.get(*name) != after.get(*name)) {
-                        return Err(
-                            Error::new(ErrorKind::Conflict, "notify", "groups have changed").with_source(e)
-                        );
-                    }
-                }
-                other => drop(other?),
-            }
-        }
-        Ok(told)
     }
 }
 
+/// What was decided of groups, by their names.
+type Decided<T> = Vec<(String, T)>;
+
 /// Some messages that are due, one of each group.
-fn take(groups: &mut Groups, now: Timestamp) -> Vec<(String, Notification)> {
+fn take(groups: &mut Groups, now: Timestamp) -> Decided<Notification> {
     let due = groups.iter_mut().filter_map(|(name, group)| Some((name.clone(), group.take(now, LEASE)?)));
     due.take(AT_ONCE).collect()
 }
 
 /// What became of a message; tells whether it is given up.
-fn settle(groups: &mut Groups, name: &str, number: u64, outcome: &Result<()>, now: Timestamp) -> Vec<bool> {
+fn settle(
+    groups: &mut Groups,
+    name: &str,
+    number: u64,
+    outcome: &Result<()>,
+    now: Timestamp,
+) -> Decided<bool> {
     let Some(group) = groups.get_mut(name) else { return Vec::new() };
     let Err(e) = outcome else {
         group.sent(number);
-        return vec![false];
+        return vec![(name.to_owned(), false)];
     };
     let after = e.detail::<RetryAfter>().map(|RetryAfter(after)| *after);
-    vec![group.failed(number, e.retry() == Retry::Never, after, now)]
+    vec![(name.to_owned(), group.failed(number, e.retry() == Retry::Never, after, now))]
 }

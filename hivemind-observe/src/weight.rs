@@ -1,0 +1,56 @@
+//! How large things are as records, so that none is too large for a store. No I/O, no clock, no async.
+
+use std::collections::BTreeMap;
+
+/// What a record has of a thing beside its labels, at most.
+const REST: usize = 256;
+
+/// At most so many bytes of JSON hold a thing with these labels.
+pub(crate) fn weight(labels: &BTreeMap<String, String>) -> usize {
+    let text = |text: &str| text.bytes().map(escaped).sum::<usize>() + 3;
+    labels.iter().map(|(label, value)| text(label) + text(value)).sum::<usize>() + REST
+}
+
+/// How many bytes JSON writes for one.
+fn escaped(byte: u8) -> usize {
+    match byte {
+        0..=0x1f => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    }
+}
+
+/// As many of `all` as weigh no more than `most`, and how many are left.
+pub(crate) fn cut<T>(all: Vec<T>, most: usize, weight: impl Fn(&T) -> usize) -> (Vec<T>, usize) {
+    let (count, mut weighs) = (all.len(), 0);
+    let fits = |one: &T| {
+        weighs += weight(one);
+        weighs <= most
+    };
+    let some: Vec<T> = all.into_iter().take_while(fits).collect();
+    let left = count - some.len();
+    (some, left)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn labels_weigh_at_least_what_they_take_as_json(labels: BTreeMap<String, String>) {
+            let json = serde_json::to_string(&labels).unwrap();
+            prop_assert!(weight(&labels) >= json.len() + REST - 3, "{}", json);
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_is_left_and_counted() {
+        let by_value = |one: &usize| *one;
+        assert_eq!(cut(vec![1, 2, 3, 1], 3, by_value), (vec![1, 2], 2));
+        assert_eq!(cut(vec![4, 1], 3, by_value), (vec![], 2));
+        assert_eq!(cut(Vec::new(), 0, by_value), (vec![], 0));
+    }
+}
