@@ -148,10 +148,8 @@ impl Attributes {
         true
     }
 
-    pub(super) fn change_each(&mut self, with: impl Fn(Value) -> Value) {
-        for (_, value) in &mut self.0 {
-            *value = with(std::mem::replace(value, Value::Bool(false)));
-        }
+    pub(super) fn change_each(&mut self, mut with: impl FnMut(Name, Value) -> (Name, Value)) {
+        self.0 = std::mem::take(&mut self.0).into_iter().map(|(name, value)| with(name, value)).collect();
     }
 
     /// Leaves `most`; tells how many it left out.

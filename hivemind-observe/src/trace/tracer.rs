@@ -32,12 +32,12 @@ pub struct SpanLimits {
     pub events: usize,
     /// Links.
     pub links: usize,
-    /// Bytes of a text; longer ones are cut.
+    /// Bytes of all texts that it was given, wherever they are, and eight for each value of a list; what is over is cut.
     pub text: usize,
 }
 
 impl Default for SpanLimits {
-    /// OpenTelemetry's defaults, and 16 KiB of text.
+    /// OpenTelemetry's defaults, and 16 KiB of text: a full queue takes no more than about 256 MiB.
     fn default() -> Self {
         Self { attributes: 128, events: 128, links: 128, text: 16 << 10 }
     }
@@ -204,9 +204,11 @@ impl Tracer {
     ) -> Span {
         let recording = span.trace.sampled().then(|| {
             let parent = parent.map(TraceContext::parent_id);
+            let mut limits = self.0.limits;
+            let name = cut_name(name, &mut limits);
             let mut data = SpanData::begin(span.clone(), parent, name, self.0.clock.now());
             data.tenant = tenant.cloned();
-            Recording { data: Box::new(data), tracer: self.clone() }
+            Recording { data: Box::new(data), limits, tracer: self.clone() }
         });
         Span { context: span, recording }
     }
@@ -245,6 +247,7 @@ pub struct Span {
 #[derive(Debug)]
 struct Recording {
     data: Box<SpanData>,
+    limits: SpanLimits,
     tracer: Tracer,
 }
 
@@ -293,7 +296,8 @@ impl Span {
     /// Says something about it; what was said by this name counts no longer.
     pub fn set(&mut self, name: impl Into<Name>, value: impl Into<Value>) {
         self.record(|data, limits| {
-            if !data.attributes.put(name.into(), cut(value.into(), limits.text), limits.attributes) {
+            let (name, value) = (cut_name(name.into(), limits), cut(value.into(), limits));
+            if !data.attributes.put(name, value, limits.attributes) {
                 data.left_out.attributes += 1;
             }
         });
@@ -305,7 +309,8 @@ impl Span {
         self.record(|data, limits| {
             if data.events.len() < limits.events {
                 let attributes = limited(attributes, limits, &mut data.left_out);
-                data.events.push(SpanEvent::new(name.into(), now, attributes));
+                let name = cut_name(name.into(), limits);
+                data.events.push(SpanEvent::new(name, now, attributes));
             } else {
                 data.left_out.events += 1;
             }
@@ -321,7 +326,7 @@ impl Span {
     pub fn fail(&mut self, why: impl fmt::Display) {
         self.record(|data, limits| {
             if data.status != SpanStatus::Ok {
-                data.status = SpanStatus::Error(cut_text(why.to_string(), limits.text));
+                data.status = SpanStatus::Error(cut_text(why.to_string(), limits));
             }
         });
     }
@@ -329,38 +334,61 @@ impl Span {
     /// Ends it.
     pub fn end(self) {}
 
-    fn record(&mut self, with: impl FnOnce(&mut SpanData, &SpanLimits)) {
+    /// Says something; the limit of texts is what is left of it.
+    fn record(&mut self, with: impl FnOnce(&mut SpanData, &mut SpanLimits)) {
         if let Some(recording) = &mut self.recording {
-            with(&mut recording.data, &recording.tracer.0.limits);
+            with(&mut recording.data, &mut recording.limits);
         }
     }
 }
 
 impl Drop for Span {
     fn drop(&mut self) {
-        if let Some(Recording { data, tracer }) = self.recording.take() {
+        if let Some(Recording { data, tracer, .. }) = self.recording.take() {
             tracer.end(data);
         }
     }
 }
 
-fn limited(mut attributes: Attributes, limits: &SpanLimits, left_out: &mut LeftOut) -> Attributes {
+fn limited(mut attributes: Attributes, limits: &mut SpanLimits, left_out: &mut LeftOut) -> Attributes {
     left_out.attributes += attributes.cut_to(limits.attributes);
-    attributes.change_each(|value| cut(value, limits.text));
+    attributes.change_each(|name, value| (cut_name(name, limits), cut(value, limits)));
     attributes
 }
 
-fn cut(value: Value, most: usize) -> Value {
+fn cut(value: Value, limits: &mut SpanLimits) -> Value {
+    const VALUE: usize = 8;
     match value {
-        Value::Text(text) if text.len() > most => Value::Text(cut_text(text.into_owned(), most).into()),
-        Value::List(values) => Value::List(values.into_iter().map(|one| cut(one, most)).collect()),
+        Value::Text(text) => Value::Text(cut_name(text, limits)),
+        Value::List(values) => {
+            let mut kept = Vec::new();
+            for one in values {
+                let Some(left) = limits.text.checked_sub(VALUE) else { break };
+                limits.text = left;
+                kept.push(cut(one, limits));
+            }
+            Value::List(kept)
+        }
         other => other,
     }
 }
 
-/// At most so many bytes, and no half character.
-fn cut_text(mut text: String, most: usize) -> String {
-    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-    text.truncate(end);
+/// What stands in the program takes no room.
+fn cut_name(name: Name, limits: &mut SpanLimits) -> Name {
+    match name {
+        Name::Borrowed(known) => Name::Borrowed(known),
+        Name::Owned(made) => Name::Owned(cut_text(made, limits)),
+    }
+}
+
+/// As many bytes as there is room for, and no half character.
+fn cut_text(mut text: String, limits: &mut SpanLimits) -> String {
+    if text.len() > limits.text {
+        let end = (0..=limits.text).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        text.truncate(end);
+        text.shrink_to_fit();
+        limits.text = 0;
+    }
+    limits.text = limits.text.saturating_sub(text.len());
     text
 }

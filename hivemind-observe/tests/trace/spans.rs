@@ -78,26 +78,41 @@ fn a_span_tells_what_whose_and_how_long() {
 #[test]
 fn what_is_over_a_limit_is_counted_and_what_is_too_long_is_cut() {
     let mut limits = SpanLimits::default();
-    (limits.attributes, limits.events, limits.links, limits.text) = (2, 1, 1, 4);
+    (limits.attributes, limits.events, limits.links, limits.text) = (2, 1, 1, 40);
     let here = Here::new(TracerOptions::default().with_limits(limits));
-    let three = || Attributes::new().with("a", "1").with("b", "2").with("c", "3");
-    let mut span = here.tracer.host_span(None, "s").with("a", 1_u32).with("b", "abc\u{fc}x").with("c", 3_u32);
+    let three = || Attributes::new().with("a", "1").with("b", "2".to_owned()).with("c", "3");
+    // Six bytes of its text, two of the links' and the events', and 13 and 14 of the list's: five are left.
+    let text = "abc\u{fc}x".to_owned();
+    let mut span = here.tracer.host_span(None, "s").with("a", 1_u32).with("b", text).with("c", 3_u32);
     let other = span.context().clone();
     span = span.with_link(other.clone(), three()).with_link(other, three());
-    span.set("a", vec!["short", "longer"]);
+    span.set("a", vec!["short".to_owned(), "longer".to_owned()]);
     span.event("one", three());
     span.event("two", three());
-    span.fail("because");
+    span.fail("becau\u{fc}e");
     span.end();
 
     let [span] = here.ended().try_into().unwrap();
-    // A character of two bytes is not cut in half.
-    assert_eq!(span.attributes.get("b"), Some(&"abc".into()));
-    assert_eq!(span.attributes.get("a"), Some(&vec!["shor", "long"].into()));
+    assert_eq!(span.attributes.get("b"), Some(&"abc\u{fc}x".into()));
+    assert_eq!(span.attributes.get("a"), Some(&vec!["short", "longer"].into()));
     assert_eq!((span.attributes.len(), span.events.len(), span.links.len()), (2, 1, 1));
     let left_out = span.left_out;
     assert_eq!((left_out.attributes, left_out.events, left_out.links), (3, 1, 1));
-    assert_eq!(span.status, SpanStatus::Error("beca".to_owned()));
+    // A character of two bytes is not cut in half; what stands in the program takes no room.
+    assert_eq!(span.status, SpanStatus::Error("becau".to_owned()));
+}
+
+/// `pitfall_11` of observability: whatever a tenant has spans say, one takes a bounded amount.
+#[test]
+fn pitfall_11_a_span_takes_no_more_than_its_room() {
+    let here = Here::new(TracerOptions::default());
+    let long = "x".repeat(1 << 20);
+    let mut span = here.tracer.span(&ctx("acme"), long.clone()).with(long.clone(), long.clone());
+    span.event(long.clone(), Attributes::new().with(long.clone(), vec![1_i64; 1 << 20]));
+    span.fail(&long);
+    span.end();
+    let [span] = here.ended().try_into().unwrap();
+    assert!(hivemind_observe::trace::otlp_json(&Attributes::new(), &[span]).len() < 100_000);
 }
 
 #[test]
