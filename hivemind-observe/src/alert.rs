@@ -92,8 +92,8 @@ impl Transition {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Time that nobody saw counts for nothing: if a clock goes back, or nothing is evaluated for more than five minutes, what
-/// is pending goes on where it was, give or take a minute.
+/// If a clock goes back by five minutes or more, what is pending goes on where it was, give or take a minute; and of a time in which
+/// nobody looked five minutes count at most.
 #[derive(Debug, Clone, Default)]
 pub struct AlertEngine {
     rules: BTreeMap<AlertName, AlertRule>,

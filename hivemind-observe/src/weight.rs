@@ -20,16 +20,16 @@ fn escaped(byte: u8) -> usize {
     }
 }
 
-/// As many of `all` as weigh no more than `most`, and how many are left.
-pub(crate) fn cut<T>(all: Vec<T>, most: usize, weight: impl Fn(&T) -> usize) -> (Vec<T>, usize) {
-    let (count, mut weighs) = (all.len(), 0);
-    let fits = |one: &T| {
-        weighs += weight(one);
-        weighs <= most
-    };
-    let some: Vec<T> = all.into_iter().take_while(fits).collect();
-    let left = count - some.len();
-    (some, left)
+/// Those of `all` that weigh no more than `most` together, without what is too heavy for what is left; and how many are left out.
+pub(crate) fn cut<T>(mut all: Vec<T>, most: usize, weight: impl Fn(&T) -> usize) -> (Vec<T>, usize) {
+    let (count, mut room) = (all.len(), most);
+    all.retain(|one| {
+        let left = room.checked_sub(weight(one));
+        room = left.unwrap_or(room);
+        left.is_some()
+    });
+    let left_out = count - all.len();
+    (all, left_out)
 }
 
 #[cfg(test)]
@@ -50,7 +50,7 @@ mod tests {
     fn what_is_too_much_is_left_and_counted() {
         let by_value = |one: &usize| *one;
         assert_eq!(cut(vec![1, 2, 3, 1], 3, by_value), (vec![1, 2], 2));
-        assert_eq!(cut(vec![4, 1], 3, by_value), (vec![], 2));
+        assert_eq!(cut(vec![4, 1], 3, by_value), (vec![1], 1));
         assert_eq!(cut(Vec::new(), 0, by_value), (vec![], 0));
     }
 }

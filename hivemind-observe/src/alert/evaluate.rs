@@ -8,7 +8,7 @@ use hivemind_core::{AlertName, Timestamp};
 
 use super::state::{Instance, RuleState};
 use super::{AlertPhase, AlertRule, AlertTotals, Transition, WhenUnknown};
-use crate::weight::{cut, weight};
+use crate::weight::weight;
 
 type Labels = BTreeMap<String, String>;
 /// The series that a rule is about, in the order of their labels, with their values.
@@ -121,7 +121,7 @@ pub(super) fn end(name: &AlertName, state: &mut RuleState, now: Timestamp, out: 
 /// A clock that went back, or a long time in which nobody looked, is as if that time had not been.
 fn pass_over_what_nobody_saw(state: &mut RuleState, now: Timestamp) {
     // The clocks of replicas differ a little: that is no way back.
-    let back = Some(state.seen.since(now)).filter(|back| *back >= HEARTBEAT).unwrap_or_default();
+    let back = Some(state.seen.since(now)).filter(|back| *back >= GAP).unwrap_or_default();
     let gap = now.since(state.seen).saturating_sub(GAP);
     if back.is_zero() && gap.is_zero() {
         return;
@@ -150,17 +150,21 @@ fn admit(
         return 0;
     }
     // What is only remembered makes room.
+    let weighs = |all: &[Valued]| all.iter().map(|(one, _)| one.weight()).sum::<usize>();
+    let wants: usize = new.iter().map(|(labels, _)| weight(labels)).sum();
     let mut over = (instances.len() + wanted).saturating_sub(rule.limit());
+    let mut too_heavy = (weighs(instances) + wants).saturating_sub(ROOM);
     instances.retain(|one| {
-        let goes = over > 0 && quiet(one);
-        over -= usize::from(goes);
+        let goes = (over > 0 || too_heavy > 0) && quiet(one);
+        over = over.saturating_sub(usize::from(goes));
+        too_heavy = too_heavy.saturating_sub(if goes { one.0.weight() } else { 0 });
         !goes
     });
-    let room = rule.limit().saturating_sub(instances.len());
-    let weighs = instances.iter().map(|(one, _)| weight(&one.labels)).sum::<usize>();
-    let (admitted, left) = cut(new, ROOM.saturating_sub(weighs), |(labels, _)| weight(labels));
-    let refused = left + admitted.len().saturating_sub(room);
-    let admitted = admitted.into_iter().take(room);
+    let mut room = Room::left(rule, instances);
+    let count = new.len();
+    new.retain(|(labels, _)| room.take(labels));
+    let refused = count - new.len();
+    let admitted = new.into_iter();
     instances
         .extend(admitted.map(|(labels, value)| (Instance::new(labels.clone(), now, false), Some(value))));
     if absent && instances.len() < rule.limit() {
@@ -168,6 +172,45 @@ fn admit(
     }
     instances.sort_by(|(one, _), (other, _)| one.place().cmp(&other.place()));
     refused
+}
+
+/// How much room a rule has left. No tenant gets more than half of it all: others come later.
+struct Room<'a> {
+    limit: usize,
+    alerts: usize,
+    bytes: usize,
+    tenants: BTreeMap<&'a str, (usize, usize)>,
+}
+
+impl<'a> Room<'a> {
+    fn left(rule: &AlertRule, instances: &'a [Valued]) -> Self {
+        let (limit, alerts, bytes) = (rule.limit(), rule.limit(), ROOM);
+        let mut room = Self { limit, alerts, bytes, tenants: BTreeMap::new() };
+        instances.iter().for_each(|(one, _)| room.count(&one.labels, one.weight()));
+        room
+    }
+
+    fn count(&mut self, labels: &'a Labels, weight: usize) {
+        (self.alerts, self.bytes) = (self.alerts.saturating_sub(1), self.bytes.saturating_sub(weight));
+        if let Some(tenant) = labels.get("tenant") {
+            let (alerts, bytes) = self.tenants.entry(tenant).or_default();
+            (*alerts, *bytes) = (*alerts + 1, *bytes + weight);
+        }
+    }
+
+    /// Takes some of it for what has these labels, if there is enough.
+    fn take(&mut self, labels: &'a Labels) -> bool {
+        let weight = weight(labels);
+        let own =
+            labels.get("tenant").map(|tenant| self.tenants.get(tenant.as_str()).copied().unwrap_or_default());
+        let within =
+            own.is_none_or(|(alerts, bytes)| alerts < self.limit.div_ceil(2) && bytes + weight <= ROOM / 2);
+        let fits = within && self.alerts > 0 && weight <= self.bytes;
+        if fits {
+            self.count(labels, weight);
+        }
+        fits
+    }
 }
 
 fn advance(

@@ -150,7 +150,8 @@ impl AlertRule {
         Ok(self)
     }
 
-    /// What counts for a series that was there and is gone: [`WhenUnknown::Resolve`], until told otherwise. With
+    /// What counts for the series of an alert that is pending or fires, when it is gone: [`WhenUnknown::Resolve`], until told otherwise; what
+    /// was well and is gone is not known any more. With
     /// [`WhenUnknown::Fire`] the rule also fires when there is no series at all, with the labels that it matches.
     #[must_use]
     pub fn when_missing(mut self, what: WhenUnknown) -> Self {
@@ -166,7 +167,7 @@ impl AlertRule {
     }
 
     /// At most so many alerts at once: 1,000, until told otherwise; and no more than half a megabyte of them, as they are
-    /// one record. Those that are there stay, and no other comes.
+    /// one record. No tenant gets more than half of either. Those that are there stay, and no other comes.
     #[must_use]
     pub fn limited_to(mut self, alerts: usize) -> Self {
         self.limit = alerts;
@@ -174,10 +175,10 @@ impl AlertRule {
     }
 
     /// An alert that fires so many times within `window` flaps: it goes on until the condition has not held for that
-    /// long. A storm of notices becomes `times`, of which the last says so.
+    /// long. A storm of notices becomes `times`, a hundred at most, of which the last says so.
     #[must_use]
     pub fn flapping(mut self, times: u32, window: Duration) -> Self {
-        self.flapping = Some((times.max(1), window));
+        self.flapping = Some((times.clamp(1, 100), window));
         self
     }
 

@@ -7,6 +7,7 @@ use hivemind_core::{AlertName, Stored, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::AlertPhase;
+use crate::weight::weight;
 
 /// One series that a rule is about, while its condition holds or held lately.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,11 @@ impl Instance {
     /// Its place among others.
     pub(super) fn place(&self) -> (bool, &BTreeMap<String, String>) {
         (self.absent, &self.labels)
+    }
+
+    /// How many bytes of its rule's record it takes, at most.
+    pub(super) fn weight(&self) -> usize {
+        weight(&self.labels) + 21 * self.fired.len()
     }
 
     /// Whether there is something to remember of it.

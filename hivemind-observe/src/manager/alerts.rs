@@ -14,8 +14,8 @@ const ATTEMPTS: u32 = 16;
 
 /// Evaluates alerts on a registry's samples and keeps their state in the store, a record for each rule.
 ///
-/// Call [`tick`](Self::tick) every few seconds, on one replica or on all: each transition happens once, and is returned
-/// by one of them; by two only if the reply to one was lost.
+/// Call [`tick`](Self::tick) every few seconds, on the replica that leads: what its registry does not have is gone for it. On several only if all
+/// of them measure the same. Each transition happens once, and is returned by one of them; by two only if the reply to one was lost.
 #[derive(Debug, Clone)]
 pub struct AlertManager {
     store: Arc<dyn StateStore>,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use hivemind_core::{Clock, Error, Result, Retry, Runtime, Timestamp};
+use hivemind_core::{Clock, Error, ErrorKind, Result, Retry, Runtime, Timestamp};
 
 use crate::SpanExporter;
 use crate::trace::{Attributes, SpanData, Tracer};
@@ -128,7 +128,7 @@ impl ExportLoop {
     /// drops the future: what was not sent by then is still there.
     ///
     /// # Errors
-    /// Those of the exporter, as of [`tick`](Self::tick).
+    /// Those of the exporter, as of [`tick`](Self::tick); [`ErrorKind::Unavailable`] if another call is at it, and will not be waited for.
     pub async fn drain(&self) -> Result<usize> {
         let mut sent = 0;
         loop {
@@ -166,7 +166,12 @@ impl ExportLoop {
     }
 
     async fn step(&self, at_once: bool) -> Result<usize> {
-        let Some((batch, _turn)) = self.begin(at_once) else { return Ok(0) };
+        let Some((batch, _turn)) = self.begin(at_once) else {
+            if at_once && self.state().busy {
+                return Err(Error::new(ErrorKind::Unavailable, "export", "another export is under way"));
+            }
+            return Ok(0);
+        };
         let sent = self.exporter.export(&self.options.resource, &batch).await;
         let Err(error) = sent else {
             self.state().pending = None;

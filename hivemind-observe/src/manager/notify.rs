@@ -1,6 +1,6 @@
 //! What was told, in the store; and the sending.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const MESSAGES: Metric = Metric::new(
 );
 /// How often a step is repeated when another replica changes the same groups.
 const ATTEMPTS: u32 = 16;
-/// How many messages are sent at once.
+/// How many messages one receiver is sent at once.
 const AT_ONCE: usize = 16;
 /// How long a message is that of whoever sends it: afterwards another may try.
 const LEASE: Duration = Duration::from_secs(60);
@@ -79,27 +79,21 @@ impl NotifyLoop {
         self
     }
 
-    /// Decides what there is to say, given all that fires, and says what is due.
+    /// Decides what there is to say, given all that fires, and says what is due: of each group one message, and to each receiver no more
+    /// than sixteen. It takes as long as the slowest receiver.
     ///
     /// # Errors
-    /// Those of the store. What a receiver says is in [`Ticked`].
+    /// Those of the store: then what was sent may be sent again. What a receiver says is in [`Ticked`].
     pub async fn tick(&self, firing: &[Alert]) -> Result<Ticked> {
         let now = self.clock.now();
         while self.change(|groups| self.plan(groups, now, firing)).await?.0 {}
-        let mut ticked = Ticked::default();
-        loop {
-            let (_, due) = self.change(|groups| take(groups, self.clock.now())).await?;
-            if due.is_empty() {
-                return Ok(ticked);
-            }
-            let sending = due.into_iter().map(async |(name, message)| {
-                let outcome = self.send(&message).await;
-                (name, message, outcome)
-            });
-            for (name, message, outcome) in join_all(sending).await {
-                self.settle(&name, message, outcome, &mut ticked).await?;
-            }
-        }
+        let (_, due) = self.change(|groups| take(groups, self.clock.now())).await?;
+        let sending = due.into_iter().map(async |(name, message)| {
+            let outcome = self.send(&message).await;
+            (name, message, outcome)
+        });
+        let outcomes = join_all(sending).await;
+        self.settle(outcomes).await
     }
 
     async fn send(&self, message: &Notification) -> Result<()> {
@@ -112,36 +106,34 @@ impl NotifyLoop {
         }
     }
 
-    /// Records what became of a message.
-    async fn settle(
-        &self,
-        name: &str,
-        message: Notification,
-        outcome: Result<()>,
-        ticked: &mut Ticked,
-    ) -> Result<()> {
+    /// Records what became of messages.
+    async fn settle(&self, outcomes: Vec<(String, Notification, Result<()>)>) -> Result<Ticked> {
         let now = self.clock.now();
-        let (_, gone) = self.change(|groups| settle(groups, name, message.number, &outcome, now)).await?;
-        let gone = gone.iter().any(|(_, gone)| *gone);
-        let count = |result| {
-            let labels = [("receiver", message.receiver.as_str()), ("result", result)];
-            self.recorder.counter(&MESSAGES, None, &labels).add(1);
-        };
-        match outcome {
-            Ok(()) => {
-                ticked.sent += 1;
-                count("sent");
-            }
-            Err(e) if gone => {
-                count("given_up");
-                ticked.given_up.push((message, e.message().to_owned()));
-            }
-            Err(_) => {
-                ticked.failed += 1;
-                count("failed");
+        let mut given_up = BTreeSet::new();
+        loop {
+            let (more, gone) = self.change(|groups| settle(groups, &outcomes, now)).await?;
+            given_up.extend(gone.into_iter().map(|(name, ())| name));
+            if !more {
+                break;
             }
         }
-        Ok(())
+        let mut ticked = Ticked::default();
+        for (name, message, outcome) in outcomes {
+            let gone = given_up.contains(&name);
+            let result = match &outcome {
+                Ok(()) => "sent",
+                Err(_) if gone => "given_up",
+                Err(_) => "failed",
+            };
+            let labels = [("receiver", message.receiver.as_str()), ("result", result)];
+            self.recorder.counter(&MESSAGES, None, &labels).add(1);
+            match outcome {
+                Ok(()) => ticked.sent += 1,
+                Err(e) if gone => ticked.given_up.push((message, e.message().to_owned())),
+                Err(_) => ticked.failed += 1,
+            }
+        }
+        Ok(ticked)
     }
 
     fn plan(&self, groups: &mut Groups, now: Timestamp, firing: &[Alert]) -> Decided<()> {
@@ -174,25 +166,40 @@ impl NotifyLoop {
 /// What was decided of groups, by their names.
 type Decided<T> = Vec<(String, T)>;
 
-/// Some messages that are due, one of each group.
+/// The messages that have been due for longest, one of each group, and no more to a receiver than are sent at once.
 fn take(groups: &mut Groups, now: Timestamp) -> Decided<Notification> {
-    let due = groups.iter_mut().filter_map(|(name, group)| Some((name.clone(), group.take(now, LEASE)?)));
-    due.take(AT_ONCE).collect()
+    let mut due: Vec<_> =
+        groups.iter_mut().filter_map(|(name, group)| Some((group.due(now)?, name, group))).collect();
+    due.sort_by_key(|(since, ..)| *since);
+    let mut of_receiver = BTreeMap::<ReceiverName, usize>::new();
+    let mut taken = Vec::new();
+    for (_, name, group) in due {
+        let count = of_receiver.entry(group.receiver.clone()).or_default();
+        if *count < AT_ONCE {
+            *count += 1;
+            taken.extend(group.take(now, LEASE).map(|message| (name.clone(), message)));
+        }
+    }
+    taken
 }
 
-/// What became of a message; tells whether it is given up.
+/// What became of messages; tells which are given up.
 fn settle(
     groups: &mut Groups,
-    name: &str,
-    number: u64,
-    outcome: &Result<()>,
+    outcomes: &[(String, Notification, Result<()>)],
     now: Timestamp,
-) -> Decided<bool> {
-    let Some(group) = groups.get_mut(name) else { return Vec::new() };
-    let Err(e) = outcome else {
-        group.sent(number);
-        return vec![(name.to_owned(), false)];
-    };
-    let after = e.detail::<RetryAfter>().map(|RetryAfter(after)| *after);
-    vec![(name.to_owned(), group.failed(number, e.retry() == Retry::Never, after, now))]
+) -> Decided<()> {
+    let mut given_up = Vec::new();
+    for (name, message, outcome) in outcomes {
+        let Some(group) = groups.get_mut(name) else { continue };
+        let Err(e) = outcome else {
+            group.sent(message.number);
+            continue;
+        };
+        let after = e.detail::<RetryAfter>().map(|RetryAfter(after)| *after);
+        if group.failed(message.number, e.retry() == Retry::Never, after, now) {
+            given_up.push((name.clone(), ()));
+        }
+    }
+    given_up
 }

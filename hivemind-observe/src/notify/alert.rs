@@ -52,7 +52,7 @@ impl Alert {
     }
 
     /// What it is about: when it began does not tell one alert from another.
-    pub(super) fn about(&self) -> (&AlertName, &BTreeMap<String, String>) {
+    pub(super) fn about(&self) -> About<'_> {
         (&self.rule, &self.labels)
     }
 
@@ -67,6 +67,9 @@ impl fmt::Display for Alert {
         self.labels.iter().try_for_each(|(label, value)| write!(f, ", {label} {value}"))
     }
 }
+
+/// What an alert is about: its rule, and its labels.
+pub(super) type About<'a> = (&'a AlertName, &'a BTreeMap<String, String>);
 
 /// Why something is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,13 +92,15 @@ pub enum Reason {
 pub struct Notification {
     /// To whom.
     pub receiver: ReceiverName,
+    /// Which alerts it is about: what goes on in one conversation has the same.
+    pub id: String,
     /// The labels that its alerts have in common, by which they are together.
     pub group: BTreeMap<String, String>,
-    /// Tells messages of a group apart: it may arrive twice after a lost reply, with this number.
+    /// Tells messages with the same `id` apart, and grows: a message may arrive twice after a lost reply, with the same number.
     pub number: u64,
     /// Why.
     pub reason: Reason,
-    /// What fires now, unless something keeps it quiet: as much as fits into 32 KiB.
+    /// What fires now, unless something keeps it quiet, what is new first: as much as fits into 32 KiB.
     pub firing: Vec<Alert>,
     /// How many more there are.
     #[serde(default)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hivemind_core::{ReceiverName, Stored, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::alert::About;
 use super::{Alert, Notification, Reason, Route};
 use crate::weight::cut;
 
@@ -16,12 +17,16 @@ const TOLD: usize = 256 << 10;
 const LISTED: usize = 32 << 10;
 /// How often a message is tried.
 const ATTEMPTS: u32 = 12;
+/// No receiver is left alone for longer, whatever it says.
+const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// How long it waits after the first failure, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(900));
 
 /// A group of alerts and one receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Group {
+    /// Tells it from all others.
+    name: String,
     pub(crate) receiver: ReceiverName,
     /// To the route that it is of.
     pub(crate) way: Vec<String>,
@@ -29,6 +34,9 @@ pub(crate) struct Group {
     /// What the receiver was told fires, or will have been by what waits.
     told: Vec<Alert>,
     told_at: Option<Timestamp>,
+    /// How many more fire that there is no room for.
+    #[serde(default)]
+    more: usize,
     /// Not before.
     next: Timestamp,
     /// The number of the next message.
@@ -52,13 +60,24 @@ impl Stored for Group {
 
 impl Group {
     pub(crate) fn begin(
-        route: &Route,
-        way: Vec<String>,
+        name: String,
+        (way, route): (Vec<String>, &Route),
         labels: BTreeMap<String, String>,
         now: Timestamp,
     ) -> Self {
-        let (receiver, next) = (route.receiver().clone(), now.after(route.wait));
-        Self { receiver, way, labels, told: Vec::new(), told_at: None, next, number: 0, waiting: Vec::new() }
+        Self {
+            name,
+            receiver: route.receiver().clone(),
+            way,
+            labels,
+            told: Vec::new(),
+            told_at: None,
+            more: 0,
+            next: now.after(route.wait),
+            // One of the same name that was before has used lower numbers.
+            number: now.as_nanos(),
+            waiting: Vec::new(),
+        }
     }
 
     /// Its route is no longer there: what waits is sent, and nothing else is said.
@@ -72,16 +91,25 @@ impl Group {
     }
 
     /// Decides whether there is something to say: `firing` is all that fires, and whether it is to be told of.
-    pub(crate) fn advance(&mut self, route: &Route, now: Timestamp, firing: &[(&Alert, bool)]) {
-        if now < self.next {
+    pub(crate) fn advance(
+        &mut self,
+        route: &Route,
+        now: Timestamp,
+        firing: &[(&Alert, bool)],
+        anywhere: &BTreeSet<About<'_>>,
+    ) {
+        // A clock that was ahead when it was written is none to wait for.
+        let far = self.next.since(now) > route.wait.max(route.interval).max(PAUSES.1);
+        if (now < self.next && !far) || self.told_at == Some(now) {
             return;
         }
-        let fires: BTreeSet<_> = firing.iter().map(|(alert, _)| alert.about()).collect();
+        let here: BTreeSet<_> = firing.iter().map(|(alert, _)| alert.about()).collect();
         let loud: Vec<&Alert> = firing.iter().filter(|(_, loud)| *loud).map(|(alert, _)| *alert).collect();
         // What was told is told to be over, also if it is quiet by then.
         let told = std::mem::take(&mut self.told);
-        let (goes_on, over): (Vec<_>, Vec<_>) =
-            told.into_iter().partition(|one| fires.contains(&one.about()));
+        let (goes_on, gone): (Vec<_>, Vec<_>) = told.into_iter().partition(|one| here.contains(&one.about()));
+        // What fires all the same is only told by another route from now on.
+        let over: Vec<_> = gone.into_iter().filter(|one| !anywhere.contains(&one.about())).collect();
         let (known, new) = self.keep(&loud, &goes_on);
         let again = self.told_at.is_none_or(|at| now.since(at) >= route.repeat);
         let reason = match (new, !over.is_empty() && route.tells_end, again) {
@@ -97,6 +125,7 @@ impl Group {
         let (resolved, more_resolved) = cut(over, LISTED, Alert::weight);
         self.say(Notification {
             receiver: self.receiver.clone(),
+            id: self.name.clone(),
             group: self.labels.clone(),
             number: self.number,
             reason,
@@ -109,22 +138,21 @@ impl Group {
     }
 
     /// Keeps what is told from now on: what was and goes on, and as much of the rest as there is room for. Gives what of it is loud,
-    /// in order, and tells whether some of that is new.
+    /// the new first, and tells whether something is new, be it that there is no room for it.
     fn keep(&mut self, loud: &[&Alert], goes_on: &[Alert]) -> (Vec<Alert>, bool) {
         let before: BTreeSet<_> = goes_on.iter().map(Alert::about).collect();
-        let mut room = TOLD.saturating_sub(goes_on.iter().map(Alert::weight).sum());
-        let (mut known, mut new) = (Vec::new(), false);
-        for alert in loud {
-            if !before.contains(&alert.about()) {
-                let Some(left) = room.checked_sub(alert.weight()) else { continue };
-                (room, new) = (left, true);
-            }
-            known.push((*alert).clone());
-        }
-        let among: BTreeSet<_> = known.iter().map(Alert::about).collect();
+        let (known, new): (Vec<&Alert>, Vec<&Alert>) =
+            loud.iter().copied().partition(|one| before.contains(&one.about()));
+        let room = TOLD.saturating_sub(goes_on.iter().map(Alert::weight).sum());
+        let (fits, more) = cut(new, room, |one| one.weight());
+        let is_new = !fits.is_empty() || more > self.more;
+        self.more = more;
+        let loud: Vec<Alert> = fits.into_iter().chain(known).cloned().collect();
+        let among: BTreeSet<_> = loud.iter().map(Alert::about).collect();
         let quiet = goes_on.iter().filter(|one| !among.contains(&one.about()));
-        self.told = known.iter().chain(quiet).cloned().collect();
-        (known, new)
+        self.told = loud.iter().chain(quiet).cloned().collect();
+        self.told.sort_unstable();
+        (loud, is_new)
     }
 
     fn say(&mut self, mut message: Notification) {
@@ -146,9 +174,16 @@ impl Group {
         self.waiting.push(Waiting { message, tried: 0, due });
     }
 
-    /// The first message, if it is due; from now on it is, for `lease`, that of whoever takes it.
+    /// Since when its first message is due, if it is.
+    pub(crate) fn due(&self, now: Timestamp) -> Option<Timestamp> {
+        let first = self.waiting.first()?;
+        let far = first.due.since(now) > FOREVER;
+        (far || first.due <= now).then_some(first.due)
+    }
+
+    /// The first message, which is for `lease` that of whoever takes it.
     pub(crate) fn take(&mut self, now: Timestamp, lease: Duration) -> Option<Notification> {
-        let first = self.waiting.first_mut().filter(|first| first.due <= now)?;
+        let first = self.waiting.first_mut()?;
         first.tried = first.tried.saturating_add(1);
         first.due = now.after(lease);
         Some(first.message.clone())
@@ -170,12 +205,26 @@ impl Group {
         let Some(at) = self.waiting.iter().position(|one| one.message.number == number) else { return false };
         let Some(one) = self.waiting.get_mut(at) else { return false };
         if for_good || one.tried >= ATTEMPTS {
-            self.waiting.remove(at);
+            let lost = self.waiting.remove(at).message;
+            self.forget(lost, for_good, now);
             return true;
         }
         let (first, most) = PAUSES;
         let doubled = first.saturating_mul(2_u32.saturating_pow(one.tried.saturating_sub(1))).min(most);
-        one.due = now.after(after.unwrap_or_default().max(doubled));
+        one.due = now.after(after.unwrap_or_default().min(FOREVER).max(doubled));
         false
+    }
+
+    /// The receiver has not been told what a message said: it is said again after a while, if it still holds. To one that refuses
+    /// messages for good nothing is said of what is over.
+    fn forget(&mut self, lost: Notification, for_good: bool, now: Timestamp) {
+        let unknown: BTreeSet<_> = lost.firing.iter().map(Alert::about).collect();
+        self.told.retain(|one| !unknown.contains(&one.about()));
+        if !for_good {
+            let room = TOLD.saturating_sub(self.told.iter().map(Alert::weight).sum());
+            self.told.extend(cut(lost.resolved, room, Alert::weight).0);
+            self.told.sort_unstable();
+        }
+        self.next = self.next.max(now.after(PAUSES.1));
     }
 }

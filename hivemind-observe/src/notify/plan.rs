@@ -64,14 +64,17 @@ impl NotifyRules {
             for (way, route) in routes.drain(..) {
                 let labels = route.group_of(alert);
                 let name = name(&way, &labels);
-                groups.entry(name.clone()).or_insert_with(|| Group::begin(route, way, labels, now));
+                groups
+                    .entry(name.clone())
+                    .or_insert_with(|| Group::begin(name.clone(), (way, route), labels, now));
                 together.entry(name).or_default().push((alert, loud));
             }
         }
+        let anywhere = firing.iter().map(Alert::about).collect();
         groups.retain(|name, group| {
             let firing = together.remove(name).unwrap_or_default();
             match self.routes.find(&group.way) {
-                Some(route) => group.advance(route, now, &firing),
+                Some(route) => group.advance(route, now, &firing, &anywhere),
                 None => group.leave(),
             }
             !firing.is_empty() || !group.is_over()

@@ -11,7 +11,7 @@ use crate::notify::Notification;
 /// # Contract
 ///
 /// Success means that the message has arrived with whoever takes care of it. A call ends within half a minute, well or not. After an error, or if the future is dropped, the same message
-/// comes again, told apart by its group and its number. An error says by [`retry`](hivemind_core::Error::retry) whether that can help, and
+/// comes again, told apart by its `id` and its `number`. An error says by [`retry`](hivemind_core::Error::retry) whether that can help, and
 /// by a [`RetryAfter`](crate::notify::RetryAfter) as its detail when: what HTTP's 429 says. Messages of a group come one after the
 /// other; those of different groups in any order. Adapter: [`MemoryNotifier`](crate::MemoryNotifier).
 #[async_trait]

@@ -133,7 +133,7 @@ fn more_rules_than_fit_into_a_transaction_are_brought_up_one_after_the_other() {
     assert_eq!(block_on(alerts.tick()).unwrap().iter().filter(|one| one.resolved()).count(), 300);
 }
 
-/// What a tenant puts into labels takes no room from other rules: its own are refused and counted.
+/// What a tenant puts into labels takes no room from other rules, nor all of a rule from other tenants: its own are refused and counted.
 #[test]
 fn alerts_with_long_labels_fit_into_a_store_as_far_as_they_do() {
     let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(ManualClock::new(Timestamp::from_secs(1))));
@@ -143,6 +143,11 @@ fn alerts_with_long_labels_fit_into_a_store_as_far_as_they_do() {
         let labels = [("number", number.to_string()), ("evil", long.clone())];
         let labels = labels.each_ref().map(|(name, value)| (*name, value.as_str()));
         registry.gauge(&READY, Some(&"acme".parse().unwrap()), &labels).set(1.0);
+    }
+    for number in 0..10 {
+        let labels = [("number", number.to_string())];
+        let labels = labels.each_ref().map(|(name, value)| (*name, value.as_str()));
+        registry.gauge(&READY, Some(&"zeta".parse().unwrap()), &labels).set(1.0);
     }
     let rules = (0..5).map(|number| {
         let name = format!("rule-{number}").parse().unwrap();
@@ -154,7 +159,9 @@ fn alerts_with_long_labels_fit_into_a_store_as_far_as_they_do() {
     for number in 0..5 {
         let name = format!("rule-{number}").parse().unwrap();
         let fires = state.firing(&name).len();
-        assert!(fires > 10 && fires + state.refused(&name) == 100, "{fires}");
+        assert!(fires > 15 && fires + state.refused(&name) == 110, "{fires}");
+        let others = state.firing(&name).into_iter().filter(|labels| labels["tenant"] == "zeta");
+        assert_eq!(others.count(), 10);
         assert_eq!(fired.iter().filter(|one| one.rule == name).count(), fires);
     }
 }

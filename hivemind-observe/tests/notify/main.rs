@@ -49,6 +49,11 @@ impl Telling {
         }
     }
 
+    /// The same store and receivers, by other rules.
+    pub(crate) fn with_rules(self, rules: NotifyRules) -> Self {
+        Self { rules, ..self }
+    }
+
     /// `seconds` pass in which all of `firing` fires, looked at each second.
     pub(crate) fn pass(&self, seconds: u64, firing: &[Alert]) {
         for _ in 0..seconds {

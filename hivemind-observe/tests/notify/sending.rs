@@ -91,8 +91,15 @@ fn a_message_that_was_refused_is_given_up_and_what_follows_goes_on() {
         (all.taken().len(), all.given_up.lock().unwrap().as_slice()),
         (0, &["no such channel".to_owned()][..])
     );
-    all.pass(80, &[]);
-    assert_eq!(all.taken(), ["down is over"]);
+    // It was told nothing, so it hears no end; what still fires it hears a quarter of an hour later.
+    all.pass(80, &[alert("down", &[])]);
+    assert!(all.taken().is_empty());
+    all.pass(900, &[alert("down", &[])]);
+    assert_eq!(all.taken(), ["down fires"]);
+    let other = Setting::new(route("moody"), vec![Error::invalid("notify", "no such channel")]);
+    other.pass(20, &[alert("down", &[])]);
+    other.pass(2000, &[]);
+    assert!(other.taken().is_empty());
 }
 
 #[test]
@@ -100,7 +107,54 @@ fn a_receiver_that_fails_for_hours_is_given_up_in_the_end() {
     let all = Setting::new(route("moody").repeating(secs(1_000_000)), (0..12).map(|_| busy(0)).collect());
     all.pass(8 * 3600, &[alert("down", &[])]);
     let asked = *all.moody.asked.lock().unwrap();
-    assert_eq!((asked, all.given_up.lock().unwrap().len(), all.taken().len()), (12, 1, 0));
+    assert_eq!((asked, all.given_up.lock().unwrap().len()), (13, 1));
+    // It hears how things are once it is back.
+    assert_eq!(all.taken(), ["down fires"]);
+}
+
+/// What was told and is over is told to be over, however long the receiver was away.
+#[test]
+fn an_end_is_told_also_after_it_was_given_up() {
+    let all = Setting::new(route("moody").repeating(secs(1_000_000)), Vec::new());
+    all.pass(20, &[alert("down", &[])]);
+    *all.moody.next.lock().unwrap() = (0..12).map(|_| busy(0)).collect();
+    all.pass(3 * 3600, &[]);
+    assert_eq!(all.given_up.lock().unwrap().len(), 1);
+    assert_eq!(all.taken(), ["down fires", "down is over"]);
+}
+
+/// A receiver that fails is no reason for another to wait, however many messages there are for it.
+#[test]
+fn a_receiver_that_fails_starves_no_other() {
+    let moody = Arc::new(Moody::default());
+    *moody.next.lock().unwrap() = (0..1000).map(|_| busy(0)).collect();
+    let phone = Arc::new(hivemind_observe::MemoryNotifier::new());
+    let pages = route("phone").matching("alertname in (page)".parse().unwrap()).waiting(secs(10));
+    let rules = NotifyRules::new(route("moody").together_by(["node"]).or_else(pages));
+    let clock = Arc::new(ManualClock::default());
+    let telling = NotifyLoop::new(Arc::new(MemoryStore::new()), clock.clone(), rules)
+        .with_receiver("moody".parse().unwrap(), moody.clone())
+        .with_receiver("phone".parse().unwrap(), phone.clone());
+    let mut firing: Vec<Alert> =
+        (0..200).map(|node| alert("down", &[("node", &format!("n{node}"))])).collect();
+    firing.push(alert("page", &[]));
+    for _ in 0..11 {
+        let before = *moody.asked.lock().unwrap();
+        block_on(telling.tick(&firing)).unwrap();
+        assert!(*moody.asked.lock().unwrap() - before <= 16);
+        clock.advance(secs(1));
+    }
+    assert_eq!(phone.told().len(), 1);
+}
+
+#[test]
+fn a_receiver_that_wants_to_be_left_alone_for_ever_is_asked_the_next_day() {
+    let forever = Error::of(ErrorKind::Unavailable, "notify", RetryAfter(std::time::Duration::MAX));
+    let all = Setting::new(route("moody"), vec![forever.with_retry(Retry::Later)]);
+    all.pass(20, &[alert("down", &[])]);
+    all.clock.advance(secs(24 * 3600));
+    all.pass(1, &[alert("down", &[])]);
+    assert_eq!(all.taken(), ["down fires"]);
 }
 
 #[test]
@@ -159,7 +213,7 @@ fn thousands_of_alerts_with_long_labels_are_told_as_far_as_they_fit() {
     assert!(!first.firing.is_empty() && serde_json::to_string(first).unwrap().len() < 100_000);
     let last = told.last().unwrap();
     assert!(last.firing.is_empty() && last.more_firing == 0);
-    assert!(last.resolved.len() + last.more_resolved > 100, "{} {}", last.resolved.len(), last.more_resolved);
+    assert!(last.resolved.len() + last.more_resolved > 500, "{} {}", last.resolved.len(), last.more_resolved);
     assert!(last.to_string().ends_with(&format!("what is over is {} more", last.more_resolved)));
 }
 

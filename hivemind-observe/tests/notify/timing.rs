@@ -26,12 +26,17 @@ fn it_waits_for_others_and_then_says_what_changes() {
         told(&telling),
         [
             (10, "down fires, node n1; down fires, node n2".to_owned()),
-            (70, "down fires, node n2; down fires, node n3; down is over, node n1".to_owned()),
+            (70, "down fires, node n3; down fires, node n2; down is over, node n1".to_owned()),
             (145, "down is over, node n2; down is over, node n3".to_owned()),
         ]
     );
-    let reasons: Vec<_> = telling.mail.told().iter().map(|one| (one.reason, one.number)).collect();
+    let messages = telling.mail.told();
+    let reasons: Vec<_> = messages.iter().map(|one| (one.reason, one.number - messages[0].number)).collect();
     assert_eq!(reasons, [(Reason::Fired, 0), (Reason::Fired, 1), (Reason::Over, 2)]);
+    // The next time it is another message, of the same conversation.
+    telling.pass(20, &[node("n1")]);
+    let next = telling.mail.told().pop().unwrap();
+    assert!(next.id == messages[0].id && next.number > messages[2].number);
 }
 
 #[test]
@@ -73,6 +78,21 @@ fn an_alert_goes_down_the_tree() {
     }
     let none = NotifyRules::new(route("mail").matching("severity".parse().unwrap()));
     assert!(none.receivers_of(&alert("down", &[])).is_empty());
+}
+
+/// A receiver hears no end of what only goes elsewhere from now on, and nothing is said twice in one moment.
+#[test]
+fn what_is_routed_elsewhere_is_not_over() {
+    let pages = Route::to("phone".parse().unwrap()).matching("severity=page".parse().unwrap());
+    let before = Telling::new(NotifyRules::new(route("mail")));
+    let alert = alert("down", &[("severity", "page")]);
+    before.pass(20, std::slice::from_ref(&alert));
+    let rules =
+        NotifyRules::new(route("mail").or_else(pages.waiting(secs(0)).every(secs(0)).repeating(secs(0))));
+    let after = before.with_rules(rules);
+    after.pass(3, std::slice::from_ref(&alert));
+    assert_eq!(after.mailed().len(), 1);
+    assert_eq!(after.phone.told().len(), 3, "as often as somebody looks, and no more");
 }
 
 /// `pitfall_25` of observability: nobody sees what another tenant's alerts say, but for receivers who may.

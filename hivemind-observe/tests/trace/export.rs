@@ -137,6 +137,8 @@ fn pitfall_12_who_waits_no_longer_loses_nothing() {
         assert!(drain.as_mut().poll(&mut context).is_pending());
         // Meanwhile another has nothing to do.
         assert_eq!(block_on(all.export.tick()).unwrap(), 0);
+        // And whoever wants everything sent hears that it is not.
+        assert_eq!(block_on(all.export.drain()).unwrap_err().kind(), ErrorKind::Unavailable);
     }
     assert_eq!(block_on(all.export.tick()).unwrap(), 0, "it waits as after a failure");
     assert_eq!(block_on(all.export.drain()).unwrap(), 2);
