@@ -100,7 +100,7 @@ impl Group {
     ) {
         // A clock that was ahead when it was written is none to wait for.
         let far = self.next.since(now) > route.wait.max(route.interval).max(PAUSES.1);
-        if (now < self.next && !far) || self.told_at == Some(now) {
+        if now < self.next && !far {
             return;
         }
         let here: BTreeSet<_> = firing.iter().map(|(alert, _)| alert.about()).collect();
@@ -111,7 +111,8 @@ impl Group {
         // What fires all the same is only told by another route from now on.
         let over: Vec<_> = gone.into_iter().filter(|one| !anywhere.contains(&one.about())).collect();
         let (known, new) = self.keep(&loud, &goes_on);
-        let again = self.told_at.is_none_or(|at| now.since(at) >= route.repeat);
+        // In one moment nothing is said again, however often somebody looks.
+        let again = self.told_at.is_none_or(|at| at < now && now.since(at) >= route.repeat);
         let reason = match (new, !over.is_empty() && route.tells_end, again) {
             (true, ..) => Reason::Fired,
             (_, true, _) if self.told.is_empty() => Reason::Over,
