@@ -34,6 +34,9 @@ pub(crate) struct Group {
     /// What the receiver was told fires, or will have been by what waits.
     told: Vec<Alert>,
     told_at: Option<Timestamp>,
+    /// It has taken a message.
+    #[serde(default)]
+    heard: bool,
     /// How many more fire that there is no room for.
     #[serde(default)]
     more: usize,
@@ -72,6 +75,7 @@ impl Group {
             labels,
             told: Vec::new(),
             told_at: None,
+            heard: false,
             more: 0,
             next: now.after(route.wait),
             // One of the same name that was before has used lower numbers.
@@ -163,6 +167,11 @@ impl Group {
         if self.waiting.len() >= WAITING
             && let Some(Waiting { message: before, .. }) = self.waiting.pop()
         {
+            let fires: BTreeSet<_> = message.firing.iter().map(Alert::about).collect();
+            if before.reason == Reason::Fired && before.firing.iter().any(|one| fires.contains(&one.about()))
+            {
+                message.reason = Reason::Fired;
+            }
             let known: BTreeSet<_> =
                 message.resolved.iter().chain(&message.firing).map(Alert::about).collect();
             let further = before.resolved.into_iter().filter(|one| !known.contains(&one.about()));
@@ -192,6 +201,7 @@ impl Group {
 
     /// A message has arrived.
     pub(crate) fn sent(&mut self, number: u64) {
+        self.heard = true;
         self.waiting.retain(|one| one.message.number != number);
     }
 
@@ -216,15 +226,17 @@ impl Group {
         false
     }
 
-    /// The receiver has not been told what a message said: it is said again after a while, if it still holds. To one that refuses
-    /// messages for good nothing is said of what is over.
+    /// The receiver has not been told what a message said: how things are is said again after a while. One that has never taken a message
+    /// and refuses them for good is told of nothing that is over.
     fn forget(&mut self, lost: Notification, for_good: bool, now: Timestamp) {
-        let unknown: BTreeSet<_> = lost.firing.iter().map(Alert::about).collect();
-        self.told.retain(|one| !unknown.contains(&one.about()));
-        if !for_good {
+        if for_good && !self.heard {
+            let unknown: BTreeSet<_> = lost.firing.iter().map(Alert::about).collect();
+            self.told.retain(|one| !unknown.contains(&one.about()));
+        } else {
             let room = TOLD.saturating_sub(self.told.iter().map(Alert::weight).sum());
             self.told.extend(cut(lost.resolved, room, Alert::weight).0);
             self.told.sort_unstable();
+            self.told_at = None;
         }
         self.next = self.next.max(now.after(PAUSES.1));
     }

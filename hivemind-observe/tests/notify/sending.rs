@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use hivemind_core::{Error, ErrorKind, ManualClock, MemoryStore, Result, Retry, async_trait, block_on};
-use hivemind_observe::notify::{Alert, Notification, NotifyRules, RetryAfter, Route};
+use hivemind_observe::notify::{Alert, Notification, NotifyRules, Reason, RetryAfter, Route};
 use hivemind_observe::{Notifier, NotifyLoop, Registry};
 
 use crate::{Telling, alert, route, secs};
@@ -13,6 +13,7 @@ use crate::{Telling, alert, route, secs};
 struct Moody {
     next: Mutex<Vec<Error>>,
     taken: Mutex<Vec<(u64, String)>>,
+    messages: Mutex<Vec<Notification>>,
     asked: Mutex<u64>,
 }
 
@@ -24,6 +25,7 @@ impl Notifier for Moody {
             return Err(error);
         }
         self.taken.lock().unwrap().push((notification.number, notification.to_string()));
+        self.messages.lock().unwrap().push(notification.clone());
         Ok(())
     }
 }
@@ -121,6 +123,36 @@ fn an_end_is_told_also_after_it_was_given_up() {
     all.pass(3 * 3600, &[]);
     assert_eq!(all.given_up.lock().unwrap().len(), 1);
     assert_eq!(all.taken(), ["down fires", "down is over"]);
+}
+
+/// So it is if a later message about it was given up.
+#[test]
+fn an_end_is_told_though_a_message_between_was_given_up() {
+    let all = Setting::new(route("moody").together_by(["alertname"]).repeating(secs(1_000_000)), Vec::new());
+    let node = |name| alert("down", &[("node", name)]);
+    all.pass(20, &[node("n1")]);
+    all.moody.next.lock().unwrap().push(Error::invalid("notify", "too long"));
+    all.pass(100, &[node("n1"), node("n2")]);
+    assert_eq!(all.given_up.lock().unwrap().len(), 1);
+    all.pass(1000, &[node("n2")]);
+    assert_eq!(all.taken(), ["down fires, node n1", "down fires, node n2; down is over, node n1"]);
+}
+
+/// Changes that go into one message do not hide that something fires.
+#[test]
+fn what_waits_together_still_says_that_something_fires() {
+    let all = Setting::new(route("moody").together_by(["alertname"]).every(secs(1)), vec![busy(10_000)]);
+    let node = |name: &str| alert("down", &[("node", name)]);
+    for number in 0..8 {
+        all.pass(12, &[node("n1"), node(&format!("m{number}"))]);
+    }
+    all.pass(12, &[node("n1"), node("new")]);
+    all.pass(12, &[node("new")]);
+    all.pass(10_000, &[node("new")]);
+    let messages = all.moody.messages.lock().unwrap();
+    let last =
+        messages.iter().rfind(|one| one.resolved.iter().any(|over| over.labels["node"] == "n1")).unwrap();
+    assert_eq!((last.reason, last.firing.len()), (Reason::Fired, 1));
 }
 
 /// A receiver that fails is no reason for another to wait, however many messages there are for it.
