@@ -162,6 +162,7 @@ fn traces(path: &Path, registry: &Registry) -> Result<(Tracer, ExportLoop), Fail
     Ok((tracer.clone(), ExportLoop::with_options(tracer, clock, Arc::new(lines), options)))
 }
 
+/// The file for the metrics.
 struct Metrics<'a>(&'a Path, File);
 
 impl<'a> Metrics<'a> {

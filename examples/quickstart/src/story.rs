@@ -55,12 +55,13 @@ pub struct Eyes {
 }
 
 impl Eyes {
-    /// Sends what waits, once it is enough.
-    async fn look(&self) -> Result<()> {
+    /// Sends what waits, once it is enough. That nobody takes it is no reason to deploy less: the end tells.
+    async fn look(&self) {
         const ENOUGH: usize = 4096;
-        match &self.traces {
-            Some((tracer, export)) if tracer.waiting() >= ENOUGH => export.drain().await.map(|_| ()),
-            _ => Ok(()),
+        if let Some((tracer, export)) = &self.traces
+            && tracer.waiting() >= ENOUGH
+        {
+            let _ = export.drain().await;
         }
     }
 

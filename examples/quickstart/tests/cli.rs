@@ -236,6 +236,18 @@ fn a_file_that_cannot_be_written_is_found_before_anything_is_deployed() {
 }
 
 #[test]
+fn traces_that_cannot_be_written_are_a_failure_in_the_end_and_keep_nothing_from_being_deployed() {
+    let metrics = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("full.prom");
+    let more = ["--traces", "/dev/full", "--metrics", metrics.to_str().unwrap()];
+    let output = quickstart(&[&["--json", "--nodes", "300", "--apps", "600"], &more[..]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert!(why.contains("the traces cannot be written: No space left on device"), "{why}");
+    let text = std::fs::read_to_string(metrics).unwrap();
+    assert!(text.contains("quickstart_requests_total{result=\"deployed\",tenant=\"acme\"} 200\n"), "{text}");
+}
+
+#[test]
 fn an_outcome_that_cannot_be_written_is_a_failure() {
     let full = std::fs::File::create("/dev/full").unwrap();
     let status = Command::new(env!("CARGO_BIN_EXE_quickstart")).arg("--json").stdout(full).status().unwrap();

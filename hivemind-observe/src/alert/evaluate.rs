@@ -145,28 +145,26 @@ fn admit(
     let quiet = |(one, _): &Valued| one.phase == AlertPhase::Inactive;
     let unknown = if any.is_some() { rule.missing() } else { rule.failed() };
     let absent = unknown == WhenUnknown::Fire && any != Some(true) && instances.iter().all(quiet);
-    let wanted = new.len() + usize::from(absent);
-    if wanted == 0 {
+    if new.is_empty() && !absent {
         return 0;
     }
-    // What is only remembered makes room.
-    let weighs = |all: &[Valued]| all.iter().map(|(one, _)| one.weight()).sum::<usize>();
-    let wants: usize = new.iter().map(|(labels, _)| weight(labels)).sum();
-    let mut over = (instances.len() + wanted).saturating_sub(rule.limit());
-    let mut too_heavy = (weighs(instances) + wants).saturating_sub(ROOM);
+    let count = new.len();
+    let mut room = Room::left(rule, instances.iter().filter(|one| !quiet(one)));
+    new.retain(|(labels, _)| room.take(labels));
+    let refused = count - new.len();
+    // What is only remembered makes room, for what comes and not for what is refused.
+    let weighs: usize = instances.iter().map(|(one, _)| one.weight()).sum();
+    let comes: usize = new.iter().map(|(labels, _)| weight(labels)).sum();
+    let mut over = (instances.len() + new.len() + usize::from(absent)).saturating_sub(rule.limit());
+    let mut too_heavy = (weighs + comes).saturating_sub(ROOM);
     instances.retain(|one| {
         let goes = (over > 0 || too_heavy > 0) && quiet(one);
         over = over.saturating_sub(usize::from(goes));
         too_heavy = too_heavy.saturating_sub(if goes { one.0.weight() } else { 0 });
         !goes
     });
-    let mut room = Room::left(rule, instances);
-    let count = new.len();
-    new.retain(|(labels, _)| room.take(labels));
-    let refused = count - new.len();
-    let admitted = new.into_iter();
-    instances
-        .extend(admitted.map(|(labels, value)| (Instance::new(labels.clone(), now, false), Some(value))));
+    let new = new.into_iter().map(|(labels, value)| (Instance::new(labels.clone(), now, false), Some(value)));
+    instances.extend(new);
     if absent && instances.len() < rule.limit() {
         instances.push((Instance::new(rule.matches().clone(), now, true), None));
     }
@@ -183,10 +181,10 @@ struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    fn left(rule: &AlertRule, instances: &'a [Valued]) -> Self {
+    fn left(rule: &AlertRule, active: impl Iterator<Item = &'a Valued>) -> Self {
         let (limit, alerts, bytes) = (rule.limit(), rule.limit(), ROOM);
         let mut room = Self { limit, alerts, bytes, tenants: BTreeMap::new() };
-        instances.iter().for_each(|(one, _)| room.count(&one.labels, one.weight()));
+        active.for_each(|(one, _)| room.count(&one.labels, one.weight()));
         room
     }
 

@@ -25,12 +25,11 @@ pub struct AlertManager {
 }
 
 fn state_of(records: Named<RuleState>) -> Result<AlertState> {
-    let mut rules = std::collections::BTreeMap::new();
-    for (name, state) in records {
-        let name = name.parse().map_err(|e| Error::of(ErrorKind::Corrupt, "alerts", e))?;
-        rules.insert(name, state);
-    }
-    Ok(AlertState { rules })
+    let named = records.into_iter().map(|(name, state)| match name.parse() {
+        Ok(name) => Ok((name, state)),
+        Err(e) => Err(Error::of(ErrorKind::Corrupt, "alerts", e)),
+    });
+    Ok(AlertState { rules: named.collect::<Result<_>>()? })
 }
 
 fn records_of(state: &AlertState) -> Named<RuleState> {

@@ -83,12 +83,6 @@ struct Pending {
     due: Timestamp,
 }
 
-/// What comes of a failure.
-enum After {
-    Again(Timestamp),
-    Dropped(&'static str),
-}
-
 /// Gives the turn back, also if the future is dropped.
 struct Turn<'a>(&'a ExportLoop);
 
@@ -211,21 +205,17 @@ impl ExportLoop {
     fn failed(&self, batch: &[SpanData], error: &Error) {
         let mut state = self.state();
         let Some(pending) = &mut state.pending else { return };
-        let after = if error.retry() == Retry::Never {
-            After::Dropped("refused")
+        let reason = if error.retry() == Retry::Never {
+            "refused"
         } else if pending.tried >= self.options.attempts {
-            After::Dropped("given_up")
+            "given_up"
         } else {
-            After::Again(self.clock.now().after(self.pause(pending.tried)))
+            pending.due = self.clock.now().after(self.pause(pending.tried));
+            return;
         };
-        match after {
-            After::Again(due) => pending.due = due,
-            After::Dropped(reason) => {
-                state.pending = None;
-                drop(state);
-                self.tracer.count_dropped(batch, reason);
-            }
-        }
+        state.pending = None;
+        drop(state);
+        self.tracer.count_dropped(batch, reason);
     }
 
     fn pause(&self, tried: u32) -> Duration {

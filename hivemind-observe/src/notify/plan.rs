@@ -58,6 +58,7 @@ impl NotifyRules {
         let mut routes = Vec::new();
         let mut in_order: Vec<&Alert> = firing.iter().collect();
         in_order.sort_unstable();
+        in_order.dedup_by_key(|alert| alert.about());
         for alert in in_order {
             let loud = is_loud(alert);
             self.routes.of(alert, &[], &mut routes);
@@ -67,7 +68,11 @@ impl NotifyRules {
                 groups
                     .entry(name.clone())
                     .or_insert_with(|| Group::begin(name.clone(), (way, route), labels, now));
-                together.entry(name).or_default().push((alert, loud));
+                let together = together.entry(name).or_default();
+                // Two routes that are alike tell the same receiver of the same thing once.
+                if together.last().is_none_or(|(last, _)| last.about() != alert.about()) {
+                    together.push((alert, loud));
+                }
             }
         }
         let anywhere = firing.iter().map(Alert::about).collect();

@@ -22,7 +22,7 @@ const DROPPED: Metric = Metric::new(
     "Spans that were recorded and not exported, by reason.",
 );
 
-/// How much one span may hold; what is over is counted in its [`LeftOut`].
+/// How much one span may hold; what is over is counted in its [`LeftOut`], and texts are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SpanLimits {
@@ -53,7 +53,7 @@ pub struct TracerOptions {
     pub tenants: BTreeMap<TenantId, Sampling>,
     /// How much one span may hold.
     pub limits: SpanLimits,
-    /// How many ended spans wait at most. When it is full, the tenant with most of them loses the newest.
+    /// How many ended spans wait at most. When it is full, a tenant with more than a fair share of it loses the newest.
     pub waiting: usize,
     /// Where it counts what ended and what was dropped.
     pub recorder: Arc<dyn Recorder>,
@@ -186,7 +186,10 @@ impl Tracer {
 
     fn root(&self, tenant: Option<&TenantId>) -> SpanContext {
         let inner = &*self.0;
-        let within = |per_second| lock(&inner.budgets).take(tenant, per_second, inner.clock.now());
+        let within = |per_second| {
+            let now = inner.clock.now();
+            lock(&inner.budgets).take(tenant, per_second, now)
+        };
         loop {
             let trace_id = inner.ids.next_u128();
             let Some(trace) = TraceContext::new(trace_id, self.span_id(), false) else { continue };

@@ -134,6 +134,24 @@ fn pitfall_23_over_the_limit_what_is_there_stays() {
     assert_eq!((alerts.1.refused(&name), alerts.1.firing(&name).len()), (0, 0));
 }
 
+/// What a tenant asks for in vain makes nobody forget that something of another's flaps.
+#[test]
+fn what_is_refused_makes_no_room() {
+    let of = |tenant: &str, number: usize, value| {
+        let labels = [("tenant", tenant.to_owned()), ("number", number.to_string())];
+        Sample::new("degrees", labels.map(|(name, value)| (name.to_owned(), value)).into(), value)
+    };
+    let mut alerts = Restarting::new(hot().limited_to(4).flapping(2, Duration::from_secs(600)));
+    let mut flapping = Vec::new();
+    for second in 0..4 {
+        let mut samples: Vec<_> = (0..10).map(|number| of("loud", number, 99.0)).collect();
+        samples.push(of("quiet", 0, if second % 2 == 0 { 99.0 } else { 20.0 }));
+        let told = alerts.at(second, Some(&samples));
+        flapping.extend(told.into_iter().filter(|one| one.flapping).map(|one| one.labels["tenant"].clone()));
+    }
+    assert_eq!(flapping, ["quiet"]);
+}
+
 /// `pitfall_03` of observability: what goes up and down all day is told a few times, and once that it flaps.
 #[test]
 fn pitfall_03_a_storm_of_notices_becomes_a_few() {

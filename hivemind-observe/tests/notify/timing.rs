@@ -95,6 +95,15 @@ fn what_is_routed_elsewhere_is_not_over() {
     assert_eq!(after.phone.told().len(), 3, "as often as somebody looks, and no more");
 }
 
+#[test]
+fn what_is_there_twice_is_told_once() {
+    let like = || route("mail").matching("severity".parse().unwrap()).and_further();
+    let telling = Telling::new(NotifyRules::new(route("mail").or_else(like()).or_else(like())));
+    let alert = alert("down", &[("severity", "page")]);
+    telling.pass(20, &[alert.clone(), alert]);
+    assert_eq!(told(&telling), [(10, "down fires, severity page".to_owned())]);
+}
+
 /// `pitfall_25` of observability: nobody sees what another tenant's alerts say, but for receivers who may.
 #[test]
 fn pitfall_25_tenants_are_told_of_apart() {

@@ -37,7 +37,7 @@ impl Teller<'_> {
                     self.refused(format!("{} of {} was refused: {reason}", planned.app, tenant.id))
                 }
             }
-            self.eyes.look().await?;
+            self.eyes.look().await;
             self.out.progress("deployed", number + 1, all.len());
         }
         let mut rows = vec![["tenant", "containers", "IPv4", "IPv6", "volumes"].map(String::from).to_vec()];
